@@ -1,0 +1,1 @@
+"""The architecture: image encoder, prompt encoder, mask decoder, and their assembly."""

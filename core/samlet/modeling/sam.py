@@ -1,0 +1,189 @@
+"""The assembly: image encoder, prompt encoder and mask decoder, built from a configuration."""
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samlet.modeling.image_encoder import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
+from samlet.modeling.mask_decoder import MaskDecoder
+from samlet.modeling.prompt_encoder import PromptEncoder
+from samlet.modeling.transformer import TwoWayTransformer
+from samlet.teachers.efficientnet import EfficientNetEncoder
+
+EMBED_DIM = 256
+
+IMAGENET_MEAN = (123.675, 116.28, 103.53)
+IMAGENET_STD = (58.395, 57.12, 57.375)
+
+
+@dataclass(frozen=True)
+class SamConfig:
+    """Everything needed to build a model, apart from its weights.
+
+    Args:
+        image_encoder: "tiny_vit", or "efficientnet_lite0" for the light teacher.
+        image_size: side of the square input in pixels; a multiple of 32.
+        tiny_vit: the TinyViT's numbers; None for another encoder.
+        pixel_mean, pixel_std: RGB normalisation, in units of 0..255.
+    """
+
+    image_encoder: str = "tiny_vit"
+    image_size: int = 1024
+    tiny_vit: TinyViTConfig | None = TINY_VITS["tiny_vit_5m"]
+    pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
+    pixel_std: tuple[float, float, float] = IMAGENET_STD
+
+    def to_dict(self) -> dict[str, Any]:
+        """As plain values that JSON can hold."""
+        return asdict(self)
+
+    @classmethod
+    def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
+        """The inverse of `to_dict`, also after a journey through JSON."""
+        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+        if values.get("tiny_vit") is not None:
+            values["tiny_vit"] = TinyViTConfig(
+                **{k: tuple(v) for k, v in values["tiny_vit"].items()}
+            )
+        return cls(**values)
+
+
+class Sam(nn.Module):
+    """Segment Anything's three parts around one image encoder.
+
+    Attributes:
+        config: what it was built from.
+        name: how a user calls it: a name, or the path of its file.
+        card: its model card: what people should know about it.
+        mask_threshold: logits above it are mask.
+    """
+
+    mask_threshold = 0.0
+    image_format = "RGB"
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, config: SamConfig) -> None:
+        super().__init__()
+        self.config = config
+        self.name = "untrained"
+        self.card: dict[str, Any] = {}
+        grid = config.image_size // STRIDE
+        self.image_encoder = _build_image_encoder(config)
+        # Users of segment_anything read the input size here.
+        setattr(self.image_encoder, "img_size", config.image_size)  # noqa: B010
+        self.prompt_encoder = PromptEncoder(
+            EMBED_DIM, (grid, grid), (config.image_size, config.image_size)
+        )
+        self.mask_decoder = MaskDecoder(
+            TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, num_heads=8, mlp_dim=2048),
+            transformer_dim=EMBED_DIM,
+        )
+        for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
+            self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.pixel_mean.device
+
+    def preprocess(self, x: Tensor) -> Tensor:
+        """Normalise and pad to the square input.
+
+        Args:
+            x: RGB in 0..255, (B x) 3 x h x w, with the longest side already at `image_size`.
+
+        Returns:
+            float, (B x) 3 x image_size x image_size; the image lies at the upper left, and the
+            padding is zero, which is the mean colour.
+        """
+        size = self.config.image_size
+        x = (x - self.pixel_mean) / self.pixel_std
+        return F.pad(x, (0, size - x.shape[-1], 0, size - x.shape[-2]))
+
+    def postprocess_masks(
+        self, masks: Tensor, input_size: tuple[int, ...], original_size: tuple[int, ...]
+    ) -> Tensor:
+        """Enlarge logits to the original image.
+
+        Args:
+            masks: low-resolution logits, B x C x image_size/4 x image_size/4.
+            input_size: (h, w) of the resized image, before padding.
+            original_size: (H, W) of the original image.
+
+        Returns:
+            logits, B x C x H x W.
+        """
+        size = self.config.image_size
+        masks = F.interpolate(masks, (size, size), mode="bilinear", align_corners=False)
+        masks = masks[..., : input_size[0], : input_size[1]]
+        return F.interpolate(masks, original_size, mode="bilinear", align_corners=False)
+
+    @torch.no_grad()
+    def forward(
+        self, batched_input: list[dict[str, Any]], multimask_output: bool
+    ) -> list[dict[str, Tensor]]:
+        """From images and prompts to masks, with the signature of `segment_anything`'s `Sam`.
+
+        Args:
+            batched_input: one dictionary an image: `image` (3 x h x w in 0..255, longest side at
+                `image_size`), `original_size` (H, W), and any of `point_coords` (B x N x 2) with
+                `point_labels` (B x N), `boxes` (B x 4) and `mask_inputs` (B x 1 x h x w), in
+                pixels of the resized image.
+            multimask_output: three masks a prompt, or one.
+
+        Returns:
+            one dictionary an image: `masks` (bool, B x C x H x W), `iou_predictions` (B x C) and
+            `low_res_logits` (B x C x image_size/4 x image_size/4).
+        """
+        images = torch.stack([self.preprocess(record["image"]) for record in batched_input])
+        embeddings = self.image_encoder(images)
+        outputs = []
+        for record, embedding in zip(batched_input, embeddings, strict=True):
+            points = None
+            if "point_coords" in record:
+                points = (record["point_coords"], record["point_labels"])
+            low_res_masks, iou_predictions = self.decode(
+                embedding.unsqueeze(0),
+                points,
+                record.get("boxes"),
+                record.get("mask_inputs"),
+                multimask_output,
+            )
+            logits = self.postprocess_masks(
+                low_res_masks, record["image"].shape[-2:], record["original_size"]
+            )
+            outputs.append(
+                {
+                    "masks": logits > self.mask_threshold,
+                    "iou_predictions": iou_predictions,
+                    "low_res_logits": low_res_masks,
+                }
+            )
+        return outputs
+
+    def decode(
+        self,
+        image_embeddings: Tensor,
+        points: tuple[Tensor, Tensor] | None,
+        boxes: Tensor | None,
+        mask_inputs: Tensor | None,
+        multimask_output: bool,
+    ) -> tuple[Tensor, Tensor]:
+        """Prompts to low-resolution masks; see `PromptEncoder` and `MaskDecoder` for the shapes."""
+        sparse, dense = self.prompt_encoder(points, boxes, mask_inputs)
+        low_res_masks, iou_predictions = self.mask_decoder(
+            image_embeddings, self.prompt_encoder.get_dense_pe(), sparse, dense, multimask_output
+        )
+        return low_res_masks, iou_predictions
+
+
+def _build_image_encoder(config: SamConfig) -> nn.Module:
+    if config.image_encoder == "tiny_vit" and config.tiny_vit is not None:
+        return TinyViT(config.tiny_vit, EMBED_DIM)
+    if config.image_encoder == "efficientnet_lite0":
+        return EfficientNetEncoder(EMBED_DIM)
+    raise ValueError(f"Unknown image encoder {config.image_encoder!r}.")

@@ -1,0 +1,116 @@
+"""The official MobileSAM layout: its parameter names, and what they tell of the architecture."""
+
+import math
+import re
+from collections.abc import Mapping
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from samlet.errors import UserError
+from samlet.modeling.image_encoder import TinyViTConfig
+from samlet.modeling.sam import Sam, SamConfig
+
+CLASSIFIER = re.compile(r"image_encoder\.(norm_head|head)\.")
+"""TinyViT's ImageNet head: it is in the official files, and nothing uses it."""
+
+CLASSES = 1000
+
+# MobileSAM counts a patch merging to the stage before it, timm to the stage after it.
+_TO_OURS = (
+    (r"^(image_encoder\.)patch_embed\.seq\.(0|2)\.",
+     lambda m: f"{m[1]}patch_embed.conv{int(m[2]) // 2 + 1}."),
+    (r"^(image_encoder\.)layers\.(\d)\.downsample\.",
+     lambda m: f"{m[1]}stages.{int(m[2]) + 1}.downsample."),
+    (r"^(image_encoder\.)layers\.", lambda m: f"{m[1]}stages."),
+    (r"^(image_encoder\..+)\.c\.", lambda m: f"{m[1]}.conv."),
+)  # fmt: skip
+_TO_OFFICIAL = (
+    (r"^(image_encoder\.)patch_embed\.conv(1|2)\.",
+     lambda m: f"{m[1]}patch_embed.seq.{(int(m[2]) - 1) * 2}."),
+    (r"^(image_encoder\.)stages\.(\d)\.downsample\.",
+     lambda m: f"{m[1]}layers.{int(m[2]) - 1}.downsample."),
+    (r"^(image_encoder\.)stages\.", lambda m: f"{m[1]}layers."),
+    (r"^(image_encoder\..+)\.conv\.", lambda m: f"{m[1]}.c."),
+)  # fmt: skip
+
+
+def _renamed(state: Mapping[str, Tensor], rules: tuple) -> dict[str, Tensor]:
+    renamed = {}
+    for key, value in state.items():
+        for pattern, replacement in rules:
+            key = re.sub(pattern, replacement, key)
+        renamed[key] = value
+    return renamed
+
+
+def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Official parameter names to ours; the classifier is left out."""
+    kept = {key: value for key, value in state.items() if not CLASSIFIER.match(key)}
+    return _renamed(kept, _TO_OURS)
+
+
+def to_official(model: Sam) -> dict[str, Tensor]:
+    """A model's weights as `mobile_sam` reads them.
+
+    The classifier that its strict loading asks for is written as zeros. `mobile_sam` itself builds
+    only the 5M variant at 1024 pixels; other sizes can be read back by samlet.
+
+    Raises:
+        UserError: the image encoder is not a TinyViT.
+    """
+    config = model.config.tiny_vit
+    if config is None:
+        raise UserError(
+            f"{model.name} has no TinyViT encoder, so the official layout cannot hold it; "
+            "write a .safetensors file instead."
+        )
+    width = config.embed_dims[-1]
+    classifier = {
+        "norm_head.weight": torch.ones(width),
+        "norm_head.bias": torch.zeros(width),
+        "head.weight": torch.zeros(CLASSES, width),
+        "head.bias": torch.zeros(CLASSES),
+    }
+    state = _renamed(model.state_dict(), _TO_OFFICIAL)
+    return state | {f"image_encoder.{key}": value for key, value in classifier.items()}
+
+
+def unwrapped(content: Any) -> dict[str, Tensor] | None:
+    """The state dict in what a checkpoint file holds, or None where there is none.
+
+    Trainers (micro-sam's among them) keep it under `model_state`, with `sam.` before each name.
+    """
+    if isinstance(content, Mapping) and isinstance(content.get("model_state"), Mapping):
+        content = content["model_state"]
+    if not isinstance(content, Mapping) or not content:
+        return None
+    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
+        return None
+    return {key.removeprefix("sam."): value for key, value in content.items()}
+
+
+def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:
+    """Read the architecture off official weights; None if they are no MobileSAM's.
+
+    The input size is not in the weights; MobileSAM's is 1024.
+    """
+    prefix = "image_encoder.layers"
+    stem = state.get("image_encoder.patch_embed.seq.2.c.weight")
+    biases = [state.get(f"{prefix}.{i}.blocks.0.attn.attention_biases") for i in (1, 2, 3)]
+    qkv = [state.get(f"{prefix}.{i}.blocks.0.attn.qkv.weight") for i in (1, 2, 3)]
+    if stem is None or any(x is None for x in (*biases, *qkv)):
+        return None
+    windows = [math.isqrt(x.shape[1]) for x in biases if x is not None]
+    blocks = [re.match(rf"{prefix}\.(\d)\.blocks\.(\d+)\.", key) for key in state]
+    depths = [1 + max(int(m[2]) for m in blocks if m and int(m[1]) == i) for i in range(4)]
+    width = stem.shape[0]
+    tiny_vit = TinyViTConfig(
+        embed_dims=(width, *(x.shape[1] for x in qkv if x is not None)),  # type: ignore[arg-type]
+        depths=tuple(depths),  # type: ignore[arg-type]
+        # The first stage has neither heads nor windows; every variant counts 32 channels a head.
+        num_heads=(width // 32, *(x.shape[0] for x in biases if x is not None)),  # type: ignore[arg-type]
+        window_sizes=(windows[0], *windows),  # type: ignore[arg-type]
+    )
+    return SamConfig(image_encoder="tiny_vit", image_size=1024, tiny_vit=tiny_vit)
