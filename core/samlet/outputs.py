@@ -1,0 +1,204 @@
+"""Masks on disk: label maps, binary masks, COCO JSON and GeoJSON.
+
+A record is a mapping with a "segmentation" (an H x W mask or COCO RLE) and any of the "score",
+"predicted_iou" and "stability_score" that the predictor or everything mode gave.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import tifffile
+from PIL import Image
+from pycocotools import mask as coco
+
+from samlet.errors import UserError
+from samlet.files import atomic_path
+from samlet.image_files import DEFAULT_MAX_PIXELS, decode
+from samlet.masks import from_rle, to_polygons, to_rle
+
+_SCORES = ("score", "predicted_iou", "stability_score")
+_TIFF = (".tif", ".tiff")
+
+
+def read_label_map(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
+    """Read an image of labels: 0 background, every other number an object or class.
+
+    Args:
+        path: PNG or TIFF with one channel of 1, 8, 16 or 32-bit integers; of a palette image the
+            indices count, not the colours.
+        max_pixels: see `samlet.images.read`.
+
+    Returns:
+        H x W, uint16, or uint32 where a label is beyond 65535.
+
+    Raises:
+        UserError: unreadable, more than one channel, not integers, or negative labels.
+    """
+    labels, _ = decode(path, max_pixels=max_pixels, palette_indices=True)
+    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+        raise UserError(
+            f"{path} is no label map ({labels.dtype}, {' x '.join(map(str, labels.shape))}): "
+            "save one channel of 8, 16 or 32-bit integers, 0 being the background."
+        )
+    lowest, highest = int(labels.min()), int(labels.max())
+    if lowest < 0 or highest > np.iinfo(np.uint32).max:
+        raise UserError(
+            f"{path} has labels from {lowest} to {highest}: number the objects from 1, "
+            "and the background 0."
+        )
+    return labels.astype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def write_label_map(path: str | Path, labels: np.ndarray) -> None:
+    """Write H x W labels (integers from 0): 16-bit PNG, or 16 or 32-bit TIFF, by the suffix.
+
+    Raises:
+        UserError: another suffix, not labels, labels beyond 65535 in a PNG, or no place to write.
+    """
+    path, labels = Path(path), np.asarray(labels)
+    if labels.ndim != 2 or labels.dtype.kind not in "bui" or labels.size == 0 or labels.min() < 0:
+        raise UserError(f"The labels for {path} are not integers from 0 up as H x W: convert them.")
+    short = int(labels.max()) <= np.iinfo(np.uint16).max
+    if path.suffix.lower() == ".png":
+        if not short:
+            raise UserError(f"{path} cannot hold labels beyond 65535: write a .tif instead of PNG.")
+        with atomic_path(path) as temporary:
+            Image.fromarray(labels.astype(np.uint16)).save(temporary, format="PNG")
+    elif path.suffix.lower() in _TIFF:
+        with atomic_path(path) as temporary:
+            data = labels.astype(np.uint16 if short else np.uint32)
+            tifffile.imwrite(temporary, data, compression="zlib", photometric="minisblack")
+    else:
+        raise UserError(f"{path} has no suffix for a label map: end it in .png or .tif.")
+
+
+def write_mask(path: str | Path, mask: np.ndarray) -> None:
+    """Write one H x W mask as an 8-bit PNG of 0 and 255.
+
+    Raises:
+        UserError: the suffix is not .png, or no place to write.
+    """
+    if Path(path).suffix.lower() != ".png":
+        raise UserError(f"{path} would be a PNG: end it in .png.")
+    with atomic_path(path) as temporary:
+        Image.fromarray(np.asarray(mask, dtype=bool) * np.uint8(255)).save(temporary, format="PNG")
+
+
+def write_coco(
+    path: str | Path,
+    records: Sequence[Mapping[str, Any]],
+    image_name: str,
+    size: tuple[int, int],
+    category: str = "object",
+    info: Mapping[str, Any] | None = None,
+) -> None:
+    """Write the masks of one image as COCO instances, which `pycocotools.coco.COCO` loads.
+
+    Each annotation has its segmentation (compressed RLE, so that holes survive), area (pixels),
+    bbox [x, y, width, height] along pixel edges, category_id 1, and the record's scores; "score" is
+    the predicted IoU where the record has none of its own.
+
+    Args:
+        path: the JSON file.
+        records: see this module.
+        image_name: written as file_name.
+        size: (height, width) in pixels.
+        category: the one category's name.
+        info: how the masks were made, kept under "info".
+
+    Raises:
+        UserError: a mask is not of this size, or no place to write.
+    """
+    height, width = size
+    annotations = []
+    for number, record in enumerate(records, start=1):
+        rle = to_rle(_mask(record, size))
+        scores = _scores(record)
+        if "predicted_iou" in scores:
+            scores.setdefault("score", scores["predicted_iou"])
+        annotations.append(
+            {
+                "id": number,
+                "image_id": 1,
+                "category_id": 1,
+                "iscrowd": 0,
+                "segmentation": rle,
+                "area": int(coco.area(rle)),
+                "bbox": [float(side) for side in coco.toBbox(rle)],
+                **scores,
+            }
+        )
+    image = {"id": 1, "file_name": image_name, "height": height, "width": width}
+    _write_json(
+        path,
+        {
+            "info": {"description": "Written by samlet", **(info or {})},
+            "images": [image],
+            "categories": [{"id": 1, "name": category, "supercategory": ""}],
+            "annotations": annotations,
+        },
+    )
+
+
+def write_polygons(
+    path: str | Path,
+    records: Sequence[Mapping[str, Any]],
+    size: tuple[int, int],
+    tolerance: float = 1.0,
+) -> None:
+    """Write masks as a GeoJSON FeatureCollection in pixels, y down: QuPath opens it as annotations.
+
+    A mask of one part is a Polygon, of several a MultiPolygon; holes are inner rings. Empty masks
+    are left out. The record's scores are the feature's "measurements", as in QuPath.
+
+    Args:
+        path: the GeoJSON file.
+        records: see this module.
+        size: (height, width) in pixels.
+        tolerance: see `samlet.masks.to_polygons`.
+
+    Raises:
+        UserError: a mask is not of this size, or no place to write.
+    """
+    features = []
+    for number, record in enumerate(records, start=1):
+        polygons = [
+            [np.vstack([ring, ring[:1]]).tolist() for ring in polygon]
+            for polygon in to_polygons(_mask(record, size), tolerance)
+        ]
+        if not polygons:
+            continue
+        geometry = (
+            {"type": "Polygon", "coordinates": polygons[0]}
+            if len(polygons) == 1
+            else {"type": "MultiPolygon", "coordinates": polygons}
+        )
+        properties = {"objectType": "annotation", "name": str(number)}
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": geometry,
+                "properties": {**properties, "measurements": _scores(record)},
+            }
+        )
+    _write_json(path, {"type": "FeatureCollection", "features": features})
+
+
+def _mask(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
+    segmentation = record["segmentation"]
+    mask = from_rle(segmentation) if isinstance(segmentation, Mapping) else np.asarray(segmentation)
+    if mask.shape != tuple(size):
+        raise UserError(f"A mask of {mask.shape} does not belong to an image of {tuple(size)}.")
+    return mask
+
+
+def _scores(record: Mapping[str, Any]) -> dict[str, float]:
+    return {key: float(record[key]) for key in _SCORES if key in record}
+
+
+def _write_json(path: str | Path, content: dict[str, Any]) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")
