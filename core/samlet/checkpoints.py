@@ -1,0 +1,191 @@
+"""Names and files of models: the bundle, downloads, the official layout and our own."""
+
+import json
+import pickle
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from samlet.downloads import REMOTE_FILES, fetch
+from samlet.errors import UserError
+from samlet.files import atomic_path
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.official import config_of, from_official, to_official, unwrapped
+
+FORMAT = 1
+METADATA_KEY = "samlet"
+BUNDLED = {"nuclei": Path(__file__).parent / "weights" / "nuclei.safetensors"}
+OFFICIAL_SUFFIXES = (".pt", ".pth")
+
+
+def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
+    """Load a model, ready to predict.
+
+    Args:
+        name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
+            path of a checkpoint: ours (.safetensors), or one in MobileSAM's layout (.pt, .pth).
+        device: where to put it.
+
+    Returns:
+        the model in eval mode, float32.
+
+    Raises:
+        UserError: no such name or file, a damaged file, or another architecture.
+    """
+    path = locate(name)
+    model = _load_ours(path) if path.suffix == ".safetensors" else _load_official(path)
+    model.name = str(name)
+    return model.to(device).eval()
+
+
+def locate(name: str | Path) -> Path:
+    """The file of a model, downloaded if need be; see `load`."""
+    key = str(name)
+    if key in BUNDLED:
+        return BUNDLED[key]
+    if key in REMOTE_FILES:
+        return fetch(REMOTE_FILES[key])
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix or path.parent != Path():
+        raise UserError(f"There is no checkpoint {path}; check the path.")
+    known = ", ".join([*BUNDLED, *REMOTE_FILES])
+    raise UserError(f"There is no model {key}: choose one of {known}, or give a file's path.")
+
+
+def save(
+    model: Sam,
+    path: str | Path,
+    card: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model: our format for .safetensors, MobileSAM's layout for .pt and .pth.
+
+    Args:
+        model: what to write.
+        path: where; its suffix decides the format.
+        card: facts for people (data, licence, recipe, figures, limits); kept by our format alone.
+            The model's own card where none is given.
+        dtype: of the weights in our format; float16 halves the file.
+
+    Raises:
+        UserError: another suffix, an encoder that the layout cannot hold, or an unwritable place.
+    """
+    path = Path(path)
+    if path.suffix in OFFICIAL_SUFFIXES:
+        state = to_official(model)
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    elif path.suffix == ".safetensors":
+        facts = {
+            "format": FORMAT,
+            "config": model.config.to_dict(),
+            "card": dict(model.card if card is None else card),
+        }
+        state = {
+            key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+            for key, value in model.state_dict().items()
+        }
+        with atomic_path(path) as temporary:
+            save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
+    else:
+        raise UserError(f"{path} must end in .safetensors (ours) or .pt (MobileSAM's layout).")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The model card in one of our checkpoints.
+
+    Raises:
+        UserError: the file is damaged or not ours.
+    """
+    return _read_facts(path)["card"]
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            facts = json.loads((file.metadata() or {})[METADATA_KEY])
+    except KeyError as error:
+        raise UserError(
+            f"{path} is a safetensors file, but not one of samlet's; convert an official .pt file "
+            "with `samlet convert`."
+        ) from error
+    except (SafetensorError, OSError, ValueError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file; fetch it again.") from error
+    if facts["format"] > FORMAT:
+        raise UserError(f"{path} was written by a newer samlet; upgrade with pip.")
+    return facts
+
+
+def _load_ours(path: Path) -> Sam:
+    facts = _read_facts(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged; fetch it again.") from error
+    model = Sam(SamConfig.from_dict(facts["config"]))
+    model.card = facts["card"]
+    _fill(model, state, path)
+    return model
+
+
+def _load_official(path: Path) -> Sam:
+    try:
+        content = torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
+        raise UserError(
+            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than weights, "
+            "which could run code; save its state dict alone."
+        ) from error
+    state = unwrapped(content)
+    if state is None:
+        raise UserError(f"{path} holds no state dict; save model.state_dict() alone.")
+    config = config_of(state)
+    if config is None:
+        raise UserError(
+            f"{path} is of another architecture than MobileSAM: it has {_some(state)}, "
+            "and no image_encoder.layers.*.attn.attention_biases."
+        )
+    model = Sam(config)
+    _fill(model, from_official(state), path)
+    return model
+
+
+def _fill(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
+    wanted = model.state_dict()
+    missing = wanted.keys() - state.keys()
+    unexpected = state.keys() - wanted.keys()
+    misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
+    faults = [
+        f"{_some(keys)} {fault}"
+        for keys, fault in (
+            (missing, "missing"),
+            (unexpected, "unexpected"),
+            (misshapen, "of another shape"),
+        )
+        if keys
+    ]
+    if faults:
+        raise UserError(f"{path} does not fit its architecture: {'; '.join(faults)}.")
+    model.load_state_dict(state)
+
+
+def _some(keys: Any) -> str:
+    names = sorted(keys)
+    told = ", ".join(names[:3])
+    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"
+
+
+def _build_vit_t(checkpoint: str | Path | None = None) -> Sam:
+    return Sam(SamConfig()).eval() if checkpoint is None else load(checkpoint)
+
+
+sam_model_registry = {"default": _build_vit_t, "vit_t": _build_vit_t}
+"""`mobile_sam`'s way to a model: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`."""
