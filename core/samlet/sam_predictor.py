@@ -1,0 +1,174 @@
+"""`SamPredictor`: the class that users of `segment_anything` and `mobile_sam` know."""
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from samlet.modeling.sam import Sam
+from samlet.transforms import ResizeLongestSide
+
+
+class SamPredictor:
+    """Set an image, then predict: the methods and return values of `segment_anything`.
+
+    It holds one image, so it serves one thread; `samlet.Predictor` has no such state.
+
+    Args:
+        sam_model: a model from `samlet.load` or `samlet.sam_model_registry`.
+    """
+
+    def __init__(self, sam_model: Sam) -> None:
+        self.model = sam_model.eval()
+        self.transform = ResizeLongestSide(sam_model.config.image_size)
+        self.reset_image()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the model's weights are."""
+        return self.model.device
+
+    def reset_image(self) -> None:
+        """Forget the image."""
+        self.is_image_set = False
+        self.features: Tensor | None = None
+        self.original_size: tuple[int, int] | None = None
+        self.input_size: tuple[int, int] | None = None
+
+    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+        """Compute the image's embedding.
+
+        Args:
+            image: uint8, H x W x 3.
+            image_format: order of its channels, "RGB" or "BGR".
+        """
+        if image_format not in ("RGB", "BGR"):
+            raise ValueError(f"image_format must be RGB or BGR, not {image_format}.")
+        if image_format != self.model.image_format:
+            image = image[..., ::-1]
+        resized = self.transform.apply_image(np.ascontiguousarray(image))
+        pixels = torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0).to(self.device)
+        self.set_torch_image(pixels, (image.shape[0], image.shape[1]))
+
+    @torch.no_grad()
+    def set_torch_image(
+        self, transformed_image: Tensor, original_image_size: tuple[int, ...]
+    ) -> None:
+        """As `set_image`, for an image already resized.
+
+        Args:
+            transformed_image: RGB in 0..255, 1 x 3 x h x w, longest side at the input size.
+            original_image_size: (H, W) before resizing.
+        """
+        height, width = transformed_image.shape[-2:]
+        if transformed_image.ndim != 4 or max(height, width) != self.model.config.image_size:
+            raise ValueError(
+                "set_torch_image needs a batch whose longest side is "
+                f"{self.model.config.image_size}, not shape {tuple(transformed_image.shape)}."
+            )
+        self.reset_image()
+        self.original_size = (original_image_size[0], original_image_size[1])
+        self.input_size = (height, width)
+        self.features = self.model.image_encoder(self.model.preprocess(transformed_image))
+        self.is_image_set = True
+
+    def predict(
+        self,
+        point_coords: np.ndarray | None = None,
+        point_labels: np.ndarray | None = None,
+        box: np.ndarray | None = None,
+        mask_input: np.ndarray | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """Answer one prompt, in pixels of the original image.
+
+        Args:
+            point_coords: N x 2, (x, y).
+            point_labels: N: 1 on the object, 0 beside it.
+            box: x1, y1, x2, y2.
+            mask_input: logits, 1 x S/4 x S/4, from an earlier call.
+            multimask_output: three candidates, or one mask.
+            return_logits: masks as logits instead of booleans.
+
+        Returns:
+            masks (C x H x W), predicted IoU (C) and low-resolution logits (C x S/4 x S/4).
+
+        Raises:
+            RuntimeError: no image is set.
+        """
+        size = self._image_size()
+        coords = labels = boxes = masks = None
+        if point_coords is not None:
+            if point_labels is None:
+                raise ValueError("point_labels must be given with point_coords.")
+            moved = self.transform.apply_coords(point_coords, size)
+            coords = torch.as_tensor(moved, dtype=torch.float, device=self.device).unsqueeze(0)
+            labels = torch.as_tensor(
+                np.asarray(point_labels), dtype=torch.int, device=self.device
+            ).unsqueeze(0)
+        if box is not None:
+            moved = self.transform.apply_boxes(box, size)
+            boxes = torch.as_tensor(moved, dtype=torch.float, device=self.device)
+        if mask_input is not None:
+            masks = torch.as_tensor(mask_input, dtype=torch.float, device=self.device).unsqueeze(0)
+        outputs = self.predict_torch(
+            coords, labels, boxes, masks, multimask_output, return_logits=return_logits
+        )
+        masks_np, iou_np, low_res_np = (x[0].detach().cpu().numpy() for x in outputs)
+        return masks_np, iou_np, low_res_np
+
+    @torch.no_grad()
+    def predict_torch(
+        self,
+        point_coords: Tensor | None,
+        point_labels: Tensor | None,
+        boxes: Tensor | None = None,
+        mask_input: Tensor | None = None,
+        multimask_output: bool = True,
+        return_logits: bool = False,
+    ) -> tuple[Tensor, Tensor, Tensor]:
+        """Answer B prompts, in pixels of the resized image (see `transform`).
+
+        Args:
+            point_coords: B x N x 2.
+            point_labels: B x N.
+            boxes: B x 4.
+            mask_input: B x 1 x S/4 x S/4.
+            multimask_output: three candidates, or one mask.
+            return_logits: masks as logits instead of booleans.
+
+        Returns:
+            masks (B x C x H x W), predicted IoU (B x C), low-resolution logits (B x C x S/4 x S/4).
+
+        Raises:
+            RuntimeError: no image is set.
+        """
+        size = self._image_size()
+        features = self.get_image_embedding()
+        if self.input_size is None:
+            raise RuntimeError("Set an image with .set_image(...) first.")
+        points = None
+        if point_coords is not None and point_labels is not None:
+            points = (point_coords, point_labels)
+        low_res_masks, iou_predictions = self.model.decode(
+            features, points, boxes, mask_input, multimask_output
+        )
+        masks = self.model.postprocess_masks(low_res_masks, self.input_size, size)
+        if not return_logits:
+            masks = masks > self.model.mask_threshold
+        return masks, iou_predictions, low_res_masks
+
+    def get_image_embedding(self) -> Tensor:
+        """The image's embedding, 1 x 256 x S/16 x S/16.
+
+        Raises:
+            RuntimeError: no image is set.
+        """
+        if self.features is None:
+            raise RuntimeError("Set an image with .set_image(...) to have an embedding.")
+        return self.features
+
+    def _image_size(self) -> tuple[int, int]:
+        if self.original_size is None:
+            raise RuntimeError("Set an image with .set_image(...) before predicting masks.")
+        return self.original_size
