@@ -1,0 +1,304 @@
+"""Everything mode: all masks of an image, with no prompt but a grid of points.
+
+Source: Segment Anything, arXiv 2304.02643, appendix B; the interface is segment_anything's. Two
+shortcuts leave the masks as they are: what the predicted IoU rejects is never enlarged, and the
+rest only within the window where its logits matter.
+"""
+
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from math import ceil, inf
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.ops import nms
+
+from samlet.crops import Box, Enlarger, crop_boxes, is_cut_off, layer_grids
+from samlet.errors import UserError
+from samlet.images import to_rgb
+from samlet.masks import area, box_xyxy, from_rle, remove_small_regions, to_rle
+from samlet.modeling.sam import Sam
+from samlet.transforms import ResizeLongestSide
+
+
+class SamAutomaticMaskGenerator:
+    """Generate masks for a whole image, as `segment_anything`'s class of this name does.
+
+    Every point of a grid is a prompt for three masks. They are kept if the model trusts them, if
+    they are stable when the threshold moves, if no crop cuts them off, and if no better mask has
+    nearly the same box.
+
+    Args:
+        model: a model from `samlet.load`.
+        points_per_side: the grid is points_per_side x points_per_side; None with `point_grids`.
+        points_per_batch: points decoded at once; more may be faster and take more memory.
+        pred_iou_thresh: keep masks with a higher predicted IoU, 0 to 1; 0 keeps all.
+        stability_score_thresh: keep masks at least as stable, 0 to 1; 0 keeps all.
+        stability_score_offset: how far the threshold moves up and down, in logits, to see how
+            stable a mask is.
+        box_nms_thresh: of masks from one crop whose boxes overlap by a higher IoU, the one with
+            the highest predicted IoU stays.
+        crop_n_layers: search again in 2 x 2 crops of the image (1), also in 4 x 4 crops (2), ...
+        crop_nms_thresh: of masks from several crops whose boxes overlap by a higher IoU, the one
+            from the smallest crop stays.
+        crop_overlap_ratio: overlap of layer 1's crops, as a fraction of the image's shorter side.
+        crop_n_points_downscale_factor: layer n has this to the power of n fewer points a side.
+        point_grids: one grid a layer in place of `points_per_side`: N x 2, (x, y) in 0..1.
+        min_mask_region_area: fill holes and drop islands of fewer pixels; 0 leaves them.
+        output_mode: "binary_mask", "uncompressed_rle" or "coco_rle": see `generate`.
+
+    Raises:
+        UserError: an argument is out of its range, or `points_per_side` and `point_grids` are both
+            given or both missing.
+
+    Example:
+        >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
+        >>> records = generator.generate(image)
+    """
+
+    def __init__(
+        self,
+        model: Sam,
+        points_per_side: int | None = 32,
+        points_per_batch: int = 64,
+        pred_iou_thresh: float = 0.88,
+        stability_score_thresh: float = 0.95,
+        stability_score_offset: float = 1.0,
+        box_nms_thresh: float = 0.7,
+        crop_n_layers: int = 0,
+        crop_nms_thresh: float = 0.7,
+        crop_overlap_ratio: float = 512 / 1500,
+        crop_n_points_downscale_factor: int = 1,
+        point_grids: list[np.ndarray] | None = None,
+        min_mask_region_area: int = 0,
+        output_mode: str = "binary_mask",
+    ) -> None:
+        for name, value, least in (
+            ("points_per_batch", points_per_batch, 1),
+            ("stability_score_offset", stability_score_offset, 0),
+            ("crop_n_layers", crop_n_layers, 0),
+            ("crop_n_points_downscale_factor", crop_n_points_downscale_factor, 1),
+            ("min_mask_region_area", min_mask_region_area, 0),
+        ):
+            if value < least:
+                raise UserError(f"{name} must be at least {least}, not {value}.")
+        if not 0 <= crop_overlap_ratio < 1:
+            raise UserError(f"crop_overlap_ratio must be 0 to below 1, not {crop_overlap_ratio}.")
+        if output_mode not in OUTPUT_MODES:
+            raise UserError(f"output_mode must be {', '.join(OUTPUT_MODES)}, not {output_mode!r}.")
+        self.model = model.eval()
+        self.transform = ResizeLongestSide(model.config.image_size)
+        self.point_grids = layer_grids(
+            points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor
+        )
+        self.points_per_batch = points_per_batch
+        self.pred_iou_thresh = pred_iou_thresh
+        self.stability_score_thresh = stability_score_thresh
+        self.stability_score_offset = stability_score_offset
+        self.box_nms_thresh = box_nms_thresh
+        self.crop_n_layers = crop_n_layers
+        self.crop_nms_thresh = crop_nms_thresh
+        self.crop_overlap_ratio = crop_overlap_ratio
+        self.crop_n_points_downscale_factor = crop_n_points_downscale_factor
+        self.min_mask_region_area = min_mask_region_area
+        self.output_mode = output_mode
+
+    @torch.inference_mode()
+    def generate(
+        self, image: np.ndarray, *, progress: Callable[[float], None] | None = None
+    ) -> list[dict[str, Any]]:
+        """Find all masks of an image.
+
+        Args:
+            image: RGB uint8, H x W x 3, or any other array that `samlet.images.to_rgb` takes.
+            progress: called after each batch of points with the fraction done, above 0 to 1. What
+                it raises ends the work and reaches the caller.
+
+        Returns:
+            one dictionary a mask, by falling `predicted_iou`, with masks from smaller crops first
+            and those whose small regions changed last. A mask without a pixel is left out, whatever
+            the thresholds are.
+
+            - segmentation: bool, H x W; or RLE over columns, {"size": [H, W], "counts": ...}, with
+              counts a list of run lengths ("uncompressed_rle") or COCO's string ("coco_rle").
+            - area: pixels of the mask, int.
+            - bbox: x, y, width, height in whole pixels, from the first to the last pixel, so that
+              a mask of one pixel has width and height 0.
+            - predicted_iou: the model's own estimate of the mask's quality, about 0 to 1.
+            - point_coords: [[x, y]], the point that found it.
+            - stability_score: IoU of the mask with the threshold moved up and down, 0 to 1.
+            - crop_box: x, y, width, height of the crop that it was found in.
+
+        Raises:
+            UserError: the array is not an image.
+        """
+        rgb = to_rgb(image)
+        size = (rgb.shape[0], rgb.shape[1])
+        crops = crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
+        batches = sum(ceil(len(self.point_grids[n]) / self.points_per_batch) for _, n in crops)
+        done = 0
+        kept: list[_Candidate] = []
+        for crop, layer in crops:
+            found: list[_Candidate] = []
+            for batch in self._search(rgb, crop, self.point_grids[layer]):
+                found += batch
+                done += 1
+                if progress is not None:
+                    progress(done / batches)
+            scores = torch.tensor([c.predicted_iou for c in found])
+            kept += _suppress(found, scores, self.box_nms_thresh)
+        if len(crops) > 1:
+            areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (c.crop for c in kept)]
+            kept = _suppress(kept, 1 / torch.tensor(areas), self.crop_nms_thresh)
+        if self.min_mask_region_area > 0:
+            kept = self._without_small_regions(kept, size)
+        return [self._record(candidate, size) for candidate in kept]
+
+    def _search(self, rgb: np.ndarray, crop: Box, grid: np.ndarray) -> Iterator[list["_Candidate"]]:
+        """Yield the good masks of each batch of points in one crop."""
+        x0, y0, x1, y1 = crop
+        size = (y1 - y0, x1 - x0)
+        device = self.model.device
+        resized = self.transform.apply_image(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
+        pixels = torch.from_numpy(resized).permute(2, 0, 1).to(device)
+        features = self.model.image_encoder(self.model.preprocess(pixels).unsqueeze(0))
+        enlarger = Enlarger(self.model.config.image_size, resized.shape[:2], size)
+        points = grid * (size[1], size[0])
+        for start in range(0, len(points), self.points_per_batch):
+            batch = points[start : start + self.points_per_batch]
+            coords = torch.from_numpy(self.transform.apply_coords(batch, size)).float().to(device)
+            labels = torch.ones(len(batch), 1, dtype=torch.int, device=device)
+            logits, ious = self.model.decode(
+                features, (coords.unsqueeze(1), labels), None, None, multimask_output=True
+            )
+            trusted = ious > (self.pred_iou_thresh if self.pred_iou_thresh > 0 else -inf)
+            prompts = trusted.nonzero()[:, 0].tolist()
+            masks = logits[trusted].float().cpu().numpy()
+            candidates = (
+                self._examine(mask, enlarger, iou, batch[prompt] + (x0, y0), crop)
+                for mask, iou, prompt in zip(masks, ious[trusted].tolist(), prompts, strict=True)
+            )
+            yield [
+                found
+                for found in candidates
+                if found is not None and not is_cut_off(found.box, crop, rgb.shape[:2])
+            ]
+
+    def _examine(
+        self, logits: np.ndarray, enlarger: Enlarger, iou: float, point: np.ndarray, crop: Box
+    ) -> "_Candidate | None":
+        """Enlarge a mask; None if it is empty or not stable."""
+        threshold, offset = self.model.mask_threshold, self.stability_score_offset
+        window, left, top = enlarger(logits, threshold - offset)
+        mask = window > threshold
+        if not mask.any():
+            return None
+        low, high = (np.count_nonzero(window > threshold + sign * offset) for sign in (-1, 1))
+        # In float32, as the reference: a mask exactly at the threshold must not fall below it.
+        stability = np.float32(high) / np.float32(low)
+        if stability < np.float32(self.stability_score_thresh):
+            return None
+        box, rle = _cut(mask, crop[0] + left, crop[1] + top)
+        return _Candidate(box, rle, iou, float(stability), point.tolist(), crop)
+
+    def _without_small_regions(
+        self, candidates: list["_Candidate"], size: tuple[int, int]
+    ) -> list["_Candidate"]:
+        """Fill small holes, drop small islands, and then suppress new duplicates."""
+        cleaned, untouched = [], []
+        for candidate in candidates:
+            mask, filled = remove_small_regions(
+                candidate.mask(size), self.min_mask_region_area, "holes"
+            )
+            mask, dropped = remove_small_regions(mask, self.min_mask_region_area, "islands")
+            if filled or dropped:
+                box, rle = _cut(mask)
+                candidate = replace(candidate, box=box, rle=rle)
+            cleaned.append(candidate)
+            untouched.append(not (filled or dropped))
+        return _suppress(
+            cleaned,
+            torch.tensor(untouched, dtype=torch.float),
+            max(self.box_nms_thresh, self.crop_nms_thresh),
+        )
+
+    def _record(self, candidate: "_Candidate", size: tuple[int, int]) -> dict[str, Any]:
+        mask = candidate.mask(size)
+        return {
+            "segmentation": OUTPUT_MODES[self.output_mode](mask),
+            "area": area(mask),
+            "bbox": _xywh(candidate.box),
+            "predicted_iou": candidate.predicted_iou,
+            "point_coords": [candidate.point],
+            "stability_score": candidate.stability_score,
+            "crop_box": _xywh(candidate.crop),
+        }
+
+
+@dataclass(frozen=True)
+class _Candidate:
+    """A mask between the filters.
+
+    Attributes:
+        box: its first and last column and row (x0, y0, x1, y1), both within the mask.
+        rle: the mask within the box, as COCO's RLE: few bytes, however large the image is.
+        point: (x, y) of the prompt.
+        crop: (x0, y0, x1, y1), half open.
+    """
+
+    box: Box
+    rle: dict[str, Any]
+    predicted_iou: float
+    stability_score: float
+    point: list[float]
+    crop: Box
+
+    def mask(self, size: tuple[int, int]) -> np.ndarray:
+        """Paint the whole mask: bool, H x W."""
+        x0, y0, x1, y1 = self.box
+        mask = np.zeros(size, dtype=bool)
+        mask[y0 : y1 + 1, x0 : x1 + 1] = from_rle(self.rle)
+        return mask
+
+
+def _cut(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
+    """Make a `_Candidate`'s box and RLE from a mask that begins at pixel (left, top)."""
+    x0, y0, x1, y1 = box_xyxy(mask)
+    return (left + x0, top + y0, left + x1 - 1, top + y1 - 1), to_rle(mask[y0:y1, x0:x1])
+
+
+def _suppress(
+    candidates: Sequence[_Candidate], scores: Tensor, threshold: float
+) -> list[_Candidate]:
+    """Of candidates with nearly the same box keep the best, and sort by falling score."""
+    boxes = torch.tensor([c.box for c in candidates], dtype=torch.float).reshape(-1, 4)
+    return [candidates[i] for i in nms(boxes, scores.float(), threshold).tolist()]
+
+
+def _xywh(box: Box) -> list[int]:
+    x0, y0, x1, y1 = box
+    return [x0, y0, x1 - x0, y1 - y0]
+
+
+def _runs(mask: np.ndarray) -> dict[str, Any]:
+    """Run lengths down the columns, background first: COCO's RLE before its compression."""
+    flat = mask.ravel(order="F")
+    changes = np.flatnonzero(flat[1:] != flat[:-1]) + 1
+    counts = np.diff(changes, prepend=0, append=flat.size).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if flat[0] else counts}
+
+
+OUTPUT_MODES: dict[str, Callable[[np.ndarray], Any]] = {
+    "binary_mask": lambda mask: mask,
+    "uncompressed_rle": _runs,
+    "coco_rle": to_rle,
+}
+"""What `segmentation` can be, and how it is made from a mask."""
+
+
+def default_settings(model: Sam) -> dict[str, Any]:
+    """Settings that suit a model: those of its card, or else segment_anything's."""
+    standard = {"points_per_side": 32, "pred_iou_thresh": 0.88, "stability_score_thresh": 0.95}
+    return standard | model.card.get("everything", {})

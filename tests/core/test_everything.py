@@ -1,0 +1,245 @@
+"""Everything mode on its own: geometry, invariants, and images on which nothing is found."""
+
+import warnings
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from samlet import masks
+from samlet.crops import Enlarger, crop_boxes, is_cut_off, layer_grids, point_grid
+from samlet.errors import UserError
+from samlet.everything import SamAutomaticMaskGenerator
+from samlet.modeling.image_encoder import TINY_VITS
+from samlet.modeling.sam import Sam, SamConfig
+
+ALL: dict[str, Any] = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
+
+
+class DiscSam(Sam):
+    """Around each point discs of three radii, the more trusted the larger."""
+
+    def decode(self, image_embeddings: Tensor, points: Any, *rest: Any, **more: Any) -> Any:
+        y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
+        centre = (points[0][:, 0] + 0.5) / 4 - 0.5
+        distance = torch.hypot(
+            x - centre[:, 0].view(-1, 1, 1, 1), y - centre[:, 1].view(-1, 1, 1, 1)
+        )
+        radii = torch.tensor([2.0, 4.0, 6.0]).view(3, 1, 1)
+        return 2 * (radii - distance), torch.tensor([0.7, 0.8, 0.9]).repeat(len(centre), 1)
+
+
+def build(kind: type[Sam]) -> Sam:
+    torch.manual_seed(0)
+    return kind(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
+
+
+@pytest.fixture(scope="module")
+def discs() -> Sam:
+    return build(DiscSam)
+
+
+def noise(height: int, width: int) -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (height, width, 3), np.uint8)
+
+
+def test_grid_is_at_the_centres_of_cells_row_by_row() -> None:
+    assert np.allclose(point_grid(2), [[0.25, 0.25], [0.75, 0.25], [0.25, 0.75], [0.75, 0.75]])
+    assert [len(grid) for grid in layer_grids(8, None, 2, 2)] == [64, 16, 4]
+
+
+def test_crops_cover_the_image_and_hold_pixels() -> None:
+    for size in ((100, 100), (5, 40), (1, 1), (333, 17)):
+        covered = np.zeros((4, *size), int)
+        for (x0, y0, x1, y1), layer in crop_boxes(size, 3, 512 / 1500):
+            assert 0 <= x0 < x1 <= size[1] and 0 <= y0 < y1 <= size[0]
+            covered[layer, y0:y1, x0:x1] += 1
+        assert covered.all()
+    boxes = [box for box, _ in crop_boxes((300, 600), 1, 0.2)]
+    assert boxes == [
+        (0, 0, 600, 300),
+        (0, 0, 330, 180),
+        (0, 120, 330, 300),
+        (270, 0, 600, 180),
+        (270, 120, 600, 300),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("box", "cut"),
+    [
+        ((0, 0, 50, 50), False),  # at the image's own edges
+        ((30, 30, 90, 50), True),  # within 20 pixels of the crop's right edge
+        ((30, 30, 79, 50), False),
+        ((30, 30, 50, 80), True),
+    ],
+)
+def test_masks_at_a_crops_inner_edges_are_cut_off(box: Any, cut: bool) -> None:
+    assert is_cut_off(box, (0, 0, 100, 100), (300, 300)) is cut
+
+
+@pytest.mark.parametrize("size", [(256, 256), (700, 500), (40, 90), (5, 40), (1, 1), (200, 3)])
+def test_enlarged_window_equals_the_enlarged_whole(discs: Sam, size: tuple[int, int]) -> None:
+    resized = discs_input(discs, size)
+    enlarger = Enlarger(256, resized, size)
+    torch.manual_seed(0)
+    for level in (-1.0, 2.5, 3.9, 9.0):
+        logits = torch.randn(64, 64)
+        whole = discs.postprocess_masks(logits[None, None], resized, size)[0, 0].numpy()
+        window, left, top = enlarger(logits.numpy(), level)
+        height, width = window.shape
+        inside = whole[top : top + height, left : left + width]
+        assert np.allclose(window, inside, rtol=0, atol=1e-5)
+        assert np.count_nonzero(whole > level) == np.count_nonzero(inside > level)
+
+
+def discs_input(model: Sam, size: tuple[int, int]) -> tuple[int, int]:
+    return SamAutomaticMaskGenerator(model).transform.get_preprocess_shape(*size, 256)
+
+
+@pytest.mark.parametrize("size", [(200, 300), (5, 40), (1, 1), (30, 400)])
+@pytest.mark.parametrize("layers", [0, 1, 2])
+def test_records_are_consistent(discs: Sam, size: tuple[int, int], layers: int) -> None:
+    generator = SamAutomaticMaskGenerator(discs, 3, crop_n_layers=layers, **ALL)
+    records = generator.generate(noise(*size))
+    assert records
+    for record in records:
+        mask = record["segmentation"]
+        assert mask.shape == size and mask.dtype == bool and mask.any()
+        x0, y0, x1, y1 = masks.box_xyxy(mask)
+        assert record["bbox"] == [x0, y0, x1 - x0 - 1, y1 - y0 - 1]
+        assert record["area"] == mask.sum() and isinstance(record["area"], int)
+        assert 0 <= record["stability_score"] <= 1
+        ((x, y),) = record["point_coords"]
+        assert mask[min(int(y), size[0] - 1), min(int(x), size[1] - 1)]
+        left, top, width, height = record["crop_box"]
+        assert left <= x <= left + width and top <= y <= top + height
+
+
+def test_each_filter_does_its_part(discs: Sam) -> None:
+    image = noise(256, 256)
+
+    def count(**options: Any) -> int:
+        return len(SamAutomaticMaskGenerator(discs, 4, **{**ALL, **options}).generate(image))
+
+    assert count() == 48
+    assert count(pred_iou_thresh=0.75) == 32
+    assert count(pred_iou_thresh=0.9) == 0  # float32 of 0.9 is not above it
+    # Radii move by half: ((r - 0.5) / (r + 0.5))^2 is 0.36, 0.60 and 0.72.
+    assert count(stability_score_thresh=0.66) == 16
+    assert count(stability_score_thresh=0.5) == 32
+    # Boxes of one point's neighbouring discs have an IoU of 0.25 and 0.44.
+    assert count(box_nms_thresh=0.4) == 32
+
+
+def test_better_masks_come_first_and_smaller_crops_before(discs: Sam) -> None:
+    records = SamAutomaticMaskGenerator(discs, 3, **ALL).generate(noise(200, 200))
+    assert all(a["predicted_iou"] >= b["predicted_iou"] for a, b in pairwise(records))
+    records = SamAutomaticMaskGenerator(discs, 3, crop_n_layers=1, **ALL).generate(noise(200, 200))
+    areas = [r["crop_box"][2] * r["crop_box"][3] for r in records]
+    assert areas == sorted(areas) and len(set(areas)) > 1
+
+
+def test_output_modes_hold_the_same_mask(discs: Sam) -> None:
+    image = noise(60, 90)
+    plain, runs, coco = (
+        SamAutomaticMaskGenerator(discs, 3, output_mode=mode, **ALL).generate(image)
+        for mode in ("binary_mask", "uncompressed_rle", "coco_rle")
+    )
+    for a, b, c in zip(plain, runs, coco, strict=True):
+        assert np.array_equal(masks.from_rle(b["segmentation"]), a["segmentation"])
+        assert c["segmentation"] == masks.to_rle(a["segmentation"])
+        assert all(isinstance(n, int) for n in b["segmentation"]["counts"])
+
+
+def test_small_regions_go(discs: Sam) -> None:
+    # All background is a hole of fewer than 40 pixels, so that all masks become the same.
+    options = {**ALL, "box_nms_thresh": 0.7}
+    generator = SamAutomaticMaskGenerator(discs, 2, min_mask_region_area=40, **options)
+    assert [r["area"] for r in generator.generate(noise(6, 6))] == [36]
+
+
+def test_nothing_found_gives_an_empty_list(discs: Sam) -> None:
+    image = noise(120, 80)
+    filters: list[dict[str, Any]] = [
+        {"pred_iou_thresh": 2.0},
+        {"stability_score_thresh": 2.0},
+        {"pred_iou_thresh": 2.0, "crop_n_layers": 1, "min_mask_region_area": 50},
+    ]
+    for options in filters:
+        for mode in ("binary_mask", "uncompressed_rle", "coco_rle"):
+            generator = SamAutomaticMaskGenerator(discs, 3, output_mode=mode, **options)
+            assert generator.generate(image) == []
+
+
+def test_any_image_that_to_rgb_takes(discs: Sam) -> None:
+    grey = noise(70, 50)[..., 0]
+    generator = SamAutomaticMaskGenerator(discs, 2, crop_n_layers=1, **ALL)
+    sets = [
+        generator.generate(image)
+        for image in (grey, np.repeat(grey[..., None], 3, axis=2), grey.astype(np.uint16) * 257)
+    ]
+    assert len({len(records) for records in sets}) == 1
+    with pytest.raises(UserError):
+        generator.generate(np.zeros((4, 4, 9), np.uint8))
+
+
+def test_default_filters_on_an_untrained_model_without_warnings() -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", RuntimeWarning)
+        assert SamAutomaticMaskGenerator(build(Sam), 3).generate(noise(50, 200)) == []
+
+
+def test_progress_rises_to_one_and_can_cancel(discs: Sam) -> None:
+    fractions: list[float] = []
+    generator = SamAutomaticMaskGenerator(discs, 3, points_per_batch=4, crop_n_layers=1)
+    generator.generate(noise(100, 100), progress=fractions.append)
+    assert np.allclose(fractions, np.arange(1, 16) / 15)
+
+    def cancel(fraction: float) -> None:
+        fractions.append(fraction)
+        raise InterruptedError
+
+    fractions.clear()
+    with pytest.raises(InterruptedError):
+        generator.generate(noise(100, 100), progress=cancel)
+    assert len(fractions) == 1
+
+
+def test_one_encode_a_crop(discs: Sam) -> None:
+    calls = []
+    hook = discs.image_encoder.register_forward_hook(lambda *_: calls.append(1))
+    SamAutomaticMaskGenerator(discs, 4, points_per_batch=5, crop_n_layers=1).generate(noise(90, 90))
+    hook.remove()
+    assert len(calls) == 5
+
+
+@pytest.mark.parametrize(
+    ("options", "sentence"),
+    [
+        ({"points_per_side": None}, "Give either"),
+        ({"point_grids": [point_grid(2)]}, "Give either"),
+        ({"points_per_side": 0}, "leaves a layer without points"),
+        (
+            {"points_per_side": 2, "crop_n_layers": 2, "crop_n_points_downscale_factor": 2},
+            "leaves a layer without points",
+        ),
+        ({"points_per_side": None, "point_grids": [point_grid(2)], "crop_n_layers": 1}, "need 2"),
+        ({"points_per_side": None, "point_grids": [np.zeros((3, 3))]}, "two columns"),
+        ({"points_per_side": None, "point_grids": [np.zeros((0, 2))]}, "two columns"),
+        ({"points_per_side": None, "point_grids": [np.full((1, 2), 7)]}, "fractions"),
+        ({"points_per_batch": 0}, "points_per_batch must be at least 1"),
+        ({"crop_n_layers": -1}, "crop_n_layers must be at least 0"),
+        ({"stability_score_offset": -1.0}, "stability_score_offset must"),
+        ({"crop_n_points_downscale_factor": 0}, "downscale_factor must"),
+        ({"min_mask_region_area": -5}, "min_mask_region_area must"),
+        ({"crop_overlap_ratio": 1.0}, "crop_overlap_ratio must"),
+        ({"output_mode": "png"}, "output_mode must be binary_mask, uncompressed_rle, coco_rle"),
+    ],
+)
+def test_wrong_arguments_are_told(discs: Sam, options: dict[str, Any], sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        SamAutomaticMaskGenerator(discs, **options)
