@@ -1,0 +1,78 @@
+"""What training minimises. Every loss is a mean over the batch, in float32."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
+    """Dice plus a focal cross-entropy, both relative to the object's size.
+
+    SAM's own 20:1 mixture of focal and Dice, averaged over all pixels, is stuck on empty masks
+    when the decoder starts from random weights and the objects are small. Here the cross-entropy
+    is weighted by |p - y| (a focal loss with exponent 1, arXiv 1708.02002) and divided by the
+    area of prediction and target, as Dice is.
+
+    Args:
+        logits: N x C x H x W.
+        targets: in 0..1, N x 1 x H x W.
+
+    Returns:
+        N x C.
+    """
+    p = logits.sigmoid()
+    targets = targets.expand_as(logits)
+    area = p.sum((-2, -1)) + targets.sum((-2, -1)) + 1
+    dice = 1 - (2 * (p * targets).sum((-2, -1)) + 1) / area
+    cross_entropy = F.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+    weight = (p - targets).abs().detach()
+    return dice + (weight * cross_entropy).sum((-2, -1)) / area.detach()
+
+
+def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
+    """Intersection over union of thresholded masks; shapes as in `mask_loss`."""
+    p, y = logits > 0, targets > 0.5
+    union = (p | y).sum((-2, -1))
+    return (p & y).sum((-2, -1)) / union.clamp(min=1)
+
+
+def embedding_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
+    """Mean squared error between embeddings, with padding left out (MobileSAM, section 3.2).
+
+    Args:
+        student: B x C x h x w.
+        teacher: the same.
+        valid: bool, B x H x W at pixel resolution; a token counts by the share of it that is
+            image.
+    """
+    weight = F.adaptive_avg_pool2d(
+        valid.float().unsqueeze(1), (student.shape[-2], student.shape[-1])
+    )
+    error = (student.float() - teacher.float()).square().mean(dim=1, keepdim=True)
+    return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+
+
+def dense_targets(labels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
+    """What each cell of an image belongs to: foreground, and where its object's centre is.
+
+    Args:
+        labels: int64, B x H x W; 0 is background, -1 padding.
+        cell: side of a cell in pixels.
+
+    Returns:
+        foreground: in 0..1, B x 1 x H/cell x W/cell.
+        offsets: B x 2 x H/cell x W/cell: (x, y) from the cell to the centroid of the object at
+            its upper left pixel, in units of 4 cells; zero on the background.
+    """
+    foreground = F.avg_pool2d((labels > 0).float().unsqueeze(1), cell)
+    small = labels[:, ::cell, ::cell].clamp(min=0)
+    batch, h, w = small.shape
+    ids = small + torch.arange(batch).view(-1, 1, 1) * (int(small.max()) + 1)
+    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
+    position = torch.stack([x, y]).float().expand(batch, -1, -1, -1)
+    flat = position.permute(1, 0, 2, 3).flatten(1)
+    index = ids.flatten()
+    count = torch.bincount(index).clamp(min=1)
+    centres = torch.stack([torch.bincount(index, weights=axis) for axis in flat]) / count
+    offsets = (centres[:, index].float() - flat).view(2, batch, h, w).permute(1, 0, 2, 3) / 4
+    return foreground, offsets * (small > 0).unsqueeze(1)

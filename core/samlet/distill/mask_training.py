@@ -1,0 +1,208 @@
+"""Learning from masks: simulated clicks and boxes, corrective clicks, best of three masks.
+
+Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm"), in one or two
+rounds a step instead of eleven.
+"""
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from samlet.distill.data import Batch
+from samlet.distill.losses import dense_targets, mask_iou, mask_loss
+from samlet.distill.prompts import (
+    corrective_points,
+    jittered_boxes,
+    random_points,
+    sample_objects,
+)
+from samlet.modeling.image_encoder import STRIDE
+from samlet.modeling.sam import EMBED_DIM, Sam
+
+CELL = 4
+"""Pixels of the input to a pixel of the low-resolution masks."""
+
+LOSER_WEIGHT = 0.1
+"""Candidates that are not the best of three learn a little too, so that none of them dies."""
+
+
+class MaskLearner(nn.Module):
+    """A model that learns from masks, with a dense head that helps its embedding to take off.
+
+    The head reads from every token which of its 4 x 4 cells are foreground and where their
+    objects' centres lie: a signal at every pixel, where clicks give one an object. It is thrown
+    away after training.
+
+    Args:
+        model: what learns.
+        train: "all", or "decoder" to leave the image encoder (and its statistics) as it is.
+        encoder_autocast: run the image encoder in bfloat16 too. On CPU that pays for TinyViT, but
+            not for EfficientNet, whose depthwise 5 x 5 kernels have no fast backward pass in it.
+    """
+
+    def __init__(self, model: Sam, train: str = "all", encoder_autocast: bool = True) -> None:
+        super().__init__()
+        self.model = model
+        self.encoder_autocast = encoder_autocast
+        self.freeze_encoder = train == "decoder"
+        self.dense_head = nn.Conv2d(EMBED_DIM, 3 * (STRIDE // CELL) ** 2, kernel_size=1)
+        if self.freeze_encoder:
+            model.image_encoder.requires_grad_(False)
+            self.dense_head.requires_grad_(False)
+
+    def train(self, mode: bool = True) -> "MaskLearner":
+        """Set training mode, but never for an encoder that is frozen."""
+        super().train(mode)
+        if self.freeze_encoder:
+            self.model.image_encoder.eval()
+        return self
+
+    def dense_losses(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+        """The head's losses: cross-entropy of the foreground, and distance to the centres."""
+        foreground, offsets = dense_targets(batch.labels, CELL)
+        predicted = F.pixel_shuffle(self.dense_head(embeddings.float()), STRIDE // CELL)
+        valid = F.avg_pool2d(batch.valid.float().unsqueeze(1), CELL)
+        cross_entropy = F.binary_cross_entropy_with_logits(
+            predicted[:, :1], foreground, reduction="none"
+        )
+        error = F.smooth_l1_loss(predicted[:, 1:], offsets, reduction="none", beta=0.25)
+        inside = (offsets != 0).any(1, keepdim=True)
+        return {
+            "foreground": (cross_entropy * valid).sum() / valid.sum().clamp(min=1),
+            "offsets": (error * inside).sum() / inside.sum().clamp(min=1),
+        }
+
+
+@dataclass(frozen=True)
+class PromptPlan:
+    """How prompts are simulated.
+
+    Args:
+        objects: prompts a crop.
+        min_area: smaller objects are passed over, in pixels of the crop.
+        box_share: share of the steps that prompt with boxes.
+        correct_share: share of the steps that go on with a corrective click.
+    """
+
+    objects: int = 4
+    min_area: int = 40
+    box_share: float = 0.3
+    correct_share: float = 0.35
+
+
+def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[str, Tensor]:
+    """The losses of one step; what is random comes from torch's global generator.
+
+    Args:
+        learner: the model and its dense head.
+        batch: crops of a side that is a multiple of 16 and at most the model's input size.
+        plan: how to prompt.
+    """
+    rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
+    model = learner.model
+    images = (batch.images - model.pixel_mean) / model.pixel_std * batch.valid.unsqueeze(1)
+    images = images.contiguous(memory_format=torch.channels_last)
+    with torch.autocast(images.device.type, torch.bfloat16, enabled=learner.encoder_autocast):
+        embeddings = model.image_encoder(images)
+
+    ids = sample_objects(batch.labels, plan.objects, plan.min_area, rng).flatten()
+    found = ids != -2
+    targets = _halved_masks(batch.labels.repeat_interleave(plan.objects, dim=0), ids)
+    masks = targets.squeeze(1) >= 0.5
+
+    window = _random_window(model, images.shape[-1], rng)
+    if torch.rand((), generator=rng) < plan.box_share:
+        prompt = _Prompt(boxes=_to_crop(jittered_boxes(masks, rng)))
+    else:
+        points = _to_crop(random_points(masks, rng, central=0.6)).unsqueeze(1)
+        prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
+    logits, predicted_iou = _decode(model, embeddings, prompt, window)
+    losses = _score(logits, predicted_iou, targets, found, ambiguous=prompt.boxes is None)
+    if torch.rand((), generator=rng) < plan.correct_share:
+        previous = logits[:, :1].detach()
+        thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
+        clicks, click_labels = corrective_points(thresholded.squeeze(1), masks, rng)
+        prompt = prompt.with_click(_to_crop(clicks), click_labels, previous)
+        again = _score(*_decode(model, embeddings, prompt, window), targets, found, ambiguous=False)
+        losses = {name: (value + again[name]) / 2 for name, value in losses.items()}
+    if not learner.freeze_encoder:
+        losses |= learner.dense_losses(embeddings, batch)
+    return losses
+
+
+def _halved_masks(labels: Tensor, ids: Tensor) -> Tensor:
+    """Each object's share of every 2 x 2 pixels, N x 1 x H/2 x W/2.
+
+    Loss and prompts live at half the crop's resolution: that halves a step and costs no accuracy,
+    as the decoder's own masks are at a quarter.
+    """
+    masks = (labels == ids.view(-1, 1, 1)).to(torch.uint8)
+    corners = [masks[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]
+    return (corners[0] + corners[1] + corners[2] + corners[3]).unsqueeze(1) / 4
+
+
+def _to_crop(coords: Tensor) -> Tensor:
+    """From pixels at half resolution to pixels of the crop, centre to centre."""
+    return coords * 2 + 0.5
+
+
+@dataclass(frozen=True)
+class _Prompt:
+    points: Tensor | None = None
+    point_labels: Tensor | None = None
+    boxes: Tensor | None = None
+    masks: Tensor | None = None
+
+    def with_click(self, clicks: Tensor, labels: Tensor, masks: Tensor) -> "_Prompt":
+        points, point_labels = clicks.unsqueeze(1), labels.unsqueeze(1)
+        if self.points is not None and self.point_labels is not None:
+            points = torch.cat([self.points, points], dim=1)
+            point_labels = torch.cat([self.point_labels, point_labels], dim=1)
+        return _Prompt(points, point_labels, self.boxes, masks)
+
+
+def _random_window(model: Sam, crop_size: int, rng: torch.Generator) -> tuple[slice, slice]:
+    """Where the crop lies in the model's input, in tokens.
+
+    Positions are encoded relative to the whole input. A crop that always lay at the upper left
+    would leave the rest of the positions unlearnt.
+    """
+    spare = (model.config.image_size - crop_size) // STRIDE
+    top, left = torch.randint(spare + 1, (2,), generator=rng).tolist()
+    tokens = crop_size // STRIDE
+    return slice(top, top + tokens), slice(left, left + tokens)
+
+
+def _decode(
+    model: Sam, embeddings: Tensor, prompt: _Prompt, window: tuple[slice, slice]
+) -> tuple[Tensor, Tensor]:
+    rows, columns = window
+    shift = torch.tensor([columns.start, rows.start], device=embeddings.device) * float(STRIDE)
+    points = None
+    if prompt.points is not None and prompt.point_labels is not None:
+        points = (prompt.points + shift, prompt.point_labels)
+    boxes = None if prompt.boxes is None else prompt.boxes + shift.repeat(2)
+    with torch.autocast(embeddings.device.type, torch.bfloat16):
+        sparse, dense = model.prompt_encoder(points, boxes, prompt.masks)
+        if prompt.masks is None:
+            dense = dense[..., rows, columns]
+        image_pe = model.prompt_encoder.get_dense_pe()[..., rows, columns]
+        logits, iou = model.mask_decoder.predict_masks(embeddings, image_pe, sparse, dense)
+    return logits.float(), iou.float()
+
+
+def _score(
+    logits: Tensor, predicted_iou: Tensor, targets: Tensor, found: Tensor, ambiguous: bool
+) -> dict[str, Tensor]:
+    """Losses of the single mask and, after an ambiguous prompt, of the best of the other three."""
+    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
+    each = mask_loss(full, targets)
+    single, candidates = each[:, 0], each[:, 1:]
+    best = candidates.min(dim=1).values
+    several = (1 - LOSER_WEIGHT) * best + LOSER_WEIGHT * candidates.mean(dim=1)
+    weight = found.float() / found.sum().clamp(min=1)
+    iou_error = (predicted_iou - mask_iou(full.detach(), targets)).square()
+    masks = (single + several) / 2 if ambiguous else 0.75 * single + 0.25 * several
+    return {"mask": (masks * weight).sum(), "iou": (iou_error.mean(dim=1) * weight).sum()}
