@@ -1,0 +1,51 @@
+.DEFAULT_GOAL := help
+PYTHON ?= $(shell command -v python3.11 || command -v python3)
+VENV := .venv
+BIN := $(VENV)/bin
+INSTALLED := $(VENV)/.installed
+READY := $(VENV)/.installed-dev
+DATA ?= data/bbbc038
+RUNS ?= runs
+
+.PHONY: help demo test test-slow lint format nuclei clean
+
+help: ## Show what can be made
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+$(BIN)/python:
+	$(PYTHON) -m venv $(VENV)
+
+$(INSTALLED): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable .
+	touch $@
+
+$(READY): pyproject.toml | $(BIN)/python
+	$(BIN)/python -m pip install --quiet --editable '.[dev]'
+	touch $@ $(INSTALLED)
+
+demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_output/
+	$(BIN)/samlet demo --out demo_output
+
+test: $(READY) ## Run the tests
+	$(BIN)/python -m pytest
+
+test-slow: $(READY) ## Run the slow tests as well
+	$(BIN)/python -m pytest -m ''
+
+lint: $(READY) ## Check style and types
+	$(BIN)/ruff check core tests recipes
+	$(BIN)/ruff format --check core tests recipes
+	$(BIN)/mypy
+
+format: $(READY) ## Format the code
+	$(BIN)/ruff check --fix core tests recipes
+	$(BIN)/ruff format core tests recipes
+
+nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours; resumes)
+	$(BIN)/python recipes/nuclei.py teacher $(DATA) $(RUNS)/teacher
+	$(BIN)/python recipes/nuclei.py student $(DATA) $(RUNS)/student --teacher $(RUNS)/teacher/model.safetensors
+	$(BIN)/python recipes/nuclei.py finetune $(DATA) $(RUNS)/finetune --student $(RUNS)/student/model.safetensors
+	$(BIN)/python recipes/nuclei.py measure $(DATA) $(RUNS)/finetune/model.safetensors
+
+clean: ## Remove what was made, the environment too
+	rm -rf $(VENV) demo_output build dist

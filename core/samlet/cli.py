@@ -1,0 +1,252 @@
+"""The command line: `samlet segment | everything | demo | models | convert`."""
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+import samlet
+from samlet.errors import UserError
+from samlet.image_files import DEFAULT_MAX_PIXELS
+
+if TYPE_CHECKING:
+    import numpy as np
+
+app = typer.Typer(
+    help="A small Segment Anything: from clicks and boxes to masks, offline, on a laptop.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+
+ImageFile = Annotated[Path, typer.Argument(help="PNG, JPEG or TIFF.")]
+Model = Annotated[str, typer.Option(help="A name from `samlet models`, or a checkpoint file.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Channels = Annotated[
+    str | None, typer.Option(help="1 to 3 channels of a multichannel image, as 0,2 (from 0).")
+]
+MaxPixels = Annotated[int, typer.Option(help="Refuse images with more pixels than this.")]
+
+
+def main() -> None:
+    """Run a command; a user's mistake ends it with one sentence and exit code 1."""
+    try:
+        app()
+    except UserError as error:
+        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        sys.exit(1)
+    except KeyboardInterrupt:
+        Console(stderr=True).print("Stopped; the same command goes on where it was.")
+        sys.exit(130)
+
+
+@app.callback(invoke_without_command=True)
+def _about(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.")] = False,
+) -> None:
+    if version:
+        print(f"samlet {samlet.__version__}")
+        raise typer.Exit
+
+
+@app.command()
+def segment(
+    image: ImageFile,
+    out: Out,
+    point: Annotated[list[str] | None, typer.Option(help="X,Y on the object; repeatable.")] = None,
+    negative: Annotated[
+        list[str] | None, typer.Option(help="X,Y beside the object; repeatable.")
+    ] = None,
+    box: Annotated[str | None, typer.Option(help="X1,Y1,X2,Y2 around the object.")] = None,
+    model: Model = "nuclei",
+    channels: Channels = None,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    """Segment one object from clicks, a box, or both. Coordinates are pixels from the upper left.
+
+    A single click is ambiguous, so three masks are made, and the one that the model trusts most is
+    kept; more prompts than that ask for one mask.
+    """
+    from samlet.results import write_results
+
+    positive = [_numbers(text, 2, "--point") for text in point or []]
+    beside = [_numbers(text, 2, "--negative") for text in negative or []]
+    corners = None if box is None else _numbers(box, 4, "--box")
+    if not positive and corners is None:
+        raise UserError("Say what to segment: --point X,Y on the object, or --box X1,Y1,X2,Y2.")
+    coords = positive + beside
+    labels = [1] * len(positive) + [0] * len(beside)
+    pixels = _read(image, channels, max_pixels)
+    predictor = samlet.Predictor(samlet.load(model))
+    answer = predictor.segment(
+        predictor.encode(pixels),
+        coords or None,
+        labels or None,
+        corners,
+        multimask_output=len(coords) == 1 and corners is None,
+    )
+    mask, score = answer.best, float(answer.iou_predictions[answer.best_index])
+    if not mask.any():
+        raise UserError("The mask is empty; click elsewhere on the object or draw a box around it.")
+    info = {"model": model, "encoder": predictor.model_id}
+    prompts = {"points": coords, "point_labels": labels, "box": corners}
+    record = {"segmentation": mask, "predicted_iou": score}
+    written = write_results(
+        out, image, pixels, [record], info | prompts, coords, labels, [corners] if corners else None
+    )
+    console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
+    for path in written:
+        console.print(str(path), highlight=False, soft_wrap=True)
+
+
+@app.command()
+def everything(
+    image: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    out: Out,
+    model: Model = "nuclei",
+    points_per_side: Annotated[
+        int | None, typer.Option(help="Clicks along each side of the image.", min=1, max=256)
+    ] = None,
+    pred_iou_thresh: Annotated[
+        float | None, typer.Option(help="Keep masks with a predicted IoU above this.", min=0, max=1)
+    ] = None,
+    stability_score_thresh: Annotated[
+        float | None, typer.Option(help="Keep masks at least this stable.", min=0, max=1)
+    ] = None,
+    min_area: Annotated[
+        int, typer.Option(help="Remove holes and specks of fewer pixels.", min=0)
+    ] = 0,
+    channels: Channels = None,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    """Segment all objects of an image, or of every image in a folder, with no prompt.
+
+    What the same model and settings did before is skipped, so a run that was stopped goes on.
+    """
+    from samlet import images
+    from samlet.everything import default_settings
+    from samlet.progress import bar
+    from samlet.results import is_done, write_results
+
+    paths = images.find(image) if image.is_dir() else [image]
+    root = image if image.is_dir() else image.parent
+    loaded = samlet.load(model)
+    given = {
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+    }
+    settings = default_settings(loaded) | {k: v for k, v in given.items() if v is not None}
+    settings["min_mask_region_area"] = min_area
+    info = {
+        "model": model,
+        "encoder": samlet.Predictor(loaded).model_id,
+        "settings": settings,
+        "channels": channels,
+    }
+    generator = samlet.SamAutomaticMaskGenerator(loaded, **settings)
+    failed: list[str] = []
+    done = 0
+    with bar() as progress:
+        task = progress.add_task("Images", total=len(paths))
+        for path in paths:
+            folder = out / path.relative_to(root).parent
+            start = progress.tasks[task].completed
+            progress.update(task, description=path.name)
+            if is_done(folder, path, info):
+                done += 1
+            else:
+                try:
+                    pixels = _read(path, channels, max_pixels)
+                except UserError as error:
+                    if len(paths) == 1:
+                        raise
+                    failed.append(str(error))
+                    progress.update(task, completed=start + 1)
+                    continue
+
+                def show(share: float, start: float = start) -> None:
+                    progress.update(task, completed=start + share)
+
+                records = generator.generate(pixels, progress=show)
+                write_results(folder, path, pixels, records, info)
+                progress.console.print(
+                    f"{path.name}: {len(records)} objects", highlight=False, soft_wrap=True
+                )
+            progress.update(task, completed=start + 1)
+    if done:
+        console.print(f"{done} of {len(paths)} were done before and left as they are.")
+    console.print(f"Results are in {out}", highlight=False, soft_wrap=True)
+    if failed:
+        listed = "\n".join(failed)
+        raise UserError(f"{len(failed)} of {len(paths)} images could not be read:\n{listed}")
+
+
+@app.command()
+def demo(
+    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo_output"),
+) -> None:
+    """Segment the bundled sample images and compare with their labels."""
+    from samlet.demo import run
+
+    run(out)
+
+
+@app.command()
+def models() -> None:
+    """List the models: which are here, and which would be downloaded."""
+    from samlet.checkpoints import BUNDLED, read_card
+    from samlet.downloads import REMOTE_FILES, cache_dir
+
+    table = Table("name", "what it is", "MB", "where", box=None, pad_edge=False)
+    for name, path in BUNDLED.items():
+        summary = read_card(path).get("summary", "")
+        table.add_row(name, summary, f"{path.stat().st_size / 1e6:.0f}", "bundled")
+    for name, remote in REMOTE_FILES.items():
+        size = "" if remote.size is None else f"{remote.size / 1e6:.0f}"
+        here = (cache_dir() / remote.filename).exists()
+        where = str(cache_dir() / remote.filename) if here else f"download from {remote.url}"
+        what = "MobileSAM, 1024 px" if name == "mobile_sam" else "a teacher, for distillation"
+        table.add_row(name, what, size, where)
+    console.print(table, soft_wrap=True)
+
+
+@app.command()
+def convert(
+    source: Annotated[str, typer.Argument(help="A name or a checkpoint file.")],
+    target: Annotated[
+        Path, typer.Argument(help="NAME.safetensors (ours), or NAME.pt (MobileSAM's layout).")
+    ],
+) -> None:
+    """Convert a checkpoint between samlet's format and MobileSAM's official layout."""
+    samlet.save(samlet.load(source), target)
+    console.print(f"Wrote {target}", highlight=False, soft_wrap=True)
+
+
+def _numbers(text: str, count: int, option: str) -> list[float]:
+    try:
+        numbers = [float(part) for part in text.split(",")]
+    except ValueError:
+        numbers = []
+    if len(numbers) != count:
+        form, example = ("X,Y", "120,80") if count == 2 else ("X1,Y1,X2,Y2", "120,80,180,140")
+        raise UserError(
+            f"{option} takes {form} in pixels, for example {option} {example}, not {text!r}."
+        )
+    return numbers
+
+
+def _read(path: Path, channels: str | None, max_pixels: int) -> "np.ndarray":
+    from samlet import images
+
+    chosen = None
+    if channels is not None:
+        try:
+            chosen = [int(part) for part in channels.split(",")]
+        except ValueError as error:
+            raise UserError(f"--channels takes numbers such as 0,2, not {channels!r}.") from error
+    return images.read(path, channels=chosen, max_pixels=max_pixels)

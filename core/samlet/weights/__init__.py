@@ -1,0 +1,1 @@
+"""The bundled checkpoint, `nuclei.safetensors`, and its model card."""

@@ -1,0 +1,246 @@
+"""The command line as a user meets it: real processes, real files, exit codes and sentences."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from pycocotools.coco import COCO
+from typer.testing import CliRunner
+
+from samlet import samples
+from samlet.cli import main
+from samlet.masks import deepest_point, from_label_map, from_rle, iou
+from samlet.outputs import read_label_map
+
+STAINED = samples.IMAGES / "stained_2.png"
+
+
+def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
+    """`samlet ARGUMENTS` in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", "from samlet.cli import main; main()", *map(str, arguments)],
+        capture_output=True,
+        text=True,
+        env=os.environ | {"COLUMNS": "200"} | environment,
+        timeout=120,
+    )
+
+
+def call(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, *arguments: str | Path
+) -> tuple[int, str, str]:
+    """The same without the cost of a process: exit code, standard output, standard error."""
+    monkeypatch.setattr(sys, "argv", ["samlet", *map(str, arguments)])
+    monkeypatch.setenv("COLUMNS", "200")
+    with pytest.raises(SystemExit) as ended:
+        main()
+        raise SystemExit(0)
+    out, err = capsys.readouterr()
+    return int(ended.value.code or 0), out, err
+
+
+@pytest.fixture(scope="module")
+def nucleus() -> tuple[tuple[int, int], np.ndarray]:
+    labels = read_label_map(samples.LABELS / "stained_2.png")
+    mask = max((m for _, m in from_label_map(labels)), key=np.count_nonzero)
+    return deepest_point(mask), mask
+
+
+def test_segment_writes_what_it_says(
+    nucleus: tuple[tuple[int, int], np.ndarray], tmp_path: Path
+) -> None:
+    (x, y), truth = nucleus
+    done = run("segment", STAINED, "--point", f"{x},{y}", "--out", tmp_path / "new" / "folder")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "new" / "folder"
+    files = sorted(p.name for p in folder.iterdir())
+    assert files == [f"stained_2.png.{s}" for s in
+                     ("coco.json", "geojson", "labels.png", "overlay.png")]  # fmt: skip
+    assert all(str(folder / name) in done.stdout for name in files)
+    labels = read_label_map(folder / "stained_2.png.labels.png")
+    assert iou(labels == 1, truth) > 0.5
+    coco = COCO(folder / "stained_2.png.coco.json")
+    annotation = coco.loadAnns(coco.getAnnIds())[0]
+    assert np.array_equal(from_rle(annotation["segmentation"]), labels == 1)
+    assert annotation["area"] == (labels == 1).sum()
+    assert 0 < annotation["score"] <= 1
+    polygons = json.loads((folder / "stained_2.png.geojson").read_text())
+    assert polygons["features"][0]["geometry"]["type"].endswith("Polygon")
+    overlay = np.asarray(Image.open(folder / "stained_2.png.overlay.png"))
+    assert overlay.shape == np.asarray(Image.open(STAINED).convert("RGB")).shape
+
+
+def test_more_prompts(
+    nucleus: tuple[tuple[int, int], np.ndarray],
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    (x, y), truth = nucleus
+    ys, xs = np.nonzero(truth)
+    box = f"{xs.min()},{ys.min()},{xs.max() + 1},{ys.max() + 1}"
+    code, out, _ = call(
+        capsys, monkeypatch, "segment", STAINED, "--box", box, "--point", f"{x},{y}",
+        "--negative", "2,2", "--out", tmp_path,
+    )  # fmt: skip
+    assert code == 0
+    assert "predicted IoU" in out
+    assert iou(read_label_map(tmp_path / "stained_2.png.labels.png") == 1, truth) > 0.5
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["segment", "absent.png", "--point", "1,1"], "absent.png"),
+        (["segment", "TEXT", "--point", "1,1"], "not an image|cannot"),
+        (["segment", "CUT", "--point", "1,1"], "damaged|truncated|cut"),
+        (["segment", "IMAGE", "--point", "9999,1"], "9999,1 lies outside the image"),
+        (["segment", "IMAGE", "--box", "90,10,20,50"], "inside out"),
+        (["segment", "IMAGE", "--point", "1;1"], "--point takes X,Y"),
+        (["segment", "IMAGE", "--point", "1,x"], "--point takes X,Y"),
+        (["segment", "IMAGE", "--box", "1,2,3"], "--box takes X1,Y1,X2,Y2"),
+        (["segment", "IMAGE"], "Say what to segment"),
+        (["segment", "IMAGE", "--negative", "1,1"], "Say what to segment"),
+        (["segment", "IMAGE", "--point", "1,1", "--model", "nuclie"], "There is no model nuclie"),
+        (["segment", "IMAGE", "--point", "1,1", "--model", "TEXT"], "cannot be read"),
+        (["segment", "IMAGE", "--point", "1,1", "--max-pixels", "99"], "max-pixels"),
+        (["segment", "IMAGE", "--point", "1,1", "--channels", "7"], "channels"),
+        (["segment", "IMAGE", "--point", "1,1", "--channels", "x"], "--channels takes numbers"),
+        (["everything", "EMPTY"], "holds no image"),
+        (["convert", "nuclei", "model.onnx"], "must end in"),
+        (["convert", "TEXT", "model.pt"], "cannot be read"),
+    ],
+)
+def test_mistakes_get_one_sentence(
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    import re
+
+    (tmp_path / "text.png").write_text("hello")
+    (tmp_path / "cut.png").write_bytes(STAINED.read_bytes()[:20000])
+    (tmp_path / "empty").mkdir()
+    places = {
+        "IMAGE": STAINED,
+        "TEXT": tmp_path / "text.png",
+        "CUT": tmp_path / "cut.png",
+        "EMPTY": tmp_path / "empty",
+    }
+    given: list[str | Path] = [places.get(a, a) for a in arguments]
+    if arguments[0] != "convert":
+        given += ["--out", tmp_path / "out"]
+    code, out, err = call(capsys, monkeypatch, *given)
+    assert code == 1
+    assert err.startswith("Error: ")
+    assert err.count("\n") == 1, err
+    assert re.search(sentence, err), err
+    assert "Traceback" not in out + err
+    assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
+
+
+def test_unwritable_folder_and_no_network(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    done = run("segment", STAINED, "--point", "100,100", "--out", tmp_path / "file" / "sub")
+    assert done.returncode == 1
+    assert "Cannot write" in done.stderr
+    assert done.stderr.count("\n") == 1
+    offline = run(
+        "segment", STAINED, "--point", "100,100", "--out", tmp_path / "out", "--model",
+        "mobile_sam", SAMLET_CACHE=str(tmp_path / "cache"), HTTPS_PROXY="http://127.0.0.1:9",
+    )  # fmt: skip
+    assert offline.returncode == 1
+    assert "Cannot download mobile_sam" in offline.stderr
+    assert str(tmp_path / "cache" / "mobile_sam.pt") in offline.stderr
+    assert "Traceback" not in offline.stderr
+
+
+def test_everything_on_a_folder_skips_what_is_done(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, out = tmp_path / "in", tmp_path / "out"
+    (folder / "nested").mkdir(parents=True)
+    crop = Image.open(STAINED).convert("RGB").crop((0, 0, 120, 100))
+    crop.save(folder / "a.png")
+    crop.rotate(90, expand=True).save(folder / "nested" / "a.png")
+    (folder / "broken.png").write_bytes(STAINED.read_bytes()[:500])
+    arguments = ("everything", folder, "--out", out, "--points-per-side", "6")
+    code, told, err = call(capsys, monkeypatch, *arguments)
+    assert code == 1
+    assert "1 of 3 images could not be read" in err
+    assert "broken.png" in err
+    results = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.coco.json"))
+    assert results == ["a.png.coco.json", "nested/a.png.coco.json"]
+    labels = read_label_map(out / "nested" / "a.png.labels.png")
+    assert labels.shape == (120, 100)
+    assert labels.max() >= 1
+
+    before = {p: p.stat().st_mtime_ns for p in out.rglob("*.*")}
+    (folder / "broken.png").unlink()
+    code, told, err = call(capsys, monkeypatch, *arguments)
+    assert code == 0
+    assert "2 of 2 were done before" in told
+    assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
+    code, told, _ = call(capsys, monkeypatch, *arguments[:-1], "5")
+    assert "done before" not in told
+
+
+def test_everything_survives_a_kill(tmp_path: Path) -> None:
+    """Killed in the middle, it leaves no half-written file, and goes on when run again."""
+    folder, out = tmp_path / "in", tmp_path / "out"
+    folder.mkdir()
+    crop = Image.open(STAINED).convert("RGB").crop((0, 0, 120, 100))
+    for i in range(3):
+        crop.save(folder / f"{i}.png")
+    arguments = ["everything", str(folder), "--out", str(out), "--points-per-side", "8"]
+    process = subprocess.Popen(
+        [sys.executable, "-c", "from samlet.cli import main; main()", *arguments],
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    deadline = time.monotonic() + 90
+    while not (out / "0.png.coco.json").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    process.send_signal(signal.SIGKILL)
+    process.wait()
+    assert (out / "0.png.coco.json").exists()
+    for path in out.glob("*.coco.json"):
+        json.loads(path.read_text())
+    done = run(*arguments)
+    assert done.returncode == 0, done.stderr
+    assert "done before" in done.stdout
+    assert len(list(out.glob("*.coco.json"))) == 3
+
+
+def test_convert_and_models(tmp_path: Path, small_file: Path) -> None:
+    official, back = tmp_path / "small.pt", tmp_path / "back.safetensors"
+    assert run("convert", small_file, official).returncode == 0
+    assert run("convert", official, back).returncode == 0
+    assert back.stat().st_size > 1e6
+    listed = run("models", SAMLET_CACHE=str(tmp_path))
+    assert listed.returncode == 0
+    for name in ("nuclei", "mobile_sam", "sam_vit_h", "bundled", "download from https://"):
+        assert name in listed.stdout
+
+
+def test_help_is_quick_to_say_what_there_is() -> None:
+    from samlet.cli import app
+
+    told = CliRunner().invoke(app, ["--help"]).stdout
+    for command in ("segment", "everything", "demo", "models", "convert"):
+        assert command in told
+    loaded = subprocess.run(
+        [sys.executable, "-c", "import sys, samlet.cli; print('torch' in sys.modules)"],
+        capture_output=True,
+        text=True,
+    )
+    assert loaded.stdout.strip() == "False"
