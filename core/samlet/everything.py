@@ -105,7 +105,7 @@ class SamAutomaticMaskGenerator:
         self.min_mask_region_area = min_mask_region_area
         self.output_mode = output_mode
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def generate(
         self, image: np.ndarray, *, progress: Callable[[float], None] | None = None
     ) -> list[dict[str, Any]]:

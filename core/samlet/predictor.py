@@ -64,7 +64,7 @@ class Predictor:
         self.model_id = _encoder_fingerprint(model)
         self.transform = ResizeLongestSide(model.config.image_size)
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def encode(self, image: np.ndarray) -> ImageEmbedding:
         """Compute an image's embedding.
 
@@ -116,7 +116,7 @@ class Predictor:
             multimask_output,
         )[0]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def segment_batch(
         self,
         embedding: ImageEmbedding,
@@ -147,7 +147,7 @@ class Predictor:
             for logits, iou in zip(low_res_masks, iou_predictions, strict=True)
         ]
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def decode(
         self,
         embedding: ImageEmbedding,
@@ -188,7 +188,7 @@ class Predictor:
             multimask_output,
         )
 
-    @torch.inference_mode()
+    @torch.no_grad()
     def enlarge(self, low_res_masks: Tensor, embedding: ImageEmbedding) -> np.ndarray:
         """Bring C x S/4 x S/4 logits to boolean masks, C x H x W, of the embedding's image."""
         logits = self.model.postprocess_masks(

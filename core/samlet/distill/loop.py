@@ -2,10 +2,14 @@
 
 import copy
 import math
+import signal
+import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 import torch
 from rich.console import Console
@@ -65,7 +69,7 @@ def train(
 
     Raises:
         UserError: `out` holds a state of another architecture, or cannot be written.
-        KeyboardInterrupt: after the state was saved.
+        KeyboardInterrupt: Ctrl-C was pressed; the state is saved.
     """
     # Subnormal numbers in tiny gradients slow a CPU down many times and change no result.
     torch.set_flush_denormal(True)
@@ -76,8 +80,8 @@ def train(
     started = saved = shown = time.monotonic()
     since = step
     module.train()
-    try:
-        while step < settings.steps:
+    with _ctrl_c() as pressed:
+        while step < settings.steps and not pressed():
             torch.manual_seed(settings.seed * 1_000_003 + step)
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(step, settings)
@@ -104,12 +108,37 @@ def train(
             if now - saved > settings.save_minutes * 60:
                 _save(out, module, averaged, optimizer, step, seconds + now - started)
                 saved = now
-    except KeyboardInterrupt:
-        _save(out, module, averaged, optimizer, step, seconds + time.monotonic() - started)
-        console.print(f"Stopped at step {step}; the same command goes on from there.")
-        raise
     _save(out, module, averaged, optimizer, step, seconds + time.monotonic() - started)
+    if step < settings.steps:
+        console.print(f"Stopped at step {step}; the same command goes on from there.")
+        raise KeyboardInterrupt
     return averaged.eval()
+
+
+@contextmanager
+def _ctrl_c() -> Iterator[Callable[[], bool]]:
+    """Whether Ctrl-C was pressed, to be asked between steps.
+
+    An interrupt in the middle of a step would leave weights and optimizer one step apart. A second
+    Ctrl-C does not wait.
+    """
+    pressed = False
+
+    def note(signum: int, frame: FrameType | None) -> None:
+        nonlocal pressed
+        pressed = True
+        signal.signal(signal.SIGINT, previous)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield lambda: False
+        return
+    previous = signal.getsignal(signal.SIGINT)
+    if previous is not signal.SIG_IGN:
+        signal.signal(signal.SIGINT, note)
+    try:
+        yield lambda: pressed
+    finally:
+        signal.signal(signal.SIGINT, previous)
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:

@@ -87,7 +87,7 @@ class PromptPlan:
     """
 
     objects: int = 4
-    min_area: int = 40
+    min_area: int = 16
     box_share: float = 0.3
     correct_share: float = 0.35
 
