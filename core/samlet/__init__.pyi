@@ -1,3 +1,6 @@
+from . import images as images
+from . import masks as masks
+from . import outputs as outputs
 from .checkpoints import load as load
 from .checkpoints import sam_model_registry as sam_model_registry
 from .checkpoints import save as save

@@ -7,7 +7,6 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 from rich.console import Console
-from rich.table import Table
 
 from samlet import images, samples
 from samlet.checkpoints import load
@@ -19,7 +18,7 @@ from samlet.overlay import overlay
 from samlet.predictor import Predictor
 
 CLICKS = 8
-"""Objects that are clicked on in each image: the largest would be too easy, so evenly by size."""
+"""Objects that are clicked on in each image, spread evenly over their sizes."""
 
 EVERYTHING = ("fluorescence_2", "fluorescence_3", "stained_2")
 
@@ -39,51 +38,55 @@ def run(out: Path) -> None:
     predictor = Predictor(model)
     generator = SamAutomaticMaskGenerator(model, **default_settings(model))
     console.print(f"Model nuclei loaded in {time.perf_counter() - started:.1f} s")
-    table = Table("image", "pixels", "encode", "a click", "IoU of each click", "box", "everything")
     for name in samples.NAMES:
-        image = images.read(samples.IMAGES / f"{name}.png")
-        truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / f"{name}.png"))]
-        chosen = _spread(truth, CLICKS)
-
-        began = time.perf_counter()
-        embedding = predictor.encode(image)
-        encode_time = time.perf_counter() - began
-        points = [deepest_point(mask) for mask in chosen]
-        began = time.perf_counter()
-        clicked = [predictor.segment(embedding, [point], [1]).best for point in points]
-        click_time = (time.perf_counter() - began) / len(chosen)
-        boxes = [box_xyxy(mask) for mask in chosen]
-        boxed = [predictor.segment(embedding, box=b, multimask_output=False).best for b in boxes]
-
-        shown = stretched(image)
-        panels = [
-            overlay(shown, clicked, points=points),
-            overlay(shown, boxed, boxes=boxes),
-            overlay(shown, truth),
-        ]
-        everything_told = ""
-        if name in EVERYTHING:
-            began = time.perf_counter()
-            records = generator.generate(image)
-            everything_time = time.perf_counter() - began
-            everything_told = f"{len(records)} of {len(truth)}, {everything_time:.1f} s"
-            panels.insert(2, overlay(shown, [record["segmentation"] for record in records]))
-        with atomic_path(out / f"{name}.png") as path:
-            Image.fromarray(side_by_side([shown, *panels])).save(path)
-        table.add_row(
-            name,
-            f"{image.shape[1]} x {image.shape[0]}",
-            f"{encode_time * 1e3:.0f} ms",
-            f"{click_time * 1e3:.0f} ms",
-            _told(clicked, chosen),
-            f"{np.mean([iou(a, b) for a, b in zip(boxed, chosen, strict=True)]):.2f}",
-            everything_told,
-        )
-    console.print(table)
+        _show(name, predictor, generator if name in EVERYTHING else None, out, console)
     console.print(
         f"Done in {time.perf_counter() - started:.0f} s. Look at the pictures in {out}: "
         "image, clicks, boxes, everything (where made), ground truth."
     )
+
+
+def _show(
+    name: str,
+    predictor: Predictor,
+    generator: SamAutomaticMaskGenerator | None,
+    out: Path,
+    console: Console,
+) -> None:
+    image = images.read(samples.IMAGES / f"{name}.png")
+    truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / f"{name}.png"))]
+    chosen = _spread(truth, CLICKS)
+    points = [deepest_point(mask) for mask in chosen]
+    boxes = [box_xyxy(mask) for mask in chosen]
+
+    began = time.perf_counter()
+    embedding = predictor.encode(image)
+    encoded = time.perf_counter()
+    clicked = [predictor.segment(embedding, [point], [1]).best for point in points]
+    click_seconds = (time.perf_counter() - encoded) / len(points)
+    boxed = [predictor.segment(embedding, box=b, multimask_output=False).best for b in boxes]
+    console.print(
+        f"{name}: {image.shape[1]} x {image.shape[0]}, encoded in {encoded - began:.2f} s, "
+        f"{click_seconds * 1e3:.0f} ms a click\n"
+        f"  IoU of each click {_told(clicked, chosen)}, of the boxes "
+        f"{np.mean([iou(a, b) for a, b in zip(boxed, chosen, strict=True)]):.2f}"
+    )
+
+    shown = stretched(image)
+    panels = [shown, overlay(shown, clicked, points=points), overlay(shown, boxed, boxes=boxes)]
+    if generator is not None:
+        began = time.perf_counter()
+        found = [record["segmentation"] for record in generator.generate(image)]
+        seconds = time.perf_counter() - began
+        matched = sum(any(iou(mask, one) >= 0.5 for one in found) for mask in truth)
+        console.print(
+            f"  everything: {len(found)} masks in {seconds:.1f} s; "
+            f"{matched} of {len(truth)} objects found (IoU at least 0.5)"
+        )
+        panels.append(overlay(shown, found))
+    panels.append(overlay(shown, truth))
+    with atomic_path(out / f"{name}.png") as path:
+        Image.fromarray(side_by_side(panels)).save(path)
 
 
 def _spread(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
@@ -94,9 +97,7 @@ def _spread(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
 
 def _told(predicted: Iterable[np.ndarray], truth: Iterable[np.ndarray]) -> str:
     scores = [iou(a, b) for a, b in zip(predicted, truth, strict=True)]
-    return (
-        f"{' '.join(f'{s:.2f}'[1:] if s < 1 else '1' for s in scores)}  mean {np.mean(scores):.2f}"
-    )
+    return f"{' '.join(f'{s:.2f}' for s in scores)}, mean {np.mean(scores):.2f}"
 
 
 def stretched(image: np.ndarray) -> np.ndarray:

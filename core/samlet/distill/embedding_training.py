@@ -8,6 +8,7 @@ from torch import Tensor, nn
 
 from samlet.distill.data import Batch
 from samlet.distill.losses import embedding_loss
+from samlet.distill.precision import half_precision
 from samlet.modeling.sam import Sam
 
 
@@ -24,8 +25,7 @@ def embedding_losses(
     """
     with torch.no_grad():
         target = teacher.image_encoder(_normalised(teacher, batch))
-    device_type = batch.images.device.type
-    with torch.autocast(device_type, torch.bfloat16):
+    with half_precision(batch.images.device.type):
         embedding = student(_normalised(student_model, batch))
     return {"embedding": embedding_loss(embedding, target, batch.valid)}
 

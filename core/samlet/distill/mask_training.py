@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from samlet.distill.data import Batch
 from samlet.distill.losses import dense_targets, mask_iou, mask_loss
+from samlet.distill.precision import half_precision
 from samlet.distill.prompts import (
     corrective_points,
     jittered_boxes,
@@ -104,7 +105,7 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     model = learner.model
     images = (batch.images - model.pixel_mean) / model.pixel_std * batch.valid.unsqueeze(1)
     images = images.contiguous(memory_format=torch.channels_last)
-    with torch.autocast(images.device.type, torch.bfloat16, enabled=learner.encoder_autocast):
+    with half_precision(images.device.type, learner.encoder_autocast):
         embeddings = model.image_encoder(images)
 
     ids = sample_objects(batch.labels, plan.objects, plan.min_area, rng).flatten()
@@ -184,7 +185,7 @@ def _decode(
     if prompt.points is not None and prompt.point_labels is not None:
         points = (prompt.points + shift, prompt.point_labels)
     boxes = None if prompt.boxes is None else prompt.boxes + shift.repeat(2)
-    with torch.autocast(embeddings.device.type, torch.bfloat16):
+    with half_precision(embeddings.device.type):
         sparse, dense = model.prompt_encoder(points, boxes, prompt.masks)
         if prompt.masks is None:
             dense = dense[..., rows, columns]

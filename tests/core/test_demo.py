@@ -1,0 +1,45 @@
+"""The demonstration, from the command line to its pictures."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+from PIL import Image
+
+from samlet import samples
+
+
+def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
+    done = subprocess.run(
+        [
+            sys.executable,
+            "-c",
+            "from samlet.cli import main; main()",
+            "demo",
+            "--out",
+            str(tmp_path),
+        ],
+        capture_output=True,
+        text=True,
+        # No network, no cache: the bundle must be enough.
+        env=os.environ
+        | {"COLUMNS": "200", "HTTPS_PROXY": "http://127.0.0.1:9", "SAMLET_CACHE": "/dev/null"},
+    )
+    assert done.returncode == 0, done.stderr
+    assert str(tmp_path) in done.stdout
+    for name in samples.NAMES:
+        assert re.search(
+            rf"{name}: .* encoded in .* s, \d+ ms a click\n  IoU of each click .* mean 0\.\d\d",
+            done.stdout,
+        ), done.stdout
+        original = Image.open(samples.IMAGES / f"{name}.png")
+        picture = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        panels = round(picture.shape[1] / original.width)
+        assert panels in (4, 5)
+        assert picture.shape == (original.height, panels * original.width + 6 * (panels - 1), 3)
+        # The panel with clicks is not the bare image.
+        w = original.width
+        assert (picture[:, :w] != picture[:, w + 6 : 2 * w + 6]).any()
