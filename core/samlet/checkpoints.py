@@ -20,6 +20,7 @@ from samlet.official import config_of, from_official, to_official, unwrapped
 FORMAT = 1
 METADATA_KEY = "samlet"
 BUNDLED = {"nuclei": Path(__file__).parent / "weights" / "nuclei.safetensors"}
+TEACHERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
 OFFICIAL_SUFFIXES = (".pt", ".pth")
 
 
@@ -37,6 +38,11 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     Raises:
         UserError: no such name or file, a damaged file, or another architecture.
     """
+    if str(name) in TEACHERS:
+        raise UserError(
+            f"{name} is a teacher for distillation, which this version does not run yet; "
+            "use mobile_sam, or nuclei."
+        )
     path = locate(name)
     model = _load_ours(path) if path.suffix == ".safetensors" else _load_official(path)
     model.name = str(name)
@@ -44,7 +50,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
 
 def locate(name: str | Path) -> Path:
-    """The file of a model, downloaded if need be; see `load`."""
+    """The file of a model or teacher, downloaded if need be; see `load`."""
     key = str(name)
     if key in BUNDLED:
         return BUNDLED[key]
@@ -55,7 +61,7 @@ def locate(name: str | Path) -> Path:
         return path
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
-    known = ", ".join([*BUNDLED, *REMOTE_FILES])
+    known = ", ".join(name for name in (*BUNDLED, *REMOTE_FILES) if name not in TEACHERS)
     raise UserError(f"There is no model {key}: choose one of {known}, or give a file's path.")
 
 

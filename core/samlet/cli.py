@@ -21,7 +21,8 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
+# Paths and messages are printed as they are: brackets in them are no markup.
+console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 ImageFile = Annotated[Path, typer.Argument(help="PNG, JPEG or TIFF.")]
 Model = Annotated[str, typer.Option(help="A name from `samlet models`, or a checkpoint file.")]
@@ -37,11 +38,8 @@ def main() -> None:
     try:
         app()
     except UserError as error:
-        Console(stderr=True).print(f"[bold red]Error:[/] {error}", highlight=False, soft_wrap=True)
+        print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
-    except KeyboardInterrupt:
-        Console(stderr=True).print("Stopped; the same command goes on where it was.")
-        sys.exit(130)
 
 
 @app.callback(invoke_without_command=True)
@@ -100,7 +98,7 @@ def segment(
     )
     console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
     for path in written:
-        console.print(str(path), highlight=False, soft_wrap=True)
+        console.print(str(path))
 
 
 @app.command()
@@ -128,9 +126,9 @@ def everything(
     What the same model and settings did before is skipped, so a run that was stopped goes on.
     """
     from samlet import images
+    from samlet.batch import segment_images
     from samlet.everything import default_settings
     from samlet.progress import bar
-    from samlet.results import is_done, write_results
 
     paths = images.find(image) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
@@ -148,42 +146,29 @@ def everything(
         "settings": settings,
         "channels": channels,
     }
-    generator = samlet.SamAutomaticMaskGenerator(loaded, **settings)
-    failed: list[str] = []
-    done = 0
-    with bar() as progress:
-        task = progress.add_task("Images", total=len(paths))
-        for path in paths:
-            folder = out / path.relative_to(root).parent
-            start = progress.tasks[task].completed
-            progress.update(task, description=path.name)
-            if is_done(folder, path, info):
-                done += 1
-            else:
-                try:
-                    pixels = _read(path, channels, max_pixels)
-                except UserError as error:
-                    if len(paths) == 1:
-                        raise
-                    failed.append(str(error))
-                    progress.update(task, completed=start + 1)
-                    continue
-
-                def show(share: float, start: float = start) -> None:
-                    progress.update(task, completed=start + share)
-
-                records = generator.generate(pixels, progress=show)
-                write_results(folder, path, pixels, records, info)
-                progress.console.print(
-                    f"{path.name}: {len(records)} objects", highlight=False, soft_wrap=True
-                )
-            progress.update(task, completed=start + 1)
-    if done:
-        console.print(f"{done} of {len(paths)} were done before and left as they are.")
-    console.print(f"Results are in {out}", highlight=False, soft_wrap=True)
-    if failed:
-        listed = "\n".join(failed)
-        raise UserError(f"{len(failed)} of {len(paths)} images could not be read:\n{listed}")
+    try:
+        with bar() as progress:
+            outcome = segment_images(
+                paths,
+                [out / path.relative_to(root).parent for path in paths],
+                lambda path: _read(path, channels, max_pixels),
+                samlet.SamAutomaticMaskGenerator(loaded, **settings),
+                info,
+                progress,
+            )
+    except KeyboardInterrupt:
+        console.print("Stopped; the same command goes on where it was.")
+        raise typer.Exit(130) from None
+    if outcome.skipped:
+        console.print(f"{outcome.skipped} of {len(paths)} were done before and left as they are.")
+    if outcome.unreadable:
+        told = "\n".join(outcome.unreadable)
+        raise UserError(
+            told
+            if len(paths) == 1
+            else f"{len(outcome.unreadable)} of {len(paths)} images could not be read:\n{told}"
+        )
+    console.print(f"Results are in {out}")
 
 
 @app.command()
@@ -212,7 +197,7 @@ def models() -> None:
         where = str(cache_dir() / remote.filename) if here else f"download from {remote.url}"
         what = "MobileSAM, 1024 px" if name == "mobile_sam" else "a teacher, for distillation"
         table.add_row(name, what, size, where)
-    console.print(table, soft_wrap=True)
+    console.print(table)
 
 
 @app.command()
@@ -224,7 +209,7 @@ def convert(
 ) -> None:
     """Convert a checkpoint between samlet's format and MobileSAM's official layout."""
     samlet.save(samlet.load(source), target)
-    console.print(f"Wrote {target}", highlight=False, soft_wrap=True)
+    console.print(f"Wrote {target}")
 
 
 def _numbers(text: str, count: int, option: str) -> list[float]:

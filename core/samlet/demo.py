@@ -32,7 +32,7 @@ def run(out: Path) -> None:
     Raises:
         UserError: the folder cannot be written.
     """
-    console = Console(soft_wrap=True, highlight=False)
+    console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     started = time.perf_counter()
     model = load("nuclei")
     predictor = Predictor(model)

@@ -25,10 +25,10 @@ class _Rate(ProgressColumn):
 def bar() -> Progress:
     """A bar on standard error, silent where that is not a terminal."""
     return Progress(
-        TextColumn("{task.description}"),
+        TextColumn("{task.description}", markup=False),
         BarColumn(),
         MofNCompleteColumn(),
         _Rate(),
         TimeRemainingColumn(),
-        console=Console(stderr=True),
+        console=Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True),
     )

@@ -178,7 +178,8 @@ def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nuclie", "There is no model nuclie: choose one of nuclei, mobile_sam"),
+        ("nuclie", "There is no model nuclie: choose one of nuclei, mobile_sam, or"),
+        ("sam_vit_h", "sam_vit_h is a teacher"),
         ("folder/model.pt", "There is no checkpoint folder/model.pt"),
     ],
 )

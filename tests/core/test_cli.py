@@ -195,9 +195,10 @@ def test_everything_on_a_folder_skips_what_is_done(
     assert "done before" not in told
 
 
-def test_everything_survives_a_kill(tmp_path: Path) -> None:
-    """Killed in the middle, it leaves no half-written file, and goes on when run again."""
-    folder, out = tmp_path / "in", tmp_path / "out"
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path) -> None:
+    """Stopped in the middle, it leaves no half-written file, and goes on when run again."""
+    folder, out = tmp_path / "in [1]", tmp_path / "out"
     folder.mkdir()
     crop = Image.open(STAINED).convert("RGB").crop((0, 0, 120, 100))
     for i in range(3):
@@ -205,14 +206,18 @@ def test_everything_survives_a_kill(tmp_path: Path) -> None:
     arguments = ["everything", str(folder), "--out", str(out), "--points-per-side", "8"]
     process = subprocess.Popen(
         [sys.executable, "-c", "from samlet.cli import main; main()", *arguments],
-        stdout=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
     )
     deadline = time.monotonic() + 90
     while not (out / "0.png.coco.json").exists() and time.monotonic() < deadline:
         time.sleep(0.02)
-    process.send_signal(signal.SIGKILL)
-    process.wait()
+    process.send_signal(how)
+    told, _ = process.communicate()
+    assert process.returncode == (130 if how == signal.SIGINT else -signal.SIGKILL)
+    assert ("Stopped; the same command goes on" in told) is (how == signal.SIGINT)
     assert (out / "0.png.coco.json").exists()
     for path in out.glob("*.coco.json"):
         json.loads(path.read_text())
