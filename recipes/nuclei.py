@@ -3,7 +3,8 @@
     python recipes/nuclei.py teacher  DATA runs/teacher
     python recipes/nuclei.py student  DATA runs/student  --teacher runs/teacher/model.safetensors
     python recipes/nuclei.py finetune DATA runs/finetune --student runs/student/model.safetensors
-    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/finetune
+    python recipes/nuclei.py native   DATA runs/native   --finetuned runs/finetune/model.safetensors
+    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/finetune runs/native
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
@@ -33,6 +34,7 @@ from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weig
 IMAGE_SIZE = 512
 VALIDATION = Path(__file__).with_name("nuclei-validation.txt")
 FIGURES = "figures.json"
+PLAN = PromptPlan(objects=6)
 
 CARD = {
     "summary": "nuclei in fluorescence, stained tissue and brightfield, 512 px",
@@ -84,7 +86,7 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     assert isinstance(model.image_encoder, EfficientNetEncoder)
     load_imagenet_weights(model.image_encoder)
     learner = MaskLearner(model, encoder_autocast=False)
-    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate), crops_seed=1)
+    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate), 1, PLAN)
 
 
 @app.command()
@@ -117,21 +119,48 @@ def finetune(
     data: Data,
     out: Out,
     student: Annotated[Path, typer.Option(help="The student's checkpoint.")],
-    steps: int = 2000,
-    learning_rate: float = 4e-4,
+    steps: int = 600,
+    learning_rate: float = 5e-4,
 ) -> None:
     """Train the distilled student further with masks, encoder and decoder."""
     torch.manual_seed(2)
     learner = MaskLearner(samlet.load(student))
-    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate, seed=2), crops_seed=3)
+    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate, seed=2), 3, PLAN)
+
+
+@app.command()
+def native(
+    data: Data,
+    out: Out,
+    finetuned: Annotated[Path, typer.Option(help="The finetuned checkpoint.")],
+    steps: int = 800,
+    learning_rate: float = 4e-4,
+) -> None:
+    """Finetune at the size at which the model will be used.
+
+    In crops of 256 pixels the decoder never meets a distractor farther away than that, and in whole
+    images it then marks bits of far objects.
+    """
+    torch.manual_seed(3)
+    learner = MaskLearner(samlet.load(finetuned))
+    settings = LoopSettings(steps, learning_rate, seed=3)
+    plan = PromptPlan(objects=12, correct_share=0.15, loser_weight=0.5)
+    _learn_masks(learner, data, out, settings, 4, plan, crop_size=IMAGE_SIZE, batch_size=2)
 
 
 def _learn_masks(
-    learner: MaskLearner, data: Path, out: Path, settings: LoopSettings, crops_seed: int
+    learner: MaskLearner,
+    data: Path,
+    out: Path,
+    settings: LoopSettings,
+    crops_seed: int,
+    plan: PromptPlan,
+    crop_size: int = 256,
+    batch_size: int = 8,
 ) -> None:
     learner.model.image_encoder.to(memory_format=torch.channels_last)
-    plan = PromptPlan(objects=6)
-    batch_of = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=crops_seed).sampler()
+    examples = training_examples(data)
+    batch_of = Crops(examples, IMAGE_SIZE, crop_size, batch_size, seed=crops_seed).sampler()
     averaged = train(
         learner, lambda step: mask_losses(learner, batch_of(step), plan), settings, out
     )
@@ -159,11 +188,11 @@ def measure(
 
 @app.command()
 def bundle(
-    runs: Annotated[Path, typer.Argument(help="Folder that holds teacher, student, finetune.")],
+    runs: Annotated[Path, typer.Argument(help="Folder that holds the four runs.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = BUNDLED["nuclei"],
 ) -> None:
     """Write the finetuned model in half precision, with its card, into the package."""
-    stages = ("teacher", "student", "finetune")
+    stages = ("teacher", "student", "finetune", "native")
     figures = {stage: json.loads((runs / stage / FIGURES).read_text()) for stage in stages}
     states = {
         stage: torch.load(runs / stage / CHECKPOINT, map_location="cpu", weights_only=True)
@@ -173,11 +202,11 @@ def bundle(
         "version": samlet.__version__,
         "steps": {stage: state["step"] for stage, state in states.items()},
         "minutes": {stage: round(state["seconds"] / 60) for stage, state in states.items()},
-        "figures": figures["finetune"],
+        "figures": figures["native"],
         "figures of the teacher": figures["teacher"],
         "figures of the student before finetuning": figures["student"],
     }
-    samlet.save(samlet.load(runs / "finetune" / "model.safetensors"), out, card, torch.float16)
+    samlet.save(samlet.load(runs / "native" / "model.safetensors"), out, card, torch.float16)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -25,8 +25,8 @@ from samlet.modeling.sam import EMBED_DIM, Sam
 CELL = 4
 """Pixels of the input to a pixel of the low-resolution masks."""
 
-LOSER_WEIGHT = 0.1
-"""Candidates that are not the best of three learn a little too, so that none of them dies."""
+IOU_WEIGHT = 3.0
+"""The predicted IoU chooses among the masks; a model that chooses badly wastes good ones."""
 
 
 class MaskLearner(nn.Module):
@@ -85,12 +85,16 @@ class PromptPlan:
         min_area: smaller objects are passed over, in pixels of the crop.
         box_share: share of the steps that prompt with boxes.
         correct_share: share of the steps that go on with a corrective click.
+        loser_weight: how much the candidates learn that are not the best of three. With 0 each
+            finds a meaning of its own, as ambiguous objects need; with 1 they become alike, and
+            choosing among them costs nothing.
     """
 
     objects: int = 4
     min_area: int = 16
     box_share: float = 0.3
     correct_share: float = 0.35
+    loser_weight: float = 0.1
 
 
 def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[str, Tensor]:
@@ -120,13 +124,15 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         points = _to_crop(random_points(masks, rng, central=0.6)).unsqueeze(1)
         prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
     logits, predicted_iou = _decode(model, embeddings, prompt, window)
-    losses = _score(logits, predicted_iou, targets, found, ambiguous=prompt.boxes is None)
+    ambiguous = prompt.boxes is None
+    losses = _score(logits, predicted_iou, targets, found, ambiguous, plan.loser_weight)
     if torch.rand((), generator=rng) < plan.correct_share:
         previous = logits[:, :1].detach()
         thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
         clicks, click_labels = corrective_points(thresholded.squeeze(1), masks, rng)
         prompt = prompt.with_click(_to_crop(clicks), click_labels, previous)
-        again = _score(*_decode(model, embeddings, prompt, window), targets, found, ambiguous=False)
+        logits, predicted_iou = _decode(model, embeddings, prompt, window)
+        again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
         losses = {name: (value + again[name]) / 2 for name, value in losses.items()}
     if not learner.freeze_encoder:
         losses |= learner.dense_losses(embeddings, batch)
@@ -195,15 +201,23 @@ def _decode(
 
 
 def _score(
-    logits: Tensor, predicted_iou: Tensor, targets: Tensor, found: Tensor, ambiguous: bool
+    logits: Tensor,
+    predicted_iou: Tensor,
+    targets: Tensor,
+    found: Tensor,
+    ambiguous: bool,
+    loser_weight: float,
 ) -> dict[str, Tensor]:
     """Losses of the single mask and, after an ambiguous prompt, of the best of the other three."""
     full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
     each = mask_loss(full, targets)
     single, candidates = each[:, 0], each[:, 1:]
     best = candidates.min(dim=1).values
-    several = (1 - LOSER_WEIGHT) * best + LOSER_WEIGHT * candidates.mean(dim=1)
+    several = (1 - loser_weight) * best + loser_weight * candidates.mean(dim=1)
     weight = found.float() / found.sum().clamp(min=1)
     iou_error = (predicted_iou - mask_iou(full.detach(), targets)).square()
     masks = (single + several) / 2 if ambiguous else 0.75 * single + 0.25 * several
-    return {"mask": (masks * weight).sum(), "iou": (iou_error.mean(dim=1) * weight).sum()}
+    return {
+        "mask": (masks * weight).sum(),
+        "iou": IOU_WEIGHT * (iou_error.mean(dim=1) * weight).sum(),
+    }
