@@ -102,19 +102,15 @@ class PromptEncoder(nn.Module):
             for a box.
             dense_embeddings: B x embed_dim x h x w; a broadcast view where no mask is given.
         """
-        sparse = []
+        given = boxes if points is None else points[0]
+        given = masks if given is None else given
+        batch = 1 if given is None else given.shape[0]
+        sparse = [self.no_mask_embed.weight.new_empty(batch, 0, self.embed_dim)]
         if points is not None:
             sparse.append(self._embed_points(*points, pad=boxes is None))
         if boxes is not None:
             sparse.append(self._embed_boxes(boxes))
-        given = next(x for x in (*(points or ()), boxes, masks, self.no_mask_embed.weight)
-                     if x is not None)  # fmt: skip
-        batch = given.shape[0]
-        tokens = (
-            torch.cat(sparse, dim=1)
-            if sparse
-            else self.no_mask_embed.weight.new_empty(batch, 0, self.embed_dim)
-        )
+        tokens = torch.cat(sparse, dim=1)
         if masks is not None:
             return tokens, self.mask_downscaling(masks)
         dense = self.no_mask_embed.weight.view(1, -1, 1, 1)
