@@ -7,7 +7,7 @@ READY := $(VENV)/.installed-dev
 DATA ?= data/bbbc038
 RUNS ?= runs
 
-.PHONY: help demo test test-slow lint format nuclei clean
+.PHONY: help demo test lint format nuclei clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
@@ -28,9 +28,6 @@ demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_outp
 
 test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
-
-test-slow: $(READY) ## Run the slow tests as well
-	$(BIN)/python -m pytest -m ''
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check core tests recipes

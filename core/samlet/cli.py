@@ -187,7 +187,8 @@ def models() -> None:
     from samlet.checkpoints import BUNDLED, read_card
     from samlet.downloads import REMOTE_FILES, cache_dir
 
-    table = Table("name", "what it is", "MB", "where", box=None, pad_edge=False)
+    table = Table("name", "what it is", "MB", box=None, pad_edge=False)
+    table.add_column("where", overflow="fold")
     for name, path in BUNDLED.items():
         summary = read_card(path).get("summary", "")
         table.add_row(name, summary, f"{path.stat().st_size / 1e6:.0f}", "bundled")
