@@ -4,7 +4,7 @@
     python recipes/nuclei.py student  DATA runs/student  --teacher runs/teacher/model.safetensors
     python recipes/nuclei.py finetune DATA runs/finetune --student runs/student/model.safetensors
     python recipes/nuclei.py native   DATA runs/native   --finetuned runs/finetune/model.safetensors
-    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/finetune runs/native
+    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/native
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
@@ -52,7 +52,7 @@ CARD = {
     "validation, so new experiments may do worse. Objects of a few pixels after scaling to 512 are "
     "found poorly.",
     # What everything mode uses unless told otherwise.
-    "everything": {"points_per_side": 32, "pred_iou_thresh": 0.6, "stability_score_thresh": 0.6},
+    "everything": {"points_per_side": 24, "pred_iou_thresh": 0.5, "stability_score_thresh": 0.5},
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -133,7 +133,7 @@ def native(
     data: Data,
     out: Out,
     finetuned: Annotated[Path, typer.Option(help="The finetuned checkpoint.")],
-    steps: int = 800,
+    steps: int = 1450,
     learning_rate: float = 4e-4,
 ) -> None:
     """Finetune at the size at which the model will be used.
@@ -193,7 +193,10 @@ def bundle(
 ) -> None:
     """Write the finetuned model in half precision, with its card, into the package."""
     stages = ("teacher", "student", "finetune", "native")
-    figures = {stage: json.loads((runs / stage / FIGURES).read_text()) for stage in stages}
+    figures = {
+        stage: json.loads((runs / stage / FIGURES).read_text())
+        for stage in ("teacher", "student", "native")
+    }
     states = {
         stage: torch.load(runs / stage / CHECKPOINT, map_location="cpu", weights_only=True)
         for stage in stages
