@@ -60,6 +60,7 @@ def evaluate(
     for example in examples:
         embedding = predictor.encode(example.image)
         objects = [mask for _, mask in from_label_map(example.labels) if mask.sum() >= MIN_AREA]
+        kind = kind_of(example.image)
         scores = []
         for prompt in prompts:
             for start in range(0, len(objects), CHUNK):
@@ -78,7 +79,7 @@ def evaluate(
                     labels = np.ones((len(chunk), 1))
                     answers = predictor.segment_batch(embedding, points, labels)
                 scores += [
-                    _score(example, prompt, answer, mask)
+                    _score(example.name, kind, prompt, answer, mask)
                     for answer, mask in zip(answers, chunk, strict=True)
                 ]
         yield scores
@@ -90,10 +91,10 @@ def _random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]
     return int(xs[i]), int(ys[i])
 
 
-def _score(example: Example, prompt: str, answer: Masks, mask: np.ndarray) -> ObjectScore:
+def _score(image: str, kind: str, prompt: str, answer: Masks, mask: np.ndarray) -> ObjectScore:
     return ObjectScore(
-        image=example.name,
-        kind=kind_of(example.image),
+        image=image,
+        kind=kind,
         prompt=prompt,
         iou=iou(answer.best, mask),
         predicted_iou=float(answer.iou_predictions[answer.best_index]),
