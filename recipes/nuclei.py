@@ -86,7 +86,8 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     assert isinstance(model.image_encoder, EfficientNetEncoder)
     load_imagenet_weights(model.image_encoder)
     learner = MaskLearner(model, encoder_autocast=False)
-    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate), 1, PLAN)
+    crops = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=1)
+    _learn_masks(learner, crops, out, LoopSettings(steps, learning_rate), PLAN)
 
 
 @app.command()
@@ -125,7 +126,8 @@ def finetune(
     """Train the distilled student further with masks, encoder and decoder."""
     torch.manual_seed(2)
     learner = MaskLearner(samlet.load(student))
-    _learn_masks(learner, data, out, LoopSettings(steps, learning_rate, seed=2), 3, PLAN)
+    crops = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=3)
+    _learn_masks(learner, crops, out, LoopSettings(steps, learning_rate, seed=2), PLAN)
 
 
 @app.command()
@@ -133,8 +135,8 @@ def native(
     data: Data,
     out: Out,
     finetuned: Annotated[Path, typer.Option(help="The finetuned checkpoint.")],
-    steps: int = 1450,
-    learning_rate: float = 4e-4,
+    steps: int = 8000,
+    learning_rate: float = 5e-4,
 ) -> None:
     """Finetune at the size at which the model will be used.
 
@@ -143,24 +145,20 @@ def native(
     """
     torch.manual_seed(3)
     learner = MaskLearner(samlet.load(finetuned))
-    settings = LoopSettings(steps, learning_rate, seed=3)
-    plan = PromptPlan(objects=12, correct_share=0.15, loser_weight=0.5)
-    _learn_masks(learner, data, out, settings, 4, plan, crop_size=IMAGE_SIZE, batch_size=2)
+    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
+    plan = PromptPlan(objects=6, correct_share=0.15, loser_weight=0.5, window=256)
+    examples = training_examples(data)
+    crops = Crops(
+        examples, IMAGE_SIZE, IMAGE_SIZE, 2, seed=4, crowding=0.5, scale_jitter=(0.7, 1.6)
+    )
+    _learn_masks(learner, crops, out, settings, plan)
 
 
 def _learn_masks(
-    learner: MaskLearner,
-    data: Path,
-    out: Path,
-    settings: LoopSettings,
-    crops_seed: int,
-    plan: PromptPlan,
-    crop_size: int = 256,
-    batch_size: int = 8,
+    learner: MaskLearner, crops: Crops, out: Path, settings: LoopSettings, plan: PromptPlan
 ) -> None:
     learner.model.image_encoder.to(memory_format=torch.channels_last)
-    examples = training_examples(data)
-    batch_of = Crops(examples, IMAGE_SIZE, crop_size, batch_size, seed=crops_seed).sampler()
+    batch_of = crops.sampler()
     averaged = train(
         learner, lambda step: mask_losses(learner, batch_of(step), plan), settings, out
     )

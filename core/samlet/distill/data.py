@@ -112,6 +112,8 @@ class Crops:
         batch_size: crops a batch.
         seed: with the step, decides everything about a batch.
         balance: how often the rarer kinds are drawn, relative to their share.
+        crowding: power of an image's number of objects to which it is drawn: 0 draws images
+            evenly, 1 objects.
         scale_jitter: factors between which the scale is drawn, log-uniformly.
     """
 
@@ -121,6 +123,7 @@ class Crops:
     batch_size: int
     seed: int = 0
     balance: float = 3.0
+    crowding: float = 0.0
     scale_jitter: tuple[float, float] = (0.55, 1.8)
 
     def sampler(self) -> Callable[[int], Batch]:
@@ -128,6 +131,7 @@ class Crops:
         weights = np.array(
             [1.0 if kind_of(e.image) == "fluorescence" else self.balance for e in self.examples]
         )
+        weights *= [max(1, len(np.unique(e.labels)) - 1) ** self.crowding for e in self.examples]
         weights /= weights.sum()
 
         def batch(step: int) -> Batch:

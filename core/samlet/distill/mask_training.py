@@ -88,6 +88,11 @@ class PromptPlan:
         loser_weight: how much the candidates learn that are not the best of three. With 0 each
             finds a meaning of its own, as ambiguous objects need; with 1 they become alike, and
             choosing among them costs nothing.
+        window: side in pixels of the part of the crop, around each object, that is decoded; None
+            for all of it. The encoder sees the whole crop all the same. A window of half the side
+            answers four times the prompts in the same time.
+        whole_share: share of the steps that decode the whole crop in spite of `window`, with as
+            many fewer prompts, so that the decoder learns to leave far objects alone.
     """
 
     objects: int = 4
@@ -95,6 +100,8 @@ class PromptPlan:
     box_share: float = 0.3
     correct_share: float = 0.35
     loser_weight: float = 0.1
+    window: int | None = None
+    whole_share: float = 0.25
 
 
 def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[str, Tensor]:
@@ -112,18 +119,33 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     with half_precision(images.device.type, learner.encoder_autocast):
         embeddings = model.image_encoder(images)
 
-    ids = sample_objects(batch.labels, plan.objects, plan.min_area, rng).flatten()
+    tokens = images.shape[-1] // STRIDE
+    side = tokens
+    if plan.window is not None and torch.rand((), generator=rng) >= plan.whole_share:
+        side = min(plan.window // STRIDE, tokens)
+    per_image = plan.objects * (tokens // side) ** 2
+    ids = sample_objects(batch.labels, per_image, plan.min_area, rng).flatten()
     found = ids != -2
-    targets = _halved_masks(batch.labels.repeat_interleave(plan.objects, dim=0), ids)
+    image_of = torch.arange(len(images)).repeat_interleave(per_image)
+    windows = _place_windows(batch.labels, image_of, ids, side, rng)
+    targets = windows.halved_masks(batch.labels, ids)
     masks = targets.squeeze(1) >= 0.5
 
-    window = _random_window(model, images.shape[-1], rng)
+    # Positions are encoded relative to the model's whole input. A crop that always lay at the
+    # upper left of it would leave the other positions unlearnt.
+    spare = model.config.image_size // STRIDE - tokens
+    origin = torch.randint(spare + 1, (2,), generator=rng)
+    view = _View(
+        windows.cut(embeddings),
+        windows.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
+        (windows.corners + origin).flip(1) * float(STRIDE),
+    )
     if torch.rand((), generator=rng) < plan.box_share:
         prompt = _Prompt(boxes=_to_crop(jittered_boxes(masks, rng)))
     else:
         points = _to_crop(random_points(masks, rng, central=0.6)).unsqueeze(1)
         prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
-    logits, predicted_iou = _decode(model, embeddings, prompt, window)
+    logits, predicted_iou = _decode(model, view, prompt)
     ambiguous = prompt.boxes is None
     losses = _score(logits, predicted_iou, targets, found, ambiguous, plan.loser_weight)
     if torch.rand((), generator=rng) < plan.correct_share:
@@ -131,7 +153,7 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
         clicks, click_labels = corrective_points(thresholded.squeeze(1), masks, rng)
         prompt = prompt.with_click(_to_crop(clicks), click_labels, previous)
-        logits, predicted_iou = _decode(model, embeddings, prompt, window)
+        logits, predicted_iou = _decode(model, view, prompt)
         again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
         losses = {name: (value + again[name]) / 2 for name, value in losses.items()}
     if not learner.freeze_encoder:
@@ -139,19 +161,72 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     return losses
 
 
-def _halved_masks(labels: Tensor, ids: Tensor) -> Tensor:
-    """Each object's share of every 2 x 2 pixels, N x 1 x H/2 x W/2.
+@dataclass(frozen=True)
+class _Windows:
+    """Square parts of a batch's crops, one a prompt.
 
-    Loss and prompts live at half the crop's resolution: that halves a step and costs no accuracy,
-    as the decoder's own masks are at a quarter.
+    Attributes:
+        image_of: int64, N: whose part it is.
+        corners: int64, N x 2: (top, left) in tokens.
+        side: in tokens.
     """
-    masks = (labels == ids.view(-1, 1, 1)).to(torch.uint8)
-    corners = [masks[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]
-    return (corners[0] + corners[1] + corners[2] + corners[3]).unsqueeze(1) / 4
+
+    image_of: Tensor
+    corners: Tensor
+    side: int
+
+    def moved(self, origin: Tensor) -> "_Windows":
+        """The same windows in the model's whole input, of which there is one."""
+        return _Windows(torch.zeros_like(self.image_of), self.corners + origin, self.side)
+
+    def cut(self, grid: Tensor) -> Tensor:
+        """From B x C x h x w, a vector a token, to N x C x side x side."""
+        h, w = grid.shape[-2:]
+        rows, columns = (self.corners.unsqueeze(2) + torch.arange(self.side)).unbind(1)
+        index = (self.image_of.view(-1, 1, 1) * h + rows.unsqueeze(2)) * w + columns.unsqueeze(1)
+        tokens = grid.permute(0, 2, 3, 1).flatten(0, 2)[index.flatten().to(grid.device)]
+        return tokens.unflatten(0, index.shape).permute(0, 3, 1, 2)
+
+    def halved_masks(self, labels: Tensor, ids: Tensor) -> Tensor:
+        """Each object's share of every 2 x 2 pixels, N x 1 x 8 side x 8 side.
+
+        Loss and prompts live at half the crop's resolution: that halves a step and costs no
+        accuracy, as the decoder's own masks are at a quarter.
+        """
+        pixels = self.side * STRIDE
+        cuts = [
+            labels[image, top : top + pixels, left : left + pixels]
+            for image, (top, left) in zip(
+                self.image_of.tolist(), (self.corners * STRIDE).tolist(), strict=True
+            )
+        ]
+        masks = (torch.stack(cuts) == ids.view(-1, 1, 1)).to(torch.uint8)
+        quarters = [masks[:, y::2, x::2] for y in (0, 1) for x in (0, 1)]
+        return (quarters[0] + quarters[1] + quarters[2] + quarters[3]).unsqueeze(1) / 4
+
+
+def _place_windows(
+    labels: Tensor, image_of: Tensor, ids: Tensor, side: int, rng: torch.Generator
+) -> _Windows:
+    """Put a window at random where it holds the whole object, or as much as it can."""
+    spare = labels.shape[-1] // STRIDE - side
+    corners = torch.zeros(len(ids), 2, dtype=torch.long)
+    chance = torch.rand(len(ids), 2, generator=rng)
+    if spare > 0:
+        for corner, image, number, lucky in zip(corners, image_of, ids, chance, strict=True):
+            mask = labels[image] == number
+            for axis in (0, 1):
+                lines = mask.any(dim=1 - axis).nonzero()
+                if len(lines):
+                    first, last = int(lines[0]) // STRIDE, int(lines[-1]) // STRIDE
+                    ends = sorted((last + 1 - side, first))
+                    low, high = (min(max(end, 0), spare) for end in ends)
+                    corner[axis] = low + int(lucky[axis] * (high - low + 1))
+    return _Windows(image_of, corners, side)
 
 
 def _to_crop(coords: Tensor) -> Tensor:
-    """From pixels at half resolution to pixels of the crop, centre to centre."""
+    """From pixels at half resolution to pixels of the window, centre to centre."""
     return coords * 2 + 0.5
 
 
@@ -170,33 +245,26 @@ class _Prompt:
         return _Prompt(points, point_labels, self.boxes, masks)
 
 
-def _random_window(model: Sam, crop_size: int, rng: torch.Generator) -> tuple[slice, slice]:
-    """Where the crop lies in the model's input, in tokens.
+@dataclass(frozen=True)
+class _View:
+    """What the decoder sees of the images: N x C x h x w twice, and where it begins, N x (x, y)."""
 
-    Positions are encoded relative to the whole input. A crop that always lay at the upper left
-    would leave the rest of the positions unlearnt.
-    """
-    spare = (model.config.image_size - crop_size) // STRIDE
-    top, left = torch.randint(spare + 1, (2,), generator=rng).tolist()
-    tokens = crop_size // STRIDE
-    return slice(top, top + tokens), slice(left, left + tokens)
+    embeddings: Tensor
+    image_pe: Tensor
+    shift: Tensor
 
 
-def _decode(
-    model: Sam, embeddings: Tensor, prompt: _Prompt, window: tuple[slice, slice]
-) -> tuple[Tensor, Tensor]:
-    rows, columns = window
-    shift = torch.tensor([columns.start, rows.start], device=embeddings.device) * float(STRIDE)
+def _decode(model: Sam, view: _View, prompt: _Prompt) -> tuple[Tensor, Tensor]:
     points = None
     if prompt.points is not None and prompt.point_labels is not None:
-        points = (prompt.points + shift, prompt.point_labels)
-    boxes = None if prompt.boxes is None else prompt.boxes + shift.repeat(2)
-    with half_precision(embeddings.device.type):
+        points = (prompt.points + view.shift.unsqueeze(1), prompt.point_labels)
+    boxes = None if prompt.boxes is None else prompt.boxes + view.shift.repeat(1, 2)
+    with half_precision(view.embeddings.device.type):
         sparse, dense = model.prompt_encoder(points, boxes, prompt.masks)
-        if prompt.masks is None:
-            dense = dense[..., rows, columns]
-        image_pe = model.prompt_encoder.get_dense_pe()[..., rows, columns]
-        logits, iou = model.mask_decoder.predict_masks(embeddings, image_pe, sparse, dense)
+        h, w = view.embeddings.shape[-2:]
+        logits, iou = model.mask_decoder.predict_masks(
+            view.embeddings, view.image_pe, sparse, dense[..., :h, :w]
+        )
     return logits.float(), iou.float()
 
 
