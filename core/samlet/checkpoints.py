@@ -1,8 +1,9 @@
-"""Names and files of models: the bundle, downloads, the official layout and our own."""
+"""Names and files of models: the bundle, downloads, the official layouts and our own."""
 
 import json
 import pickle
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +17,11 @@ from samlet.errors import UserError
 from samlet.files import atomic_path
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.official import config_of, from_official, to_official, unwrapped
+from samlet.teachers.sam_vit import SAM_VITS
 
 FORMAT = 1
 METADATA_KEY = "samlet"
 BUNDLED = {"nuclei": Path(__file__).parent / "weights" / "nuclei.safetensors"}
-TEACHERS = ("sam_vit_b", "sam_vit_l", "sam_vit_h")
 OFFICIAL_SUFFIXES = (".pt", ".pth")
 
 
@@ -29,7 +30,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
     Args:
         name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
-            path of a checkpoint: ours (.safetensors), or one in MobileSAM's layout (.pt, .pth).
+            path of a checkpoint: ours (.safetensors), or one in MobileSAM's or SAM's official
+            layout (.pt, .pth).
         device: where to put it.
 
     Returns:
@@ -38,11 +40,6 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     Raises:
         UserError: no such name or file, a damaged file, or another architecture.
     """
-    if str(name) in TEACHERS:
-        raise UserError(
-            f"{name} is a teacher for distillation, which this version does not run yet; "
-            "use mobile_sam, or nuclei."
-        )
     path = locate(name)
     model = _load_ours(path) if path.suffix == ".safetensors" else _load_official(path)
     model.name = str(name)
@@ -50,7 +47,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
 
 def locate(name: str | Path) -> Path:
-    """The file of a model or teacher, downloaded if need be; see `load`."""
+    """The file of a model, downloaded if need be; see `load`."""
     key = str(name)
     if key in BUNDLED:
         return BUNDLED[key]
@@ -61,7 +58,7 @@ def locate(name: str | Path) -> Path:
         return path
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
-    known = ", ".join(name for name in (*BUNDLED, *REMOTE_FILES) if name not in TEACHERS)
+    known = ", ".join((*BUNDLED, *REMOTE_FILES))
     raise UserError(f"There is no model {key}: choose one of {known}, or give a file's path.")
 
 
@@ -71,7 +68,7 @@ def save(
     card: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model: our format for .safetensors, MobileSAM's layout for .pt and .pth.
+    """Write a model: our format for .safetensors, the official layout for .pt and .pth.
 
     Args:
         model: what to write.
@@ -81,7 +78,7 @@ def save(
         dtype: of the weights in our format; float16 halves the file.
 
     Raises:
-        UserError: another suffix, an encoder that the layout cannot hold, or an unwritable place.
+        UserError: another suffix, an encoder that has no official layout, or an unwritable place.
     """
     path = Path(path)
     if path.suffix in OFFICIAL_SUFFIXES:
@@ -101,7 +98,7 @@ def save(
         with atomic_path(path) as temporary:
             save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
     else:
-        raise UserError(f"{path} must end in .safetensors (ours) or .pt (MobileSAM's layout).")
+        raise UserError(f"{path} must end in .safetensors (ours) or .pt (the official layout).")
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -156,8 +153,9 @@ def _load_official(path: Path) -> Sam:
     config = config_of(state)
     if config is None:
         raise UserError(
-            f"{path} is of another architecture than MobileSAM: it has {_some(state)}, "
-            "and no image_encoder.layers.*.attn.attention_biases."
+            f"{path} is of another architecture than MobileSAM and SAM: it has {_some(state)}, and "
+            "neither image_encoder.layers.*.attn.attention_biases nor "
+            "image_encoder.blocks.*.attn.rel_pos_h."
         )
     model = Sam(config)
     _fill(model, from_official(state), path)
@@ -189,9 +187,21 @@ def _some(keys: Any) -> str:
     return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"
 
 
-def _build_vit_t(checkpoint: str | Path | None = None) -> Sam:
-    return Sam(SamConfig()).eval() if checkpoint is None else load(checkpoint)
+def _build(config: SamConfig, checkpoint: str | Path | None = None) -> Sam:
+    return Sam(config).eval() if checkpoint is None else load(checkpoint)
 
 
-sam_model_registry = {"default": _build_vit_t, "vit_t": _build_vit_t}
-"""`mobile_sam`'s way to a model: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`."""
+sam_model_registry = {
+    "default": partial(_build, SamConfig()),
+    "vit_t": partial(_build, SamConfig()),
+    **{
+        name.removeprefix("sam_"): partial(
+            _build, SamConfig("sam_vit", tiny_vit=None, sam_vit=sam_vit)
+        )
+        for name, sam_vit in SAM_VITS.items()
+    },
+}
+"""`segment_anything`'s way to a model: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`.
+
+The architecture of a checkpoint is read off its weights, whatever the name.
+"""

@@ -1,4 +1,4 @@
-"""The official MobileSAM layout: its parameter names, and what they tell of the architecture."""
+"""MobileSAM's and SAM's official layouts: their names, and what they tell of the architecture."""
 
 import math
 import re
@@ -9,15 +9,17 @@ import torch
 from torch import Tensor
 
 from samlet.errors import UserError
-from samlet.modeling.image_encoder import TinyViTConfig
+from samlet.modeling.image_encoder import STRIDE, TinyViTConfig
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.teachers.sam_vit import SamViTConfig
 
 CLASSIFIER = re.compile(r"image_encoder\.(norm_head|head)\.")
 """TinyViT's ImageNet head: it is in the official files, and nothing uses it."""
 
 CLASSES = 1000
 
-# MobileSAM counts a patch merging to the stage before it, timm to the stage after it.
+# MobileSAM counts a patch merging to the stage before it, timm to the stage after it. SAM's encoder
+# is timm's but for the names in its MLPs, and has its blocks right below the encoder.
 _TO_OURS = (
     (r"^(image_encoder\.)patch_embed\.seq\.(0|2)\.",
      lambda m: f"{m[1]}patch_embed.conv{int(m[2]) // 2 + 1}."),
@@ -25,6 +27,7 @@ _TO_OURS = (
      lambda m: f"{m[1]}stages.{int(m[2]) + 1}.downsample."),
     (r"^(image_encoder\.)layers\.", lambda m: f"{m[1]}stages."),
     (r"^(image_encoder\..+)\.c\.", lambda m: f"{m[1]}.conv."),
+    (r"^(image_encoder\.blocks\.\d+\.mlp\.)lin(1|2)\.", lambda m: f"{m[1]}fc{m[2]}."),
 )  # fmt: skip
 _TO_OFFICIAL = (
     (r"^(image_encoder\.)patch_embed\.conv(1|2)\.",
@@ -33,6 +36,7 @@ _TO_OFFICIAL = (
      lambda m: f"{m[1]}layers.{int(m[2]) - 1}.downsample."),
     (r"^(image_encoder\.)stages\.", lambda m: f"{m[1]}layers."),
     (r"^(image_encoder\..+)\.conv\.", lambda m: f"{m[1]}.c."),
+    (r"^(image_encoder\.blocks\.\d+\.mlp\.)fc(1|2)\.", lambda m: f"{m[1]}lin{m[2]}."),
 )  # fmt: skip
 
 
@@ -52,28 +56,31 @@ def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
 
 
 def to_official(model: Sam) -> dict[str, Tensor]:
-    """A model's weights as `mobile_sam` reads them.
+    """A model's weights as `mobile_sam` reads them, or `segment_anything` if it is one of SAM's.
 
-    The classifier that its strict loading asks for is written as zeros. `mobile_sam` itself builds
-    only the 5M variant at 1024 pixels; other sizes can be read back by samlet.
+    The classifier that `mobile_sam`'s strict loading asks for is written as zeros. `mobile_sam`
+    builds only the 5M variant and `segment_anything` only ViT-B, L and H, all at 1024 pixels; other
+    sizes can be read back by samlet.
 
     Raises:
-        UserError: the image encoder is not a TinyViT.
+        UserError: the image encoder is neither a TinyViT nor one of SAM's.
     """
-    config = model.config.tiny_vit
-    if config is None:
+    config = model.config
+    if config.tiny_vit is None and config.sam_vit is None:
         raise UserError(
-            f"{model.name} has no TinyViT encoder, so the official layout cannot hold it; "
+            f"{model.name} has an encoder that no official layout can hold; "
             "write a .safetensors file instead."
         )
-    width = config.embed_dims[-1]
+    state = _renamed(model.state_dict(), _TO_OFFICIAL)
+    if config.tiny_vit is None:
+        return state
+    width = config.tiny_vit.embed_dims[-1]
     classifier = {
         "norm_head.weight": torch.ones(width),
         "norm_head.bias": torch.zeros(width),
         "head.weight": torch.zeros(CLASSES, width),
         "head.bias": torch.zeros(CLASSES),
     }
-    state = _renamed(model.state_dict(), _TO_OFFICIAL)
     return state | {f"image_encoder.{key}": value for key, value in classifier.items()}
 
 
@@ -92,10 +99,14 @@ def unwrapped(content: Any) -> dict[str, Tensor] | None:
 
 
 def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:
-    """Read the architecture off official weights; None if they are no MobileSAM's.
+    """Read the architecture off official weights; None if they are neither MobileSAM's nor SAM's.
 
-    The input size is not in the weights; MobileSAM's is 1024.
+    The input size is in SAM's weights but not in MobileSAM's, where it is 1024.
     """
+    return _mobile_sam_config(state) or _sam_config(state)
+
+
+def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
     prefix = "image_encoder.layers"
     stem = state.get("image_encoder.patch_embed.seq.2.c.weight")
     biases = [state.get(f"{prefix}.{i}.blocks.0.attn.attention_biases") for i in (1, 2, 3)]
@@ -114,3 +125,20 @@ def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:
         window_sizes=(windows[0], *windows),  # type: ignore[arg-type]
     )
     return SamConfig(image_encoder="tiny_vit", image_size=1024, tiny_vit=tiny_vit)
+
+
+def _sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
+    matches = [re.match(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_h$", key) for key in state]
+    tables = {int(m[1]): state[m[0]] for m in matches if m}
+    positions = state.get("image_encoder.pos_embed")
+    if not tables or positions is None:
+        return None
+    grid, embed_dim = positions.shape[1], positions.shape[-1]
+    sam_vit = SamViTConfig(
+        embed_dim=embed_dim,
+        depth=1 + max(tables),
+        num_heads=embed_dim // next(iter(tables.values())).shape[1],
+        # One row for each offset between two tokens: of the whole grid, or of a window only.
+        global_attn_indexes=tuple(i for i in sorted(tables) if len(tables[i]) == 2 * grid - 1),
+    )
+    return SamConfig("sam_vit", grid * STRIDE, tiny_vit=None, sam_vit=sam_vit)

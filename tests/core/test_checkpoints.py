@@ -2,6 +2,7 @@
 
 import json
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,9 +12,13 @@ from safetensors.torch import load_file, save_file
 
 import samlet
 from samlet.checkpoints import read_card
+from samlet.downloads import REMOTE_FILES, sha256_of
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights
+from samlet.teachers.sam_vit import SAM_VITS, SamViTConfig
+
+SMALL_SAM = SamConfig("sam_vit", 256, None, SamViTConfig(32, 3, 2, (1,)))
 
 
 def same_weights(a: Sam, b: Sam) -> bool:
@@ -74,8 +79,53 @@ def test_teacher_round_trip(tmp_path: Path) -> None:
     path = tmp_path / "teacher.safetensors"
     samlet.save(teacher, path)
     assert same_weights(samlet.load(path), teacher)
-    with pytest.raises(samlet.UserError, match="no TinyViT"):
+    with pytest.raises(samlet.UserError, match="no official layout"):
         samlet.save(teacher, tmp_path / "teacher.pt")
+
+
+@pytest.mark.parametrize("suffix", [".safetensors", ".pth"])
+def test_sam_round_trip(suffix: str, tmp_path: Path) -> None:
+    """The official layout tells the input size, the heads and which blocks are global."""
+    model = Sam(SMALL_SAM)
+    path = tmp_path / f"sam{suffix}"
+    samlet.save(model, path)
+    loaded = samlet.load(path)
+    assert loaded.config == SMALL_SAM
+    assert same_weights(loaded, model)
+
+
+def test_sam_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    remote = REMOTE_FILES["sam_vit_b"]
+    model = Sam(SMALL_SAM)
+    samlet.save(model, tmp_path / remote.filename)
+    known = replace(remote, sha256=sha256_of(tmp_path / remote.filename))
+    monkeypatch.setitem(REMOTE_FILES, "sam_vit_b", known)
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    loaded = samlet.load("sam_vit_b")
+    assert loaded.name == "sam_vit_b"
+    assert same_weights(loaded, model)
+
+
+def test_configurations_from_before_sam(small_model: Sam) -> None:
+    values = small_model.config.to_dict()
+    del values["sam_vit"]
+    assert SamConfig.from_dict(values) == small_model.config
+
+
+def test_registry_names_are_segment_anythings_and_ours() -> None:
+    import segment_anything
+
+    assert set(samlet.sam_model_registry) == {"vit_t", *segment_anything.sam_model_registry}
+    with torch.device("meta"):
+        for name, sam_vit in SAM_VITS.items():
+            model = samlet.sam_model_registry[name.removeprefix("sam_")]()
+            assert model.config.sam_vit == sam_vit
+        assert samlet.sam_model_registry["default"]().config == SamConfig()
+
+
+def test_registry_reads_the_architecture_off_the_checkpoint(small_file: Path) -> None:
+    model = samlet.sam_model_registry["vit_h"](checkpoint=small_file)
+    assert model.config.tiny_vit is not None
 
 
 def test_registry_builds_mobile_sam() -> None:
@@ -178,8 +228,7 @@ def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nuclie", "There is no model nuclie: choose one of nuclei, mobile_sam, or"),
-        ("sam_vit_h", "sam_vit_h is a teacher"),
+        ("nuclie", "There is no model nuclie: choose one of nuclei, mobile_sam, sam_vit_b, "),
         ("folder/model.pt", "There is no checkpoint folder/model.pt"),
     ],
 )

@@ -12,6 +12,7 @@ from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.transformer import TwoWayTransformer
 from samlet.teachers.efficientnet import EfficientNetEncoder
+from samlet.teachers.sam_vit import SamViT, SamViTConfig
 
 EMBED_DIM = 256
 
@@ -24,15 +25,18 @@ class SamConfig:
     """Everything needed to build a model, apart from its weights.
 
     Args:
-        image_encoder: "tiny_vit", or "efficientnet_lite0" for the light teacher.
+        image_encoder: "tiny_vit", "sam_vit" for SAM's own, or "efficientnet_lite0" for the light
+            teacher.
         image_size: side of the square input in pixels; a multiple of 32.
         tiny_vit: the TinyViT's numbers; None for another encoder.
+        sam_vit: the same for SAM's own encoder.
         pixel_mean, pixel_std: RGB normalisation, in units of 0..255.
     """
 
     image_encoder: str = "tiny_vit"
     image_size: int = 1024
     tiny_vit: TinyViTConfig | None = TINY_VITS["tiny_vit_5m"]
+    sam_vit: SamViTConfig | None = None
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
 
@@ -43,11 +47,10 @@ class SamConfig:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
         """The inverse of `to_dict`, also after a journey through JSON."""
-        values = {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
-        if values.get("tiny_vit") is not None:
-            values["tiny_vit"] = TinyViTConfig(
-                **{k: tuple(v) for k, v in values["tiny_vit"].items()}
-            )
+        values = _with_tuples(values)
+        for name, encoder_config in (("tiny_vit", TinyViTConfig), ("sam_vit", SamViTConfig)):
+            if values.get(name) is not None:
+                values[name] = encoder_config(**_with_tuples(values[name]))
         return cls(**values)
 
 
@@ -181,9 +184,15 @@ class Sam(nn.Module):
         return low_res_masks, iou_predictions
 
 
+def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
+    return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
+
+
 def _build_image_encoder(config: SamConfig) -> nn.Module:
     if config.image_encoder == "tiny_vit" and config.tiny_vit is not None:
         return TinyViT(config.tiny_vit, EMBED_DIM)
+    if config.image_encoder == "sam_vit" and config.sam_vit is not None:
+        return SamViT(config.sam_vit, config.image_size, EMBED_DIM)
     if config.image_encoder == "efficientnet_lite0":
         return EfficientNetEncoder(EMBED_DIM)
     raise ValueError(f"Unknown image encoder {config.image_encoder!r}.")
