@@ -12,6 +12,7 @@ import numpy as np
 from pycocotools import mask as coco
 from scipy import ndimage
 
+from samlet.compressed_rle import run_lengths
 from samlet.errors import UserError
 from samlet.polygons import to_polygons
 
@@ -54,12 +55,14 @@ def from_rle(rle: Mapping[str, Any]) -> np.ndarray:
     try:
         height, width = (int(n) for n in rle["size"])
         counts = rle["counts"]
-        if isinstance(counts, (list, tuple)):
-            # pycocotools does not check run lengths, and would write past the end.
-            if min(counts, default=0) < 0 or sum(counts) != height * width:
-                raise ValueError("wrong total")
-            rle = coco.frPyObjects({"size": [height, width], "counts": list(counts)}, height, width)
-        return coco.decode(dict(rle)).astype(bool)
+        if isinstance(counts, str | bytes):
+            counts = run_lengths(counts if isinstance(counts, str) else counts.decode("ascii"))
+        # pycocotools does not check run lengths: it would write past the end, or leave the rest of
+        # the mask as whatever the memory held.
+        if min(counts, default=0) < 0 or sum(counts) != height * width:
+            raise ValueError("wrong total")
+        runs = {"size": [height, width], "counts": list(counts)}
+        return coco.decode(coco.frPyObjects(runs, height, width)).astype(bool)
     except (KeyError, TypeError, ValueError) as error:
         raise UserError(
             f"This is not a valid COCO RLE ({error}): "

@@ -48,6 +48,8 @@ def test_rle_round_trip_and_pycocotools_agrees(mask: np.ndarray) -> None:
         {"size": [4, 5]},
         {"size": [4], "counts": [4]},
         {"size": [4, 5], "counts": "not an rle"},
+        {"size": [4, 5], "counts": "0"},
+        {"size": [4, 5], "counts": b""},
     ],
 )
 def test_bad_rle(rle: dict) -> None:

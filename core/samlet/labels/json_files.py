@@ -1,0 +1,92 @@
+"""JSON that other programs wrote: read and checked, so that a fault is named where it is."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samlet.errors import UserError
+
+# Far beyond any image, and still exact in the integer arithmetic of what draws the shapes.
+_LARGEST = 1e9
+_KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
+
+
+def read(path: Path) -> Any:
+    """Parse a JSON file.
+
+    Raises:
+        UserError: missing, unreadable or damaged.
+    """
+    try:
+        return json.loads(path.read_text(encoding="utf-8-sig"))
+    except OSError as error:
+        raise UserError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
+    except (ValueError, RecursionError) as error:
+        raise UserError(
+            f"{path} is not valid JSON ({error}): it is damaged or cut short, so export it again."
+        ) from error
+
+
+def field(entry: Any, name: str, kind: type, where: str) -> Any:
+    """Look up `entry[name]`, which must be of a kind.
+
+    Args:
+        entry: what should be a JSON object.
+        name: the key.
+        kind: list, dict or str.
+        where: names the entry, to start a sentence.
+
+    Raises:
+        UserError: no object, or no such field.
+    """
+    value = entry.get(name) if isinstance(entry, Mapping) else None
+    if not isinstance(value, kind):
+        raise UserError(f'{where} has no {_KINDS[kind]} "{name}": export the labels again.')
+    return value
+
+
+def number(entry: Any, name: str, where: str, default: float | None = None) -> float:
+    """Look up `entry[name]`, which must be a finite number; a default makes it optional.
+
+    Raises:
+        UserError: no object, or no such number.
+    """
+    value = entry.get(name, default) if isinstance(entry, Mapping) else None
+    if not isinstance(value, int | float) or not abs(value) <= _LARGEST:
+        raise UserError(f'{where} has no number "{name}": export the labels again.')
+    return float(value)
+
+
+def outline(value: Any, where: str) -> np.ndarray:
+    """Corners of a polygon, given as [x, y, x, y, ...] or [[x, y], ...].
+
+    Returns:
+        float64, N x 2 of (x, y), N >= 3.
+
+    Raises:
+        UserError: not pairs of finite numbers, or fewer than three.
+    """
+    try:
+        points = np.asarray(value, dtype=np.float64).reshape(-1, 2)
+    except (TypeError, ValueError, OverflowError):
+        points = np.empty((0, 2))
+    if len(points) < 3 or not np.all(np.abs(points) <= _LARGEST):
+        raise UserError(
+            f"{where} has a polygon that is not three or more points (x, y): "
+            "finish or delete it and export the labels again."
+        )
+    return points
+
+
+def pixel_size(entry: Any, width: str, height: str, where: str) -> tuple[float, float] | None:
+    """(height, width) that an entry states under these two names, or None where it has neither.
+
+    Raises:
+        UserError: only one is there, or one is no number.
+    """
+    if isinstance(entry, Mapping) and entry.get(width) is None and entry.get(height) is None:
+        return None
+    return number(entry, height, where), number(entry, width, where)

@@ -1,0 +1,69 @@
+"""Shapes with corners in pixels to masks: a pixel counts where its centre is inside.
+
+Coordinates are (x, y) along pixel edges: pixel (0, 0) covers the square from (0, 0) to (1, 1), its
+centre is at (0.5, 0.5). Whatever lies beyond the image is cut off.
+"""
+
+import numpy as np
+from skimage import draw
+
+
+def polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+    """Fill a closed polygon; where it crosses itself, by the even-odd rule.
+
+    Args:
+        points: float, N x 2 of (x, y), N >= 3, the first not repeated (nor harmful if so).
+        size: (H, W).
+
+    Returns:
+        bool, H x W.
+    """
+    mask = np.zeros(size, bool)
+    mask[draw.polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size)] = True
+    return mask
+
+
+def rectangle(
+    x: float, y: float, width: float, height: float, degrees: float, size: tuple[int, int]
+) -> np.ndarray:
+    """Fill a rectangle that is turned about its corner (x, y).
+
+    Args:
+        x: of the corner that is top left before turning.
+        y: of the same corner.
+        width: pixels.
+        height: pixels.
+        degrees: clockwise on the screen.
+        size: (H, W).
+
+    Returns:
+        bool, H x W.
+    """
+    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
+    along, down = width * np.array([cos, sin]), height * np.array([-sin, cos])
+    corner = np.array([x, y])
+    return polygon(np.stack([corner, corner + along, corner + along + down, corner + down]), size)
+
+
+def ellipse(
+    x: float, y: float, radius_x: float, radius_y: float, degrees: float, size: tuple[int, int]
+) -> np.ndarray:
+    """Fill an ellipse that is turned about its centre; without a radius it is empty.
+
+    Args:
+        x: of the centre.
+        y: of the centre.
+        radius_x: pixels, along x before turning.
+        radius_y: pixels, along y before turning.
+        degrees: clockwise on the screen.
+        size: (H, W).
+
+    Returns:
+        bool, H x W.
+    """
+    mask = np.zeros(size, bool)
+    if radius_x > 0 and radius_y > 0:
+        turned = -np.deg2rad(degrees)
+        inside = draw.ellipse(y - 0.5, x - 0.5, radius_y, radius_x, size, rotation=turned)
+        mask[inside] = True
+    return mask

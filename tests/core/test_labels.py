@@ -1,0 +1,460 @@
+"""Labels of every format, written by other libraries and read back."""
+
+import json
+import pickle
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import cv2
+import label_studio_brush_rle_rs as reference_brush
+import numpy as np
+import pytest
+import tifffile
+from PIL import Image
+from pycocotools import mask as reference_rle
+from skimage.measure import find_contours
+
+from samlet import labels, samples
+from samlet.compressed_rle import run_lengths
+from samlet.errors import UserError
+from samlet.labels import brush_rle
+from samlet.results import write_results
+
+NAMES = ("fluorescence_2", "fluorescence_3", "stained_1")
+TRUTH = {name: np.asarray(Image.open(samples.LABELS / f"{name}.png")) for name in NAMES}
+GRID = np.zeros((40, 60), np.uint8)
+SQUARE, INNER, STRIP = (GRID.astype(bool) for _ in range(3))
+SQUARE[5:25, 10:30] = True
+INNER[8:12, 12:20] = True
+STRIP[20:40, 25:60] = True
+
+
+def masks_of(name: str) -> list[np.ndarray]:
+    return [TRUTH[name] == i for i in np.unique(TRUTH[name]) if i]
+
+
+def compressed(mask: np.ndarray) -> dict[str, Any]:
+    rle = reference_rle.encode(np.asfortranarray(mask, dtype=np.uint8))
+    return {"size": rle["size"], "counts": rle["counts"].decode()}
+
+
+def uncompressed(mask: np.ndarray) -> dict[str, Any]:
+    column_by_column = np.concatenate([[0], mask.T.ravel(), [0]]).astype(int)
+    edges = np.flatnonzero(np.diff(column_by_column[1:-1])) + 1
+    counts = np.diff(np.concatenate([[0], edges, [mask.size]])).tolist()
+    return {"size": list(mask.shape), "counts": [0, *counts] if mask.T.flat[0] else counts}
+
+
+def polygons(mask: np.ndarray) -> list[list[float]]:
+    contours = find_contours(np.pad(mask, 1).astype(float), 0.5)
+    return [(contour[:-1, ::-1] - 0.5).ravel().tolist() for contour in contours]
+
+
+def brush(mask: np.ndarray, opacity: int = 255) -> dict[str, Any]:
+    rgba = np.repeat(mask.ravel() * np.uint8(opacity), 4).tobytes()
+    packed = reference_brush.encode_rle(rgba, 8, [3, 4, 8, 16])
+    return region("brushlabels", mask.shape, format="rle", rle=list(packed))
+
+
+def region(kind: str, shape: tuple[int, ...], **value: Any) -> dict[str, Any]:
+    size = {"original_height": shape[0], "original_width": shape[1], "image_rotation": 0}
+    named = {"id": "r1", "from_name": "label", "to_name": "image"}
+    return {**named, **size, "type": kind, "value": {**value, kind: ["cell"]}}
+
+
+def task(results: list[Any], image: str = "/data/upload/1/0a1b2c3d-a.png", **more: Any) -> Any:
+    annotation = {"id": 1, "result": results, "was_cancelled": False, **more}
+    return {"id": 7, "data": {"text": "?", "image": image}, "annotations": [annotation]}
+
+
+def write_json(path: Path, content: Any) -> Path:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.write_text(json.dumps(content))
+    return path
+
+
+def coco(annotations: list[Any], *names: str, shape: tuple[int, ...] = GRID.shape) -> Any:
+    size = {"height": shape[0], "width": shape[1]}
+    images = [{"id": i + 1, "file_name": name, **size} for i, name in enumerate(names or ["a.png"])]
+    return {"images": images, "annotations": annotations, "categories": [{"id": 1, "name": "x"}]}
+
+
+def found_masks(layers: np.ndarray) -> list[np.ndarray]:
+    found = dict(labels.objects(layers))
+    assert layers.dtype == np.int32 and sorted(found) == list(range(1, len(found) + 1))
+    return [found[i] for i in sorted(found)]
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return np.count_nonzero(a & b) / np.count_nonzero(a | b)
+
+
+@pytest.fixture
+def images(tmp_path: Path) -> Path:
+    """Sample images in nested folders."""
+    (tmp_path / "images" / "more").mkdir(parents=True)
+    for name in NAMES:
+        folder = "more" if name == "stained_1" else "."
+        shutil.copy(samples.IMAGES / f"{name}.png", tmp_path / "images" / folder)
+    return tmp_path / "images"
+
+
+@pytest.fixture
+def blank(tmp_path: Path) -> Path:
+    """A folder of one image, a.png, of GRID's size."""
+    (tmp_path / "blank").mkdir()
+    Image.fromarray(GRID).save(tmp_path / "blank" / "a.png")
+    return tmp_path / "blank"
+
+
+def test_label_maps(images: Path, tmp_path: Path) -> None:
+    folder = tmp_path / "maps"
+    (folder / "more").mkdir(parents=True)
+    shutil.copy(samples.LABELS / "fluorescence_3.png", folder)
+    tifffile.imwrite(folder / "more" / "stained_1.tif", TRUTH["stained_1"].astype(np.uint32) * 1000)
+    Image.fromarray(GRID).save(folder / "of_no_image.png")
+    found = labels.find(images, folder)
+    assert [f.path for f in found] == [images / "fluorescence_3.png", images / "more/stained_1.png"]
+    for item, expected in zip(
+        found, (TRUTH["fluorescence_3"], TRUTH["stained_1"].astype(int) * 1000), strict=True
+    ):
+        layers = item.read_layers()
+        assert layers.dtype == np.int32 and np.array_equal(layers, expected[None])
+
+
+def test_what_everything_wrote_is_read_as_labels(blank: Path, tmp_path: Path) -> None:
+    image = np.stack([GRID] * 3, axis=2)
+    record = {"segmentation": SQUARE, "predicted_iou": 0.9}
+    write_results(tmp_path / "out", blank / "a.png", image, [record], {})
+    (labelled,) = labels.find(blank, tmp_path / "out")
+    assert np.array_equal(labelled.read_layers(), SQUARE[None])
+
+
+@pytest.mark.parametrize("encode", [compressed, uncompressed])
+def test_coco_rle(images: Path, tmp_path: Path, encode: Callable[[np.ndarray], Any]) -> None:
+    content: Any = {"images": [], "annotations": []}
+    for i, name in enumerate(NAMES):
+        height, width = TRUTH[name].shape
+        file = {"fluorescence_2": "./fluorescence_2.png", "stained_1": "more\\stained_1.png"}
+        content["images"].append(
+            {"id": i, "file_name": file.get(name, f"{name}.png"), "height": height, "width": width}
+        )
+        if name != "fluorescence_2":
+            content["annotations"] += [
+                {"image_id": i, "iscrowd": 0, "segmentation": encode(mask)}
+                for mask in masks_of(name)
+            ]
+            crowd = encode(np.ones((height, width), bool))
+            content["annotations"].append({"image_id": i, "iscrowd": 1, "segmentation": crowd})
+    content["images"].append({"id": 9, "file_name": "not/here.png"})
+    found = labels.find(images, write_json(tmp_path / "coco.json", content))
+    assert [item.path.stem for item in found] == list(NAMES)
+    for item in pickle.loads(pickle.dumps(found)):
+        layers = item.read_layers()
+        expected = [] if item.path.stem == "fluorescence_2" else masks_of(item.path.stem)
+        assert layers.shape == (1, *TRUTH[item.path.stem].shape)
+        assert np.array_equal(found_masks(layers), expected)
+
+
+def test_compressed_run_lengths() -> None:
+    rng = np.random.default_rng(2)
+    for _ in range(200):
+        mask = rng.random(rng.integers(1, 90, 2)) < rng.random() ** 3
+        mask[rng.integers(mask.shape[0]) :, rng.integers(mask.shape[1]) :] = rng.random() < 0.5
+        assert run_lengths(compressed(mask)["counts"]) == uncompressed(mask)["counts"]
+
+
+def test_coco_polygons(images: Path, tmp_path: Path) -> None:
+    name, (height, width) = "stained_1", TRUTH["stained_1"].shape
+    outlines = [polygons(mask) for mask in masks_of(name)]
+    content = coco(
+        [{"image_id": 1, "segmentation": outline} for outline in outlines],
+        "more/stained_1.png",
+        shape=(height, width),
+    )
+    (item,) = labels.find(images, write_json(tmp_path / "coco.json", content))
+    found = found_masks(item.read_layers())
+    for mask, original, outline in zip(found, masks_of(name), outlines, strict=True):
+        drawn = reference_rle.merge(reference_rle.frPyObjects(outline, height, width))
+        assert iou(mask, original) > 0.95
+        assert iou(mask, reference_rle.decode(drawn).astype(bool)) > 0.95
+
+
+def test_polygons_of_several_parts_and_beyond_the_image(blank: Path, tmp_path: Path) -> None:
+    parts = [[10, 5, 30, 5, 30, 25, 10, 25], [25, 20, 999, 20, 999, 888, 25, 888]]
+    content = coco([{"image_id": 1, "segmentation": parts}])
+    (item,) = labels.find(blank, write_json(tmp_path / "coco.json", content))
+    assert np.array_equal(found_masks(item.read_layers()), [SQUARE | STRIP])
+
+
+@pytest.mark.parametrize("place", ["blank", "json"])
+def test_sa1b_with_nested_masks(blank: Path, tmp_path: Path, place: str) -> None:
+    entries = [
+        {"segmentation": compressed(mask), "predicted_iou": 0.9} for mask in (INNER, STRIP, SQUARE)
+    ]
+    image = {"image_id": 1, "file_name": "a.png", "height": 40, "width": 60}
+    write_json(tmp_path / place / "a.json", {"image": image, "annotations": entries})
+    (item,) = labels.find(blank, tmp_path / place)
+    layers = item.read_layers()
+    assert np.array_equal(found_masks(layers), [INNER, STRIP, SQUARE])
+    # The largest lies in the first layer, what overlaps it beyond.
+    assert layers.shape[0] == 2 and np.array_equal(layers[0] == 2, STRIP)
+
+
+def test_label_studio_brush(images: Path, tmp_path: Path) -> None:
+    tasks = [
+        task(
+            [brush(mask) for mask in masks_of(name)[:15]],
+            f"http://x.org/up/0a1b2c3d-{name}.png?t=1",
+        )
+        for name in NAMES
+    ]
+    found = labels.find(images, write_json(tmp_path / "project.json", tasks))
+    assert [item.path.stem for item in found] == list(NAMES)
+    for item in found:
+        layers = item.read_layers()
+        assert np.array_equal(found_masks(layers), masks_of(item.path.stem)[:15])
+
+
+def test_label_studio_shapes(blank: Path, tmp_path: Path) -> None:
+    in_percent = 100 / np.array([60, 40])
+    corners = (np.array(polygons(INNER)[0]).reshape(-1, 2) * in_percent).tolist()
+    x, y, width, height = (np.array([20, 10, 30, 12]).reshape(2, 2) * in_percent).ravel().tolist()
+    box = {"x": x, "y": y, "width": width, "height": height, "rotation": 35}
+    oval = {"x": x, "y": y, "radiusX": width / 2, "radiusY": height / 2, "rotation": 35}
+    results = [
+        region("polygonlabels", GRID.shape, points=corners),
+        region("rectanglelabels", GRID.shape, **box),
+        region("ellipselabels", GRID.shape, **oval),
+        region("ellipselabels", GRID.shape, **{**oval, "radiusX": 0}),
+        region("keypointlabels", GRID.shape, x=1, y=1, width=0.2),
+        {"type": "choices", "value": {"choices": ["good"]}},
+    ]
+    (item,) = labels.find(blank, write_json(tmp_path / "project.json", [task(results)]))
+    polygon, rectangle, ellipse = found_masks(item.read_layers())
+    assert np.array_equal(polygon, INNER)
+    # OpenCV on a grid 16 times finer, whose pixels are then averaged; both turn clockwise.
+    turn = np.deg2rad(35)
+    clockwise = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    middle = np.array([20, 10]) + clockwise @ [15, 6]
+    fine = np.zeros((3, 640, 960), np.uint8)
+    cv2.fillPoly(
+        fine[0], [cv2.boxPoints(((middle * 16).tolist(), (480, 192), 35)).astype(np.int32)], 255
+    )
+    cv2.ellipse(fine[1], (320, 160), (240, 96), 35, 0, 360, 255, -1)
+    for mask, drawn in ((rectangle, fine[0]), (ellipse, fine[1])):
+        assert iou(mask, cv2.resize(drawn, (60, 40), interpolation=cv2.INTER_AREA) > 127) > 0.97
+
+
+def test_newest_annotation_that_was_not_cancelled(blank: Path, tmp_path: Path) -> None:
+    chosen = task([brush(INNER)])
+    for result, time, cancelled in (
+        ([brush(INNER)], "2024-05-01T10:00:00Z", False),
+        ([brush(SQUARE)], "2024-05-01T10:00:00.5Z", False),
+        ([brush(STRIP)], "2024-05-01T11:00:00+01:00", False),
+        ([brush(STRIP)], "2024-06-01T10:00:00Z", True),
+    ):
+        more = {"updated_at": time, "was_cancelled": cancelled}
+        chosen["annotations"].insert(0, {"result": result, **more})
+    skipped = task([brush(INNER)], was_cancelled=True)
+    unlabelled = {"id": 8, "data": {"image": "a.png"}, "annotations": []}
+    path = write_json(tmp_path / "project.json", [chosen, skipped, unlabelled])
+    assert np.array_equal(found_masks(labels.find(blank, path)[0].read_layers()), [SQUARE])
+    path = write_json(tmp_path / "nothing.json", [task([])])
+    assert not labels.find(blank, path)[0].read_layers().any()
+
+
+@pytest.mark.parametrize(
+    ("name", "reference"),
+    [
+        ("a.png", "a.png"),
+        ("a.png", "C:\\cells\\a.png"),
+        ("a.png", "s3://bucket/cells/a.png"),
+        ("a b.png", "https://x.org/up/a%20b.png?token=1"),
+        ("a b (1).png", "/data/upload/3/12ab34cd-a_b_1.png"),
+        ("12ab34cd-a.png", "/data/upload/3/12ab34cd-a.png"),
+        ("a.png", "/data/local-files/?d=a.png"),
+        ("a.png", "/data/local-files/?d=cells%5Ca.png"),
+    ],
+)
+def test_image_names_in_label_studio(tmp_path: Path, name: str, reference: str) -> None:
+    Image.fromarray(GRID).save(tmp_path / name)
+    path = write_json(tmp_path / "p.json", [task([], reference), task([], "elsewhere.png")])
+    assert [item.path.name for item in labels.find(tmp_path, path)] == [name]
+
+
+def test_tasks_of_two_images(blank: Path, tmp_path: Path) -> None:
+    Image.fromarray(GRID).save(blank / "b.png")
+    first, second = brush(SQUARE), {**brush(INNER), "to_name": "img-2", "source": "$right"}
+    pair = task([first, second], "a.png")
+    pair["data"]["right"] = "b.png"
+    found = labels.find(blank, write_json(tmp_path / "p.json", [pair]))
+    assert [found_masks(item.read_layers())[0].sum() for item in found] == [
+        SQUARE.sum(),
+        INNER.sum(),
+    ]
+
+
+def test_pack_keeps_every_mask() -> None:
+    rng = np.random.default_rng(0)
+    masks = [np.zeros((50, 50), bool) for _ in range(40)]
+    for mask in masks:
+        (y0, y1), (x0, x1) = np.sort(rng.integers(0, 50, (2, 2)))
+        mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < 0.7
+    layers = labels.pack(iter(masks), (50, 50))
+    assert np.array_equal(found_masks(layers), [mask for mask in masks if mask.any()])
+    assert len(layers) < 40 and all(layer.any() for layer in layers)
+    largest = max(masks, key=np.count_nonzero)
+    assert any(np.array_equal(layers[0] == i, largest) for i in np.unique(layers[0]))
+    assert labels.pack([], (4, 5)).shape == (1, 4, 5)
+    with pytest.raises(UserError, match="does not belong"):
+        labels.pack([SQUARE], (50, 50))
+
+
+def test_brush_streams_of_any_groups() -> None:
+    rng = np.random.default_rng(1)
+    for _ in range(20):
+        count_sizes = rng.integers(1, 9, 4)
+        total, groups = 4 * 30 * 20, []
+        bits = f"{total:032b}{7:05b}" + "".join(f"{n - 1:04b}" for n in count_sizes)
+        while total:
+            which = rng.integers(4)
+            count = min(total, int(rng.integers(1, 2 ** count_sizes[which] + 1)))
+            run = bool(rng.integers(2))
+            words = rng.integers(0, 256, 1 if run else count)
+            bits += f"{run:01b}{which:02b}{count - 1:0{count_sizes[which]}b}"
+            bits += "".join(f"{word:08b}" for word in words)
+            total -= count
+            groups.append(count)
+        packed = int(bits.ljust(-(-len(bits) // 8) * 8, "0"), 2).to_bytes(-(-len(bits) // 8), "big")
+        opacity = np.reshape(reference_brush.decode_rle(packed, False), (30, 20, 4))[..., 3]
+        mask = brush_rle.decode(packed, (30, 20))
+        assert np.array_equal(mask, opacity > opacity.max() / 2)
+        with pytest.raises(UserError, match="cut short"):
+            brush_rle.decode(packed[:-2], (30, 20))
+    for strength in (1, 77, 255):
+        faint = bytes(brush(SQUARE, strength)["value"]["rle"])
+        assert np.array_equal(brush_rle.decode(faint, GRID.shape), SQUARE)
+
+
+def test_turned_images(tmp_path: Path) -> None:
+    turned = Image.Exif()
+    turned[0x0112] = 6
+    Image.fromarray(GRID).save(tmp_path / "a.jpg", exif=turned)
+    for mask, sentence in ((SQUARE.T, None), (SQUARE, r"60 x 40 .* is 40 x 60: .*rotation")):
+        content = coco(
+            [{"image_id": 1, "segmentation": compressed(mask)}], "a.jpg", shape=mask.shape
+        )
+        (item,) = labels.find(tmp_path, write_json(tmp_path / "coco.json", content))
+        if sentence is None:
+            assert np.array_equal(found_masks(item.read_layers()), [mask])
+        else:
+            with pytest.raises(UserError, match=sentence):
+                item.read_layers()
+
+
+SHAPE = GRID.shape
+SMALL = SQUARE[:20, :20]
+COCO_FAULTS: dict[str, Any] = {
+    r'lists 1 images, such as "b.png", and none is below .*file_name': coco([], "b.png"),
+    r"lists 0 images and none": {"images": [], "annotations": []},
+    r'coco.json has no list "annotations"': {"images": []},
+    r'images\[0\] of .* has no text "file_name"': {"images": [{"id": 1}], "annotations": []},
+    r'images\[0\] of .* has no number "id"': {"images": [{}], "annotations": []},
+    r"two images with the id 1": {"images": [{"id": 1}, {"id": 1}], "annotations": []},
+    r"lists a.png twice": coco([], "a.png", "a.png"),
+    r'annotations\[0\] of .* has no number "image_id"': coco([{}]),
+    r"annotations\[0\] of .* belongs to the image '1'": coco([{"image_id": "1"}]),
+    r'annotations\[0\] of .* has no "segmentation": .*boxes': coco([{"image_id": 1}]),
+    r"annotations\[0\] of .* three or more points": coco(
+        [{"image_id": 1, "segmentation": [[1, 2, 3, 4]]}]
+    ),
+    r"annotations\[0\] of .* cannot be read: .*add up to H x W": coco(
+        [{"image_id": 1, "segmentation": {"size": [40, 60], "counts": "0123"}}]
+    ),
+    r"annotations\[0\] of .* cannot be read: .*damaged": coco(
+        [{"image_id": 1, "segmentation": {"size": [40, 60], "counts": "01P"}}]
+    ),
+    r'annotations\[0\] of .* has no list "size"': coco([{"image_id": 1, "segmentation": {}}]),
+    r"annotations\[0\] of .* is for 20 x 20 pixels but .*a.png is 60 x 40": coco(
+        [{"image_id": 1, "segmentation": compressed(SMALL)}]
+    ),
+    r"images\[0\] of .* is for 9 x 8 pixels": coco([], shape=(8, 9)),
+    r'images\[0\] of .* has no number "height"': {
+        "images": [{"id": 1, "file_name": "a.png", "width": 60}],
+        "annotations": [],
+    },
+    r"is the SA-1B JSON of one image: give its folder": {"image": {}, "annotations": []},
+    r"is neither COCO .* nor a Label Studio export": {"shapes": []},
+}
+LABEL_STUDIO_FAULTS: dict[str, Any] = {
+    r"has no annotation that was submitted": [task([], was_cancelled=True)],
+    r"labels 1 images, such as b.png, and none is below": [task([], "b.png")],
+    r"Task 7 of .* labels a.png as Task 7 of .* does": [task([]), task([])],
+    r"Task 0 of .* JSON, not JSON-MIN": [{"image": "a.png", "label": []}],
+    r'Task 7 .* annotations\[0\], has no list "result"': [{"id": 7, "annotations": [{}]}],
+    r'result\[0\], has no text "type"': [task([{}])],
+    r"annotations\[0\], was made at 'today'": [task([], updated_at="today")],
+    r'Task 7 of .* names no image in its "data" \(text, image\)': [task([], "sound.mp3")],
+    r"region r1, is of the type bitmasklabels": [task([region("bitmasklabels", SHAPE)])],
+    r'region r1, has no list "rle"': [task([region("brushlabels", SHAPE)])],
+    r'region r1, has something else in its "rle" than bytes': [
+        task([region("brushlabels", SHAPE, rle=["x"])])
+    ],
+    r"region r1, cannot be read: The brush mask is cut": [
+        task([region("brushlabels", SHAPE, rle=brush(SQUARE)["value"]["rle"][:20])])
+    ],
+    r"region r1, cannot be read: .*1600 words of 8 bits": [
+        task([{**brush(SMALL), "original_width": 60, "original_height": 40}])
+    ],
+    r"region r1, is for 20 x 20 pixels": [task([brush(SMALL)])],
+    r"region r1, has a polygon": [task([region("polygonlabels", SHAPE, points=[[0, 1]])])],
+    r'region r1, has no number "y"': [task([region("rectanglelabels", SHAPE, x=1)])],
+    r"turned in Label Studio": [task([{**brush(SQUARE), "image_rotation": 90}])],
+}
+
+
+@pytest.mark.parametrize(
+    ("sentence", "content"), [*COCO_FAULTS.items(), *LABEL_STUDIO_FAULTS.items()]
+)
+def test_faults_in_json(blank: Path, tmp_path: Path, sentence: str, content: Any) -> None:
+    path = write_json(tmp_path / "coco.json", content)
+    with pytest.raises(UserError, match=sentence):
+        for item in labels.find(blank, path):
+            item.read_layers()
+
+
+def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
+    def refused(place: Path, sentence: str) -> None:
+        with pytest.raises(UserError, match=sentence):
+            for item in labels.find(blank, place):
+                item.read_layers()
+
+    refused(tmp_path / "nowhere", "neither a folder of labels nor a .json file")
+    refused(tmp_path / "nowhere.json", "Cannot read .*nowhere.json")
+    (tmp_path / "cut.json").write_text('{"images": [')
+    refused(tmp_path / "cut.json", "cut.json is not valid JSON")
+    refused(blank, r"holds no label map .* and no SA-1B JSON .* such as a:")
+
+    maps = tmp_path / "maps"
+    maps.mkdir()
+    Image.fromarray(GRID.T).save(maps / "a.png")
+    refused(maps, r"maps/a.png is for 40 x 60 pixels but .*a.png is 60 x 40")
+    tifffile.imwrite(maps / "a.tif", GRID)
+    refused(maps, r"a.png and .*a.tif differ in their suffix alone")
+    (maps / "a.png").unlink()
+    tifffile.imwrite(maps / "a.tif", np.full(GRID.shape, 2**31, np.uint32))
+    refused(maps, "a.tif has labels up to 2147483648")
+    write_json(maps / "a.json", {})
+    refused(maps, "label maps and JSON files")
+    (maps / "a.tif").unlink()
+    refused(maps, r'a.json is not as in SA-1B, as it has no object "image"')
+    Image.fromarray(GRID).save(blank / "a.bmp")
+    refused(maps, r"a.bmp and .*a.png differ in their suffix alone")
+    (blank / "b").mkdir()
+    shutil.copy(blank / "a.png", blank / "b")
+    refused(
+        write_json(tmp_path / "p.json", [task([])]), r"Task 7 of .* may be .*a.png or .*b/a.png"
+    )
