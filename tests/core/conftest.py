@@ -1,18 +1,29 @@
-"""A small model with random weights, and the bundled one."""
+"""A small model with random weights, the bundled one, and labelled images."""
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 
 import samlet
+from samlet import images, samples
+from samlet.distill.data import Example
 from samlet.modeling.image_encoder import TinyViTConfig
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.outputs import read_label_map
 
 SMALL = SamConfig(
     image_size=128,
     tiny_vit=TinyViTConfig((32, 32, 64, 64), (1, 1, 1, 1), (1, 1, 2, 2), (4, 4, 4, 4)),
 )
+
+
+def sample(name: str, objects: int = 1000) -> Example:
+    """A bundled image with its first objects."""
+    labels = read_label_map(samples.LABELS / f"{name}.png").astype(np.int32)
+    labels[labels > objects] = 0
+    return Example(name, images.read(samples.IMAGES / f"{name}.png"), labels[None])
 
 
 @pytest.fixture(scope="session")

@@ -10,8 +10,6 @@ import torch
 
 import samlet
 from samlet import images, samples
-from samlet.distill.data import load_examples
-from samlet.evaluate import ObjectScore, evaluate, format_table, summary
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
@@ -186,32 +184,3 @@ def test_one_click_finds_nuclei(name: str, nuclei: Sam) -> None:
             point = deepest_point(mask)
             scores.append(iou(predictor.segment(embedding, [point], [1]).best, mask))
     assert np.mean(scores) >= LEAST_ONE_CLICK[name]
-
-
-def test_evaluate_agrees_with_counting_by_hand(nuclei: Sam) -> None:
-    examples = load_examples(samples.IMAGES.parent, only={"stained_2"})
-    predictor = samlet.Predictor(nuclei)
-    scores = [s for image in evaluate(predictor, examples, prompts=("click",)) for s in image]
-    embedding = predictor.encode(examples[0].image)
-    by_hand = [
-        iou(predictor.segment(embedding, [deepest_point(m)], [1]).best, m)
-        for _, m in from_label_map(examples[0].labels)
-        if m.sum() >= 20
-    ]
-    np.testing.assert_allclose([s.iou for s in scores], by_hand, atol=2e-3)
-    assert {s.kind for s in scores} == {"stained"}
-
-
-def test_summary_means() -> None:
-    rows = [
-        ObjectScore("a", "stained", "click", 0.5, 0.7),
-        ObjectScore("a", "stained", "box", 1.0, 1.0),
-        ObjectScore("b", "fluorescence", "click", 1.0, 0.9),
-        ObjectScore("b", "fluorescence", "box", 0.6, 1.0),
-    ]
-    table = summary(rows)
-    assert table["all"]["click"] == pytest.approx(0.75)
-    assert table["stained"]["box"] == pytest.approx(1.0)
-    assert table["all"]["objects"] == 2
-    assert table["all"]["iou error"] == pytest.approx((0.2 + 0 + 0.1 + 0.4) / 4)
-    assert "| fluorescence | 1.000 |" in format_table(table)

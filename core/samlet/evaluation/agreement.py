@@ -1,0 +1,165 @@
+"""Agreement of a student with its teacher: IoU of their masks for the same prompts, with no labels.
+
+Prompts start from a grid of points over each image:
+
+- "point": the grid's points. Both models give three candidates, and the one that the teacher trusts
+  most is compared with the student's candidate of the same place. A student of the same decoder has
+  its wholes, parts and subparts in the same places, so this asks whether the masks agree, and not
+  whether both prefer the same one of several right answers.
+- "box": the boxes of those masks of the teacher, each box once; one mask each.
+- "100 px", ..., "500 px": two points at this distance, one on the object (the grid's) and one
+  beside it (in a random direction), in pixels of the image; one mask each. Where the second point
+  finds no place in the image, there is no such prompt.
+
+The last is the setting of MobileSAM's README ("mIoU with two prompt points (with different pixel
+distances)", 0.71 to 0.74 between MobileSAM and SAM ViT-H; the paper is arXiv 2306.14289). It names
+neither the images, nor where the points lie, nor which of several masks counts, and its repository
+has no code for it; that the two are a foreground and a background point is how its author puts it
+in FastSAM's issue 31. So compare figures from here with each other, and with those only roughly.
+"""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samlet.crops import point_grid
+from samlet.embedding import ImageEmbedding
+from samlet.evaluation.chunks import CHUNK
+from samlet.evaluation.tables import Table
+from samlet.masks import box_xyxy, iou
+from samlet.predictor import Predictor
+
+DISTANCES = (100, 200, 300, 400, 500)
+
+_Models = Sequence[tuple[Predictor, ImageEmbedding]]
+
+
+@dataclass(frozen=True)
+class AgreementScore:
+    """How far teacher and student agree on one prompt.
+
+    Attributes:
+        image: name of the image.
+        prompt: "point", "box", or "100 px" for two points at this distance.
+        x: of the grid's point that it comes from, in pixels of the image.
+        y: likewise.
+        iou: of the two masks, at the image's size; 1 if both are empty.
+    """
+
+    image: str
+    prompt: str
+    x: float
+    y: float
+    iou: float
+
+
+def evaluate_agreement(
+    teacher: Predictor,
+    student: Predictor,
+    images: Iterable[tuple[str, np.ndarray]],
+    points_per_side: int = 8,
+    distances: Sequence[int] = DISTANCES,
+    seed: int = 0,
+) -> Iterator[list[AgreementScore]]:
+    """Ask both models the same of whole images, and compare their masks; see this module.
+
+    Args:
+        teacher: what should be imitated.
+        student: what imitates it; its input size may be another.
+        images: name and RGB uint8, H x W x 3.
+        points_per_side: the grid has points_per_side x points_per_side points.
+        distances: between the points of a pair, in pixels of the image.
+        seed: decides the pairs' directions.
+
+    Yields:
+        the scores of one image after another.
+    """
+    rng = np.random.default_rng(seed)
+    for name, image in images:
+        models = [(predictor, predictor.encode(image)) for predictor in (teacher, student)]
+        size = models[0][1].original_size
+        grid = point_grid(points_per_side) * size[::-1]
+        scores = []
+        boxes: dict[tuple[int, int, int, int], np.ndarray] = {}
+        clicks = {"point_coords": grid[:, None], "point_labels": np.ones((len(grid), 1))}
+        for point, (score, mask) in zip(
+            grid, _compare(models, name, "point", grid, clicks, True), strict=True
+        ):
+            scores.append(score)
+            if mask.any():
+                boxes.setdefault(box_xyxy(mask), point)
+        corners = {"boxes": np.array(list(boxes))}
+        scores += [s for s, _ in _compare(models, name, "box", list(boxes.values()), corners)]
+        for distance in distances:
+            pairs = point_pairs(grid, distance, size, rng)
+            both = {"point_coords": pairs, "point_labels": np.tile([1, 0], (len(pairs), 1))}
+            prompt = f"{distance} px"
+            scores += [s for s, _ in _compare(models, name, prompt, pairs[:, 0], both)]
+        yield scores
+
+
+def _compare(
+    models: _Models,
+    name: str,
+    prompt: str,
+    origins: Sequence[np.ndarray] | np.ndarray,
+    given: Mapping[str, np.ndarray],
+    multimask: bool = False,
+) -> Iterator[tuple[AgreementScore, np.ndarray]]:
+    """Yield the score of each of N prompts, and the teacher's mask.
+
+    Args:
+        models: teacher and student.
+        name: of the image.
+        prompt: its name.
+        origins: N x 2, the points of the grid.
+        given: arguments of `Predictor.segment_batch`, N rows each.
+        multimask: three candidates or one mask.
+    """
+    for start in range(0, len(origins), CHUNK):
+        part = slice(start, start + CHUNK)
+        chunk = {key: values[part] for key, values in given.items()}
+        teacher, student = (
+            predictor.segment_batch(embedding, **chunk, multimask_output=multimask)
+            for predictor, embedding in models
+        )
+        for (x, y), expected, answer in zip(origins[part], teacher, student, strict=True):
+            chosen = expected.best_index
+            agreed = iou(expected.masks[chosen], answer.masks[chosen])
+            yield AgreementScore(name, prompt, float(x), float(y), agreed), expected.best
+
+
+def point_pairs(
+    points: np.ndarray, distance: float, size: tuple[int, int], rng: np.random.Generator
+) -> np.ndarray:
+    """Add to each point another at a distance, in a random direction (of 360) within the image.
+
+    Args:
+        points: N x 2, (x, y) in pixels.
+        distance: in pixels.
+        size: (H, W) of the image.
+        rng: where chance comes from.
+
+    Returns:
+        float64, M x 2 x 2: (x, y) of a given and of its added point. Points around which no
+        direction stays within the image are left out.
+    """
+    angles = np.deg2rad(np.arange(360))
+    steps = distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
+    pairs = []
+    for point in points:
+        ends = point + steps
+        inside = ((ends >= 0) & (ends <= np.array(size[::-1]) - 1)).all(axis=1)
+        if inside.any():
+            pairs.append((point, rng.choice(ends[inside])))
+    return np.array(pairs).reshape(-1, 2, 2)
+
+
+def summary(scores: Sequence[AgreementScore]) -> Table:
+    """Mean figures: {prompt: {"mIoU": ..., "prompts": n}}, over all prompts of all images."""
+    table: Table = {}
+    for prompt in dict.fromkeys(score.prompt for score in scores):
+        ious = [score.iou for score in scores if score.prompt == prompt]
+        table[prompt] = {"mIoU": float(np.mean(ious)), "prompts": len(ious)}
+    return table

@@ -1,0 +1,100 @@
+"""Measure a model on a data set, with a progress bar for each kind of measurement."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from pathlib import Path
+from typing import TypeVar
+
+import numpy as np
+
+import samlet
+from samlet import images, labels
+from samlet.distill.data import Example
+from samlet.distill.examples import LabelledExamples
+from samlet.errors import UserError
+from samlet.evaluation.agreement import evaluate_agreement
+from samlet.evaluation.clicks import evaluate_clicks
+from samlet.evaluation.everything import evaluate_everything
+from samlet.evaluation.prompts import ObjectScore, evaluate_prompts
+from samlet.evaluation.report import Report
+from samlet.modeling.sam import Sam
+from samlet.predictor import Predictor
+from samlet.progress import bar
+
+KINDS = ("prompts", "clicks", "everything", "agreement")
+
+T = TypeVar("T")
+
+
+def measure(
+    model: str,
+    data: Path,
+    label_path: Path | None = None,
+    teacher: str | None = None,
+    only: Sequence[str] | None = None,
+    limit: int | None = None,
+) -> Report:
+    """Everything that `samlet evaluate` can measure, of what it was given.
+
+    Args:
+        model: a name or file.
+        data: folder of images.
+        label_path: see `samlet.labels.find`; None where there are none.
+        teacher: a name or file, for the agreement.
+        only: of `KINDS`; None for all that labels and teacher allow.
+        limit: images to measure; None for all.
+
+    Raises:
+        UserError: a name that is none, labels or teacher missing for what was asked, or anything
+            wrong with the files.
+    """
+    possible = {*(KINDS[:3] if label_path else ()), *(("agreement",) if teacher else ())}
+    wanted = set(only or possible)
+    for kind in sorted(wanted - possible):
+        if kind not in KINDS:
+            raise UserError(f"There is no measurement {kind}: choose of {', '.join(KINDS)}.")
+        raise UserError(
+            f"{kind} needs {'--teacher' if kind == 'agreement' else '--labels'}: give it, or leave "
+            f"{kind} out."
+        )
+    if not wanted:
+        raise UserError("Give --labels to compare with, or a --teacher to agree with.")
+    loaded, report = samlet.load(model), Report()
+    if label_path is not None and wanted & {*KINDS[:3]}:
+        examples = LabelledExamples(labels.find(data, label_path)[:limit])
+        if "prompts" in wanted:
+            report.prompts = measure_prompts(loaded, examples)
+        if "clicks" in wanted:
+            clicks = evaluate_clicks(Predictor(loaded), examples)
+            report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
+        if "everything" in wanted:
+            found = evaluate_everything(loaded, examples)
+            report.everything = list(_tracked(found, len(examples), "Everything"))
+    if teacher is not None and "agreement" in wanted:
+        paths = images.find(data)[:limit]
+        pictures = ((path.name, images.read(path)) for path in paths)
+        report.agreement = measure_agreement(samlet.load(teacher), loaded, pictures, len(paths))
+    return report
+
+
+def measure_prompts(model: Sam, examples: Sequence[Example]) -> list[ObjectScore]:
+    """One click, random click and box, of all objects; see `samlet.evaluation.prompts`."""
+    scores = evaluate_prompts(Predictor(model), examples)
+    return _all(_tracked(scores, len(examples), "Clicks and boxes"))
+
+
+def measure_agreement(
+    teacher: Sam, student: Sam, pictures: Iterable[tuple[str, np.ndarray]], count: int
+) -> list:
+    """Agreement on the same prompts; see `samlet.evaluation.agreement`."""
+    scores = evaluate_agreement(Predictor(teacher), Predictor(student), pictures)
+    return _all(_tracked(scores, count, "Agreement"))
+
+
+def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:
+    with bar() as progress:
+        yield from progress.track(islice(items, total), total, description=name)
+
+
+def _all(scores: Iterable[list[T]]) -> list[T]:
+    return [score for image in scores for score in image]

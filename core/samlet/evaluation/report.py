@@ -1,0 +1,83 @@
+"""Everything that was measured, as tables to read, and as CSV files and plots to keep."""
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+
+from samlet.evaluation import agreement, clicks, everything, plots, prompts
+from samlet.evaluation.agreement import AgreementScore
+from samlet.evaluation.clicks import TARGETS, ClickScore
+from samlet.evaluation.everything import EverythingScore
+from samlet.evaluation.prompts import ObjectScore
+from samlet.evaluation.tables import format_table, write_csv
+from samlet.files import atomic_path
+
+
+@dataclass
+class Report:
+    """The scores of one model; what was not measured stays empty.
+
+    Attributes:
+        prompts: one click, random click and box.
+        clicks: corrective clicks.
+        everything: everything mode.
+        agreement: with a teacher.
+        targets: IoUs that corrective clicks should reach.
+    """
+
+    prompts: list[ObjectScore] = field(default_factory=list)
+    clicks: list[ClickScore] = field(default_factory=list)
+    everything: list[EverythingScore] = field(default_factory=list)
+    agreement: list[AgreementScore] = field(default_factory=list)
+    targets: Sequence[float] = TARGETS
+
+    def text(self) -> str:
+        """Write the tables of all that was measured, as Markdown."""
+        tables = {
+            "Mean IoU for one prompt": (prompts.summary(self.prompts), "images"),
+            "Corrective clicks": (clicks.summary(self.clicks, self.targets), "images"),
+            "Everything mode": (everything.summary(self.everything), "images"),
+            "Agreement with the teacher": (agreement.summary(self.agreement), "prompt"),
+        }
+        return "\n\n".join(
+            f"{title}\n\n{format_table(table, rows)}"
+            for title, (table, rows) in tables.items()
+            if table
+        )
+
+    def write(self, folder: Path) -> list[Path]:
+        """Write `report.md`, a CSV file for each measurement, and then the plots.
+
+        Returns:
+            the files, of those measurements that were made.
+
+        Raises:
+            UserError: a file cannot be written, or matplotlib is missing (all but the plots is
+                written then; `samlet.evaluation.plots.new_figure` tells before).
+        """
+        report = folder / "report.md"
+        with atomic_path(report) as temporary:
+            temporary.write_text(self.text() + "\n", encoding="utf-8")
+        lines = {
+            "prompts": [asdict(score) for score in self.prompts],
+            "clicks": [clicks.csv_row(score, self.targets) for score in self.clicks],
+            "everything": [everything.csv_row(score) for score in self.everything],
+            "agreement": [asdict(score) for score in self.agreement],
+        }
+        written = [report]
+        for name, rows in lines.items():
+            if rows:
+                written.append(folder / f"{name}.csv")
+                write_csv(written[-1], rows)
+        return written + self._plot(folder)
+
+    def _plot(self, folder: Path) -> list[Path]:
+        figures = {}
+        if self.prompts:
+            figures["iou.png"] = plots.iou_histograms(self.prompts)
+            figures["predicted-iou.png"] = plots.predicted_against_true(self.prompts)
+        if self.clicks:
+            figures["clicks.png"] = plots.click_curve(self.clicks, self.targets)
+        for name, figure in figures.items():
+            plots.save_plot(folder / name, figure)
+        return [folder / name for name in figures]
