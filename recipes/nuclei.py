@@ -12,20 +12,28 @@ same words, and goes on where it was. `docs/model-nuclei.md` says what each gave
 """
 
 import json
+import math
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Annotated
 
+import numpy as np
 import torch
 import typer
 from rich.progress import track
 
 import samlet
 from samlet.checkpoints import BUNDLED
-from samlet.distill.data import Crops, Example, load_examples
-from samlet.distill.embedding_training import embedding_losses, plug_in
-from samlet.distill.loop import CHECKPOINT, LoopSettings, train
-from samlet.distill.mask_training import MaskLearner, PromptPlan, mask_losses
-from samlet.evaluate import evaluate, format_table, summary
+from samlet.distill.data import Crops, Example, kind_of, load_examples
+from samlet.distill.embedding_training import EmbeddingLearner, plug_in, teaching_of
+from samlet.distill.loop import LoopSettings, train
+from samlet.distill.mask_training import MaskLearner, PromptPlan
+from samlet.distill.precision import open_accelerator
+from samlet.distill.run_state import CHECKPOINT
+from samlet.distill.stream import Position
+from samlet.distill.teaching import TeachingBatch
+from samlet.evaluation.prompts import evaluate_prompts, summary
+from samlet.evaluation.tables import format_table
 from samlet.files import atomic_path
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
@@ -85,9 +93,8 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     model = Sam(config)
     assert isinstance(model.image_encoder, EfficientNetEncoder)
     load_imagenet_weights(model.image_encoder)
-    learner = MaskLearner(model, encoder_autocast=False)
-    crops = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=1)
-    _learn_masks(learner, crops, out, LoopSettings(steps, learning_rate), PLAN)
+    learner = MaskLearner(model, PLAN, encoder_autocast=False)
+    _learn_masks(learner, _crops(data, seed=1), out, LoopSettings(steps, learning_rate))
 
 
 @app.command()
@@ -101,17 +108,22 @@ def student(
     """Distil the teacher's embedding into a narrow TinyViT; plug the teacher's decoder on."""
     torch.manual_seed(1)
     teacher_model = samlet.load(teacher)
-    teacher_model.image_encoder.to(memory_format=torch.channels_last)
     model = Sam(SamConfig(image_size=IMAGE_SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"]))
-    encoder = model.image_encoder.to(memory_format=torch.channels_last)
-    batch_of = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=2).sampler()
+    crops = _crops(data, seed=2)
+
+    def lessons(position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
+        for batch, after in crops(position):
+            yield TeachingBatch(batch.images, batch.valid, None), after
+
     averaged = train(
-        encoder,
-        lambda step: embedding_losses(encoder, model, teacher_model, batch_of(step)),
+        EmbeddingLearner(model, teaching_of(teacher_model)),
+        lessons,
         LoopSettings(steps, learning_rate, seed=1),
         out,
+        open_accelerator(),
     )
-    encoder.load_state_dict(averaged.state_dict())
+    assert isinstance(averaged, EmbeddingLearner)
+    model.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
     samlet.save(plug_in(teacher_model, model), out / "model.safetensors")
 
 
@@ -125,9 +137,8 @@ def finetune(
 ) -> None:
     """Train the distilled student further with masks, encoder and decoder."""
     torch.manual_seed(2)
-    learner = MaskLearner(samlet.load(student))
-    crops = Crops(training_examples(data), IMAGE_SIZE, 256, 8, seed=3)
-    _learn_masks(learner, crops, out, LoopSettings(steps, learning_rate, seed=2), PLAN)
+    learner = MaskLearner(samlet.load(student), PLAN)
+    _learn_masks(learner, _crops(data, seed=3), out, LoopSettings(steps, learning_rate, seed=2))
 
 
 @app.command()
@@ -144,24 +155,34 @@ def native(
     images it then marks bits of far objects.
     """
     torch.manual_seed(3)
-    learner = MaskLearner(samlet.load(finetuned))
-    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
-    plan = PromptPlan(objects=6, correct_share=0.15, loser_weight=0.5, window=256)
+    plan = PromptPlan(objects=7, correct_share=0.15, loser_weight=0.5, window=256, whole_share=0.5)
     examples = training_examples(data)
+    crowds = [math.sqrt(max(1, len(np.unique(e.labels)) - 1)) for e in examples]
     crops = Crops(
-        examples, IMAGE_SIZE, IMAGE_SIZE, 2, seed=4, crowding=0.5, scale_jitter=(0.7, 1.6)
+        examples,
+        IMAGE_SIZE,
+        crop_size=IMAGE_SIZE,
+        batch_size=2,
+        seed=4,
+        weights=[a * b for a, b in zip(crowds, _balance(examples), strict=True)],
+        scale_jitter=(0.7, 1.6),
     )
-    _learn_masks(learner, crops, out, settings, plan)
+    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
+    _learn_masks(MaskLearner(samlet.load(finetuned), plan), crops, out, settings)
 
 
-def _learn_masks(
-    learner: MaskLearner, crops: Crops, out: Path, settings: LoopSettings, plan: PromptPlan
-) -> None:
-    learner.model.image_encoder.to(memory_format=torch.channels_last)
-    batch_of = crops.sampler()
-    averaged = train(
-        learner, lambda step: mask_losses(learner, batch_of(step), plan), settings, out
-    )
+def _balance(examples: list[Example]) -> list[float]:
+    """The rarer kinds of image are drawn three times as often."""
+    return [1.0 if kind_of(e.image) == "fluorescence" else 3.0 for e in examples]
+
+
+def _crops(data: Path, seed: int) -> Crops:
+    examples = training_examples(data)
+    return Crops(examples, IMAGE_SIZE, 256, 8, seed, _balance(examples))
+
+
+def _learn_masks(learner: MaskLearner, crops: Crops, out: Path, settings: LoopSettings) -> None:
+    averaged = train(learner, crops, settings, out, open_accelerator())
     assert isinstance(averaged, MaskLearner)
     samlet.save(averaged.model, out / "model.safetensors")
 
@@ -176,7 +197,8 @@ def measure(
     examples = load_examples(data, only=validation_names())[:only]
     for run in runs:
         path = run / "model.safetensors" if run.is_dir() else run
-        scores = evaluate(samlet.Predictor(samlet.load(path)), examples)
+        predictor = samlet.Predictor(samlet.load(path))
+        scores = evaluate_prompts(predictor, examples, group_of=kind_of)
         figures = summary([s for image in track(scores, total=len(examples)) for s in image])
         print(f"{path}\n{format_table(figures)}")
         if only is None:

@@ -1,4 +1,4 @@
-"""The command line: `samlet segment | everything | demo | models | convert`."""
+"""The command line: `samlet segment | everything | demo | models | convert`, and training."""
 
 import sys
 from pathlib import Path
@@ -9,6 +9,7 @@ from rich.console import Console
 from rich.table import Table
 
 import samlet
+from samlet import cli_training
 from samlet.errors import UserError
 from samlet.image_files import DEFAULT_MAX_PIXELS
 
@@ -34,9 +35,14 @@ MaxPixels = Annotated[int, typer.Option(help="Refuse images with more pixels tha
 
 
 def main() -> None:
+    """The command `samlet`."""
+    run_app(app)
+
+
+def run_app(commands: typer.Typer) -> None:
     """Run a command; a user's mistake ends it with one sentence and exit code 1."""
     try:
-        app()
+        commands()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
@@ -196,7 +202,7 @@ def models() -> None:
         size = "" if remote.size is None else f"{remote.size / 1e6:.0f}"
         here = (cache_dir() / remote.filename).exists()
         where = str(cache_dir() / remote.filename) if here else f"download from {remote.url}"
-        what = "MobileSAM, 1024 px" if name == "mobile_sam" else "a teacher, for distillation"
+        what = "MobileSAM, 1024 px" if name == "mobile_sam" else "SAM, 1024 px, slow without GPU"
         table.add_row(name, what, size, where)
     console.print(table)
 
@@ -205,12 +211,21 @@ def models() -> None:
 def convert(
     source: Annotated[str, typer.Argument(help="A name or a checkpoint file.")],
     target: Annotated[
-        Path, typer.Argument(help="NAME.safetensors (ours), or NAME.pt (MobileSAM's layout).")
+        Path, typer.Argument(help="NAME.safetensors (ours), or NAME.pt (the official layout).")
     ],
 ) -> None:
-    """Convert a checkpoint between samlet's format and MobileSAM's official layout."""
+    """Convert a checkpoint between samlet's format and MobileSAM's or SAM's official layout."""
     samlet.save(samlet.load(source), target)
     console.print(f"Wrote {target}")
+
+
+for command in (
+    cli_training.embed,
+    cli_training.distill,
+    cli_training.finetune,
+    cli_training.evaluate,
+):
+    app.command()(command)
 
 
 def _numbers(text: str, count: int, option: str) -> list[float]:

@@ -5,6 +5,7 @@ and float samples, channel axes), and falls back on Pillow for the colour spaces
 tifffile does not decode by itself (palette, CMYK, YCbCr, LZW, JPEG).
 """
 
+from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
 
@@ -43,7 +44,11 @@ class Stored(NamedTuple):
 
 
 def decode(
-    path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS, palette_indices: bool = False
+    path: str | Path,
+    *,
+    content: bytes | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    palette_indices: bool = False,
 ) -> Stored:
     """Read the first image of a file without changing its values.
 
@@ -52,6 +57,7 @@ def decode(
 
     Args:
         path: PNG, JPEG, TIFF, BMP, GIF (first frame) or WebP, recognised by content.
+        content: the file's bytes where it is no file of its own; `path` then only names it.
         max_pixels: limit on height x width (four values each), checked before anything is decoded.
         palette_indices: return the indices of a palette image (labels) instead of its colours.
 
@@ -59,10 +65,10 @@ def decode(
         UserError: missing, not an image, damaged, too large, or of a layout that is not read.
     """
     path = Path(path)
-    if path.is_dir():
+    if content is None and path.is_dir():
         raise UserError(f"{path} is a folder: give one image file.")
     try:
-        with path.open("rb") as stream:
+        with path.open("rb") if content is None else BytesIO(content) as stream:
             if stream.read(4) in _TIFF_SIGNATURES:
                 return _decode_tiff(path, stream, max_pixels, palette_indices)
             return _decode_pillow(path, stream, max_pixels, palette_indices)

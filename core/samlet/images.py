@@ -17,6 +17,7 @@ PERCENTILES = (0.1, 99.9)
 def read(
     path: str | Path,
     *,
+    content: bytes | None = None,
     channels: Sequence[int] | None = None,
     percentiles: tuple[float, float] = PERCENTILES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
@@ -32,6 +33,8 @@ def read(
 
     Args:
         path: PNG, JPEG, TIFF, BMP, GIF (first frame) or WebP.
+        content: the file's bytes where it is no file of its own (a member of a tar file); `path`
+            then only names it.
         channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
         percentiles: (low, high), each 0 to 100: the values that become black and full intensity.
         max_pixels: the largest height x width to decode; more than 4 channels count as more pixels.
@@ -43,7 +46,7 @@ def read(
         UserError: the file is missing, not an image, damaged, too large, a stack of slices, or has
             channels that must be chosen.
     """
-    values, kind = decode(path, max_pixels=max_pixels)
+    values, kind = decode(path, content=content, max_pixels=max_pixels)
     if channels is None:
         count = values.shape[2] if values.ndim == 3 else 1
         if kind == "pages":

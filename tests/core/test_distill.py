@@ -1,30 +1,31 @@
-"""Training: data that depends on the step alone, losses against closed forms, exact resume."""
+"""Learning: data that depends on the step alone, losses against closed forms, learners."""
 
-import os
-import signal
-import subprocess
-import sys
-import time
+from collections.abc import Iterator
+from itertools import count, islice
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from torch import nn
 
 import samlet
 from samlet import samples
 from samlet.distill.data import Batch, Crops, Example, kind_of, load_examples
-from samlet.distill.embedding_training import embedding_losses, plug_in
+from samlet.distill.embedding_training import EmbeddingLearner, plug_in, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.losses import dense_targets, embedding_loss, mask_iou, mask_loss
-from samlet.distill.mask_training import MaskLearner, PromptPlan, mask_losses
+from samlet.distill.mask_training import MaskLearner, PromptPlan
 from samlet.distill.prompts import (
     corrective_points,
     jittered_boxes,
     random_points,
     sample_objects,
 )
+from samlet.distill.stream import Batches, Position
+from samlet.distill.teaching import TeachingBatch
+from samlet.distill.windows import Windows, place_windows
 from samlet.modeling.sam import Sam
 
 from .conftest import SMALL
@@ -37,7 +38,7 @@ def examples() -> list[Example]:
 
 @pytest.fixture(scope="module")
 def batch(examples: list[Example]) -> Batch:
-    return Crops(examples, image_size=128, crop_size=64, batch_size=3, seed=5).sampler()(7)
+    return Crops(examples, image_size=128, crop_size=64, batch_size=3, seed=5).batch(7)
 
 
 def test_kinds_of_the_samples(examples: list[Example]) -> None:
@@ -47,9 +48,9 @@ def test_kinds_of_the_samples(examples: list[Example]) -> None:
 
 def test_a_batch_depends_on_the_step_alone(examples: list[Example]) -> None:
     crops = Crops(examples, image_size=128, crop_size=64, batch_size=3, seed=5)
-    first, again = crops.sampler(), crops.sampler()
-    first(0)
-    a, b, other = first(4), again(4), first(5)
+    (a, after), (other, _) = islice(crops({"step": 4}), 2)
+    b, _ = next(islice(crops({}), 4, None))
+    assert after == {"step": 5}
     assert torch.equal(a.images, b.images)
     assert torch.equal(a.labels, b.labels)
     assert not torch.equal(a.images, other.images)
@@ -58,15 +59,15 @@ def test_a_batch_depends_on_the_step_alone(examples: list[Example]) -> None:
 def test_crops_keep_image_and_labels_together(examples: list[Example]) -> None:
     """Paint the labels into the image: after cutting, turning and scaling they still agree."""
     painted = [
-        Example(e.name, np.repeat((e.labels > 0)[:, :, None] * np.uint8(255), 3, 2), e.labels)
+        Example(e.name, np.repeat((e.labels[0] > 0)[:, :, None] * np.uint8(255), 3, 2), e.labels)
         for e in examples
     ]
-    sampler = Crops(painted, image_size=512, crop_size=128, batch_size=8, seed=1).sampler()
+    crops = Crops(painted, image_size=512, crop_size=128, batch_size=8, seed=1)
     agreements = []
     for step in range(4):
-        drawn = sampler(step)
+        drawn = crops.batch(step)
         grey = drawn.images.mean(1)
-        for picture, labels in zip(grey, drawn.labels, strict=True):
+        for picture, labels in zip(grey, drawn.labels[:, 0], strict=True):
             valid = labels >= 0
             inside, outside = picture[valid & (labels > 0)], picture[valid & (labels == 0)]
             if len(inside) > 50 and len(outside) > 50:
@@ -99,9 +100,9 @@ def test_embedding_loss_leaves_padding_out() -> None:
 
 
 def test_dense_targets_point_at_centroids() -> None:
-    labels = torch.zeros(2, 16, 16, dtype=torch.long)
-    labels[0, 4:12, 0:8] = 3
-    labels[1, :4, :4] = 1
+    labels = torch.zeros(2, 1, 16, 16, dtype=torch.long)
+    labels[0, 0, 4:12, 0:8] = 3
+    labels[1, 0, :4, :4] = 1
     foreground, offsets = dense_targets(labels, 4)
     assert foreground[0, 0].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
     # Cells (0..1, 1..2) have their centroid at (0.5, 1.5); units are 4 cells.
@@ -114,7 +115,7 @@ def test_dense_targets_point_at_centroids() -> None:
 def test_simulated_prompts_lie_where_they_should(batch: Batch) -> None:
     rng = torch.Generator().manual_seed(0)
     ids = sample_objects(batch.labels, 4, min_area=10, rng=rng).flatten()
-    labels = batch.labels.repeat_interleave(4, dim=0)
+    labels = batch.labels[:, 0].repeat_interleave(4, dim=0)
     masks = (labels == ids.view(-1, 1, 1))[ids != -2]
     assert len(masks) >= 4
     assert (masks.sum((1, 2)) >= 10).all()
@@ -133,9 +134,9 @@ def test_simulated_prompts_lie_where_they_should(batch: Batch) -> None:
 
 
 def test_no_objects_no_harm(small_model: Sam) -> None:
-    learner = MaskLearner(Sam(SMALL))
-    empty = Batch(torch.rand(2, 3, 64, 64) * 255, torch.zeros(2, 64, 64, dtype=torch.long))
-    losses = mask_losses(learner, empty, PromptPlan(objects=2, correct_share=1.0))
+    learner = MaskLearner(Sam(SMALL), PromptPlan(objects=2, correct_share=1.0))
+    empty = Batch(torch.rand(2, 3, 64, 64) * 255, torch.zeros(2, 1, 64, 64, dtype=torch.long))
+    losses = learner(empty)
     assert all(torch.isfinite(v) for v in losses.values())
     assert losses["mask"].item() == 0
 
@@ -150,113 +151,77 @@ def test_random_points_of_a_mask_are_even() -> None:
     assert (counts - 1000).abs().max() < 120
 
 
+class Recorded(nn.Module):
+    """A learner on one fixed batch, whose losses are kept."""
+
+    def __init__(self, learner: nn.Module) -> None:
+        super().__init__()
+        self.learner = learner
+        self.history: list[float] = []
+
+    def forward(self, batch: object) -> dict[str, torch.Tensor]:
+        losses: dict[str, torch.Tensor] = self.learner(batch)
+        self.history.append(sum(v.item() for v in losses.values()))
+        return losses
+
+
+def always(batch: object) -> Batches:
+    def batches(position: Position) -> Iterator[tuple[object, Position]]:
+        for step in count(position.get("step", 0)):
+            yield batch, {"step": step + 1}
+
+    return batches
+
+
 @pytest.mark.parametrize("frozen", [True, False])
 def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: Path) -> None:
     """A few steps on one batch lower the loss; a frozen encoder stays bit for bit as it was."""
     torch.manual_seed(0)
-    learner = MaskLearner(Sam(SMALL), train="decoder" if frozen else "all")
-    before = {k: v.clone() for k, v in learner.model.image_encoder.state_dict().items()}
-    fixed = Crops(examples, image_size=128, crop_size=64, batch_size=4, seed=0).sampler()(0)
     plan = PromptPlan(objects=2, min_area=10, box_share=1.0, correct_share=0.0)
-    history: list[float] = []
-
-    def losses(_: int) -> dict[str, torch.Tensor]:
-        values = mask_losses(learner, fixed, plan)
-        history.append(sum(v.item() for v in values.values()))
-        return values
-
+    learner = Recorded(MaskLearner(Sam(SMALL), plan, train="decoder" if frozen else "all"))
+    encoder = "learner.model.image_encoder"
+    before = {k: v.clone() for k, v in learner.get_submodule(encoder).state_dict().items()}
+    fixed = Crops(examples, image_size=128, crop_size=64, batch_size=4, seed=0).batch(0)
     settings = LoopSettings(steps=60, learning_rate=2e-3, warmup=5, ema=0.5)
-    averaged = train(learner, losses, settings, tmp_path)
-    assert np.mean(history[-5:]) < 0.85 * np.mean(history[:5])
-    assert isinstance(averaged, MaskLearner)
-    after = averaged.model.image_encoder.state_dict()
+    averaged = train(learner, always(fixed), settings, tmp_path)
+    assert np.mean(learner.history[-5:]) < 0.85 * np.mean(learner.history[:5])
+    after = averaged.get_submodule(encoder).state_dict()
     unchanged = all(torch.equal(before[k], after[k]) for k in before)
     assert unchanged is frozen
+
+
+def test_a_window_answers_as_the_whole_crop_would(examples: list[Example]) -> None:
+    """Objects lie whole in their windows, and the windows' masks are cut from the crop's."""
+    fixed = Crops(examples, image_size=128, crop_size=128, batch_size=3, seed=0).batch(0)
+    rng = torch.Generator().manual_seed(0)
+    ids = sample_objects(fixed.labels, 6, min_area=4, rng=rng).flatten()
+    image_of = torch.arange(3).repeat_interleave(6)
+    windows = place_windows(fixed.labels, image_of, ids, side=4, rng=rng)
+    assert ((windows.corners >= 0) & (windows.corners <= 4)).all()
+    whole = Windows(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
+    masks = whole.halved_masks(fixed.labels, ids)
+    tokens = F.avg_pool2d(masks, 8) > 0
+    area, small = tokens.flatten(1).sum(1), tokens.any(2).sum(-1).flatten() <= 4
+    small &= tokens.any(3).sum(-1).flatten() <= 4
+    kept = (F.avg_pool2d(windows.halved_masks(fixed.labels, ids), 8) > 0).flatten(1).sum(1)
+    assert small.sum() >= 6
+    assert torch.equal(area[small], kept[small])
+    grid = torch.arange(3 * 64.0).view(3, 1, 8, 8)
+    for cut, image, (top, left) in zip(windows.cut(grid), image_of, windows.corners, strict=True):
+        assert torch.equal(cut, grid[image, :, top : top + 4, left : left + 4])
 
 
 def test_distillation_learns_and_plugs_in(batch: Batch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher, student = Sam(SMALL).eval(), Sam(SMALL)
-    history: list[float] = []
-
-    def losses(_: int) -> dict[str, torch.Tensor]:
-        values = embedding_losses(student.image_encoder, student, teacher, batch)
-        history.append(values["embedding"].item())
-        return values
-
+    learner = Recorded(EmbeddingLearner(student, teaching_of(teacher)))
+    lesson = TeachingBatch(batch.images, batch.valid, None)
     settings = LoopSettings(steps=40, learning_rate=2e-3, warmup=5, ema=0.5)
-    train(student.image_encoder, losses, settings, tmp_path)
-    assert np.mean(history[-5:]) < 0.5 * np.mean(history[:5])
+    train(learner, always(lesson), settings, tmp_path)
+    assert np.mean(learner.history[-5:]) < 0.5 * np.mean(learner.history[:5])
     plug_in(teacher, student)
     for name, weight in teacher.mask_decoder.state_dict().items():
         assert torch.equal(student.mask_decoder.state_dict()[name], weight)
-
-
-RUN = """
-import sys, torch
-from torch import nn
-from pathlib import Path
-from samlet.distill.loop import LoopSettings, train
-import samlet.distill.loop as loop, time
-torch.set_num_threads(1)
-torch.manual_seed(0)
-model = nn.Sequential(nn.Linear(8, 32), nn.BatchNorm1d(32), nn.Dropout(0.3), nn.Linear(32, 1))
-def losses(step):
-    time.sleep(float(sys.argv[2]))
-    x = torch.randn(16, 8)
-    return {"error": (model(x) - x[:, :1]).square().mean()}
-result = train(model, losses, LoopSettings(60, 1e-2, warmup=5, save_minutes=0), Path(sys.argv[1]))
-torch.save(result.state_dict(), Path(sys.argv[1]) / "result.pt")
-"""
-
-
-def start(out: Path, pause: float) -> subprocess.Popen[str]:
-    return subprocess.Popen(
-        [sys.executable, "-c", RUN, str(out), str(pause)],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        # A background shell ignores Ctrl-C, and would hand that down.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
-        env=os.environ | {"COLUMNS": "200"},
-    )
-
-
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
-def test_stopped_and_resumed_equals_never_stopped(how: signal.Signals, tmp_path: Path) -> None:
-    whole, broken = tmp_path / "whole", tmp_path / "broken"
-    assert start(whole, 0).wait(timeout=120) == 0
-    process = start(broken, 0.05)
-    deadline = time.monotonic() + 60
-    while not (broken / "state.pt").exists() and time.monotonic() < deadline:
-        time.sleep(0.02)
-    time.sleep(0.5)
-    process.send_signal(how)
-    told, _ = process.communicate(timeout=60)
-    assert process.returncode != 0
-    step = torch.load(broken / "state.pt", weights_only=True)["step"]
-    assert 0 < step < 60
-    if how == signal.SIGINT:
-        assert f"Stopped at step {step}; the same command goes on" in told
-    assert start(broken, 0).wait(timeout=120) == 0
-    a = torch.load(whole / "result.pt", weights_only=True)
-    b = torch.load(broken / "result.pt", weights_only=True)
-    assert all(torch.equal(a[k], b[k]) for k in a)
-
-
-def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
-    settings = LoopSettings(steps=2, learning_rate=1e-3)
-    for width in (3, 4):
-        model = nn.Linear(width, 1)
-
-        def losses(_: int, model: nn.Linear = model) -> dict[str, torch.Tensor]:
-            return {"x": model.weight.sum()}
-
-        if width == 3:
-            train(model, losses, settings, tmp_path)
-        else:
-            with pytest.raises(samlet.UserError, match="another model"):
-                train(model, losses, settings, tmp_path)
 
 
 def test_mismatched_labels_are_named(tmp_path: Path) -> None:

@@ -1,6 +1,6 @@
 """Labelled images in memory, and random crops of them that depend on the step alone."""
 
-from collections.abc import Callable, Collection
+from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from rich.progress import track
 from torch import Tensor
 
 from samlet import images
+from samlet.distill.stream import Position
 from samlet.errors import UserError
 from samlet.outputs import read_label_map
 
@@ -22,7 +23,8 @@ class Example:
     Attributes:
         name: the file's name without its suffix.
         image: RGB, uint8, H x W x 3.
-        labels: int32, H x W; 0 is background, every other number one object.
+        labels: int32, L x H x W: layers of label maps, as objects may overlap. Within a layer they
+            do not; 0 is background, and every other number is one object.
     """
 
     name: str
@@ -62,7 +64,7 @@ def _load_example(path: Path, folder: Path) -> Example:
             f"{label_path} is {labels.shape[1]} x {labels.shape[0]} pixels but its image is "
             f"{image.shape[1]} x {image.shape[0]}; export the labels again."
         )
-    return Example(path.stem, image, labels)
+    return Example(path.stem, image, labels[None])
 
 
 def kind_of(image: np.ndarray) -> str:
@@ -86,16 +88,20 @@ class Batch:
 
     Attributes:
         images: float32, B x 3 x S x S, RGB in 0..255.
-        labels: int64, B x S x S; -1 where the crop is padding.
+        labels: int64, B x L x S x S: layers as in `Example`; -1 where the crop is padding.
     """
 
     images: Tensor
     labels: Tensor
 
+    def to(self, device: torch.device) -> "Batch":
+        """The images on another device; labels stay on the CPU, where prompts are simulated."""
+        return Batch(self.images.to(device, non_blocking=True), self.labels)
+
     @property
     def valid(self) -> Tensor:
         """bool, B x S x S: where there is image rather than padding."""
-        return self.labels >= 0
+        return self.labels[:, 0] >= 0
 
 
 @dataclass(frozen=True)
@@ -109,45 +115,49 @@ class Crops:
         examples: what to cut from.
         image_size: the model's input size.
         crop_size: side of the crops.
-        batch_size: crops a batch.
-        seed: with the step, decides everything about a batch.
-        balance: how often the rarer kinds are drawn, relative to their share.
-        crowding: power of an image's number of objects to which it is drawn: 0 draws images
-            evenly, 1 objects.
+        batch_size: crops a batch of this process.
+        seed: with a crop's number, decides everything about it.
+        weights: how often each example is drawn, relative to the others; None for evenly.
         scale_jitter: factors between which the scale is drawn, log-uniformly.
+        rank, world: number of this process, and how many there are; any number of them cuts the
+            same crops.
     """
 
-    examples: list[Example]
+    examples: Sequence[Example]
     image_size: int
     crop_size: int
     batch_size: int
     seed: int = 0
-    balance: float = 3.0
-    crowding: float = 0.0
+    weights: Sequence[float] | None = None
     scale_jitter: tuple[float, float] = (0.55, 1.8)
+    rank: int = 0
+    world: int = 1
 
-    def sampler(self) -> Callable[[int], Batch]:
-        """A function from the step to its batch; the same step gives the same batch."""
-        weights = np.array(
-            [1.0 if kind_of(e.image) == "fluorescence" else self.balance for e in self.examples]
-        )
-        weights *= [max(1, len(np.unique(e.labels)) - 1) ** self.crowding for e in self.examples]
-        weights /= weights.sum()
+    def __call__(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+        """Batches from a position on, each with the position after it."""
+        step = position.get("step", 0)
+        while True:
+            yield self.batch(step), {"step": step + 1}
+            step += 1
 
-        def batch(step: int) -> Batch:
-            rng = np.random.default_rng((self.seed, step))
-            chosen = rng.choice(len(self.examples), size=self.batch_size, p=weights)
-            cuts = [self._cut(self.examples[i], rng) for i in chosen]
-            stacked = np.stack([image for image, _ in cuts])
-            return Batch(
-                torch.from_numpy(stacked).permute(0, 3, 1, 2),
-                torch.from_numpy(np.stack([labels for _, labels in cuts])),
-            )
-
-        return batch
+    def batch(self, step: int) -> Batch:
+        """The batch of a step."""
+        share = None if self.weights is None else np.array(self.weights) / np.sum(self.weights)
+        first = (step * self.world + self.rank) * self.batch_size
+        cuts = []
+        for number in range(first, first + self.batch_size):
+            rng = np.random.default_rng((self.seed, number))
+            example = self.examples[rng.choice(len(self.examples), p=share)]
+            cuts.append(self._cut(example, rng))
+        layers = max(len(labels) for _, labels in cuts)
+        stacked = np.zeros((len(cuts), layers, self.crop_size, self.crop_size), np.int64)
+        for place, (_, labels) in zip(stacked, cuts, strict=True):
+            place[: len(labels)] = labels
+        images = torch.from_numpy(np.stack([image for image, _ in cuts]))
+        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(stacked))
 
     def _cut(self, example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
-        height, width = example.labels.shape
+        height, width = example.labels.shape[-2:]
         low, high = np.log(self.scale_jitter)
         scale = self.image_size / max(height, width) * np.exp(rng.uniform(low, high))
         side = self.crop_size / scale
@@ -159,15 +169,18 @@ class Crops:
         image = np.asarray(
             Image.fromarray(example.image).resize(size, Image.Resampling.BILINEAR, box=box)
         ).astype(np.float32)
-        labels = np.asarray(
-            Image.fromarray(example.labels).resize(size, Image.Resampling.NEAREST, box=box)
+        labels = np.stack(
+            [
+                np.asarray(Image.fromarray(layer).resize(size, Image.Resampling.NEAREST, box=box))
+                for layer in example.labels
+            ]
         )
         image, labels = _turn(image, labels, rng)
         image = _recolour(image, rng)
         padded = np.zeros((self.crop_size, self.crop_size, 3), np.float32)
-        padded_labels = np.full((self.crop_size, self.crop_size), -1, np.int64)
+        padded_labels = np.full((len(labels), self.crop_size, self.crop_size), -1, np.int64)
         padded[: image.shape[0], : image.shape[1]] = image
-        padded_labels[: labels.shape[0], : labels.shape[1]] = labels
+        padded_labels[:, : labels.shape[1], : labels.shape[2]] = labels
         return padded, padded_labels
 
 
@@ -175,11 +188,11 @@ def _turn(
     image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     if rng.random() < 0.5:
-        image, labels = image[:, ::-1], labels[:, ::-1]
+        image, labels = image[:, ::-1], labels[:, :, ::-1]
     if rng.random() < 0.5:
-        image, labels = image[::-1], labels[::-1]
+        image, labels = image[::-1], labels[:, ::-1]
     if rng.random() < 0.5:
-        image, labels = image.transpose(1, 0, 2), labels.T
+        image, labels = image.transpose(1, 0, 2), labels.transpose(0, 2, 1)
     return image, labels
 
 

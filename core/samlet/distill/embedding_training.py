@@ -3,36 +3,68 @@
 Source: MobileSAM, arXiv 2306.14289, section 3.2.
 """
 
+from collections.abc import Callable
+
 import torch
 from torch import Tensor, nn
 
-from samlet.distill.data import Batch
 from samlet.distill.losses import embedding_loss
-from samlet.distill.precision import half_precision
+from samlet.distill.teaching import TeachingBatch, normalised
 from samlet.modeling.sam import Sam
 
+Teaching = Callable[[TeachingBatch], Tensor]
+"""From a batch to the teacher's embedding of it."""
 
-def embedding_losses(
-    student: nn.Module, student_model: Sam, teacher: Sam, batch: Batch
-) -> dict[str, Tensor]:
-    """Mean squared error between the embeddings of one batch.
+
+def teaching_of(teacher: Sam) -> Teaching:
+    """Teach on the fly.
+
+    A function, since a module that learns must not hold its teacher: it would be saved with it,
+    averaged, and sent between processes.
+    """
+
+    @torch.no_grad()
+    def teach(batch: TeachingBatch) -> Tensor:
+        return teacher.image_encoder(normalised(teacher, batch.images, batch.valid))
+
+    return teach
+
+
+class Pupil(nn.Module):
+    """A student's encoder, with the normalisation of its images, and a way to its teacher.
 
     Args:
-        student: the image encoder that learns.
-        student_model: the model that it belongs to, for its normalisation.
-        teacher: frozen, in eval mode.
-        batch: crops.
+        student: its image encoder learns.
+        teach: asked for the teacher's embedding where a batch does not bring it from disk.
     """
-    with torch.no_grad():
-        target = teacher.image_encoder(_normalised(teacher, batch))
-    with half_precision(batch.images.device.type):
-        embedding = student(_normalised(student_model, batch))
-    return {"embedding": embedding_loss(embedding, target, batch.valid)}
+
+    pixel_mean: Tensor
+    pixel_std: Tensor
+
+    def __init__(self, student: Sam, teach: Teaching | None = None) -> None:
+        super().__init__()
+        self.image_encoder = student.image_encoder.to(memory_format=torch.channels_last)
+        self.register_buffer("pixel_mean", student.pixel_mean, persistent=False)
+        self.register_buffer("pixel_std", student.pixel_std, persistent=False)
+        self.teach = teach
+
+    def embeddings(self, batch: TeachingBatch) -> tuple[Tensor, Tensor]:
+        """The student's and the teacher's embeddings of a batch, B x C x h x w."""
+        target = batch.embeddings
+        if target is None:
+            if self.teach is None:
+                raise ValueError("The batch has no embeddings, and there is no teacher to ask.")
+            target = self.teach(batch)
+        return self.image_encoder(normalised(self, batch.images, batch.valid)), target
 
 
-def _normalised(model: Sam, batch: Batch) -> Tensor:
-    pixels = (batch.images - model.pixel_mean) / model.pixel_std * batch.valid.unsqueeze(1)
-    return pixels.contiguous(memory_format=torch.channels_last)
+class EmbeddingLearner(Pupil):
+    """Mean squared error between embeddings, padding left out."""
+
+    def forward(self, batch: TeachingBatch) -> dict[str, Tensor]:
+        """The loss of a batch."""
+        student, teacher = self.embeddings(batch)
+        return {"embedding": embedding_loss(student, teacher, batch.valid)}
 
 
 def plug_in(teacher: Sam, student: Sam) -> Sam:

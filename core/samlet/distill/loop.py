@@ -1,25 +1,27 @@
-"""The loop that every recipe shares: one optimizer, one schedule, exact resume, atomic saves."""
+"""The loop that every kind of training shares: exact resume, any number of processes.
+
+`accelerate` decides where it runs: a CPU, a GPU, or many GPUs and nodes.
+"""
 
 import copy
 import math
-import signal
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from types import FrameType
+from typing import Any
 
+import numpy as np
 import torch
-from rich.console import Console
+from accelerate import Accelerator
 from torch import Tensor, nn
 
+from samlet.distill.batch_norm import synchronized
+from samlet.distill.interrupt import interrupts
+from samlet.distill.journal import Journal
+from samlet.distill.run_state import RunState
+from samlet.distill.stream import Batches, Position, in_background
 from samlet.errors import UserError
-from samlet.files import atomic_path
-
-CHECKPOINT = "state.pt"
-LOG = "log.csv"
 
 
 @dataclass(frozen=True)
@@ -32,9 +34,10 @@ class LoopSettings:
         warmup: steps of linear growth to the peak.
         weight_decay: on matrices and kernels; norms and biases have none.
         clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are the result.
+        ema: decay of the averaged weights, which are the result; 0 keeps the last weights.
         save_minutes: how often the state is written.
         seed: decides, with the step, everything random about it.
+        prefetch: batches that are made ready while the model computes; 0 for none.
     """
 
     steps: int
@@ -45,100 +48,90 @@ class LoopSettings:
     ema: float = 0.998
     save_minutes: float = 3.0
     seed: int = 0
+    prefetch: int = 2
 
 
 def train(
-    module: nn.Module,
-    losses_of: Callable[[int], dict[str, Tensor]],
+    learner: nn.Module,
+    batches: Batches,
     settings: LoopSettings,
     out: Path,
+    accelerator: Accelerator | None = None,
 ) -> nn.Module:
-    """Minimise the sum of the losses; go on from `out` if a run was begun there.
+    """Minimise the sum of a learner's losses; go on from `out` if a run was begun there.
 
-    What happens at a step depends on the weights, the settings and the step's number alone, so a
-    run that was killed and resumed ends as if it had never stopped.
+    What happens at a step depends on the weights, the settings, the step's number and the position
+    in the data alone, so a run that was killed and resumed ends as if it had never stopped.
 
     Args:
-        module: everything that learns.
-        losses_of: from the step's number to named losses, computed through `module`.
+        learner: everything that learns; called with a batch, it returns named losses (scalars).
+        batches: from a position to batches, which have a `to(device)`.
         settings: see there.
-        out: folder of the run: `state.pt` and `log.csv`.
+        out: folder of the run: `state.pt`, `log.csv`, and TensorBoard's files.
+        accelerator: where to run, in what precision, and over how many batches a step accumulates
+            its gradient; None for one process in full precision.
 
     Returns:
-        the averaged weights, as a module like `module`, in eval mode.
+        the averaged weights, as a module like `learner`, in eval mode; the same in every process.
 
     Raises:
-        UserError: `out` holds a state of another architecture, or cannot be written.
-        KeyboardInterrupt: Ctrl-C was pressed; the state is saved.
+        UserError: `out` holds a state of another architecture or number of processes, or cannot
+            be written, or the loss is no longer a number.
+        KeyboardInterrupt: Ctrl-C was pressed, or the process was asked to end; the state is saved.
     """
     # Subnormal numbers in tiny gradients slow a CPU down many times and change no result.
     torch.set_flush_denormal(True)
-    averaged = copy.deepcopy(module).requires_grad_(False)
-    optimizer = torch.optim.AdamW(_parameter_groups(module, settings.weight_decay))
-    step, seconds = _resume(out, module, averaged, optimizer)
-    console = Console()
-    started = saved = shown = time.monotonic()
-    since = step
-    module.train()
-    with _ctrl_c() as pressed:
-        while step < settings.steps and not pressed():
-            torch.manual_seed(settings.seed * 1_000_003 + step)
+    accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    learner.to(accelerator.device)
+    averaged = copy.deepcopy(learner).requires_grad_(False)
+    optimizer = torch.optim.AdamW(_parameter_groups(learner, settings.weight_decay))
+    state = RunState(out, learner, averaged, optimizer, accelerator)
+    state.load()
+    wrapped, stepper = accelerator.prepare(
+        synchronized(learner, accelerator.num_processes), optimizer
+    )
+    wrapped.train()
+    stream: Iterator[tuple[Any, Position]] = batches(state.position)
+    if settings.prefetch:
+        stream = in_background(stream, settings.prefetch)
+    saved = time.monotonic()
+    with (
+        Journal(out, settings.steps, state.step, state.seconds, accelerator) as journal,
+        interrupts(accelerator) as agreed,
+    ):
+        while state.step < settings.steps:
             for group in optimizer.param_groups:
-                group["lr"] = _learning_rate(step, settings)
-            losses = losses_of(step)
-            total = torch.stack(list(losses.values())).sum()
-            optimizer.zero_grad(set_to_none=True)
-            total.backward()
-            nn.utils.clip_grad_norm_(module.parameters(), settings.clip)
-            optimizer.step()
-            step += 1
-            _average(averaged, module, min(settings.ema, (1 + step) / (10 + step)))
-
-            now = time.monotonic()
-            if now - shown > 20 or step == settings.steps:
-                rate = (step - since) / (now - started)
-                left = (settings.steps - step) / rate / 60
-                values = {name: float(value.detach()) for name, value in losses.items()}
-                _log(out, step, seconds + now - started, values)
-                told = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-                console.print(
-                    f"step {step}/{settings.steps}  {told}  {rate:.2f} steps/s  {left:.0f} min left"
+                group["lr"] = _learning_rate(state.step, settings)
+            for part in range(accelerator.gradient_accumulation_steps):
+                with journal.waiting():
+                    batch, state.position = next(stream)
+                torch.manual_seed(_seed(settings.seed, state.step, part, accelerator.process_index))
+                with accelerator.accumulate(wrapped):
+                    losses: dict[str, Tensor] = wrapped(batch.to(accelerator.device))
+                    accelerator.backward(torch.stack(list(losses.values())).sum())
+                    if accelerator.sync_gradients:
+                        accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
+                    stepper.step()
+                    stepper.zero_grad(set_to_none=True)
+                journal.note(losses)
+            state.step += 1
+            _average(averaged, learner, min(settings.ema, (1 + state.step) / (10 + state.step)))
+            if not journal.advance(state.step):
+                raise UserError(
+                    f"The loss is no longer a number at step {state.step}: lower the learning rate "
+                    f"and begin again with another --out; {out} holds the last good state."
                 )
-                shown = now
-            if now - saved > settings.save_minutes * 60:
-                _save(out, module, averaged, optimizer, step, seconds + now - started)
-                saved = now
-    _save(out, module, averaged, optimizer, step, seconds + time.monotonic() - started)
-    if step < settings.steps:
-        console.print(f"Stopped at step {step}; the same command goes on from there.")
-        raise KeyboardInterrupt
+            due = time.monotonic() - saved > settings.save_minutes * 60
+            stop, due = agreed(due)
+            if stop or due or state.step == settings.steps:
+                state.save(journal.seconds)
+                saved = time.monotonic()
+            if stop and state.step < settings.steps:
+                journal.tell(f"Stopped at step {state.step}; the same command goes on from there.")
+                raise KeyboardInterrupt
+    if isinstance(stream, Generator):
+        stream.close()
     return averaged.eval()
-
-
-@contextmanager
-def _ctrl_c() -> Iterator[Callable[[], bool]]:
-    """Whether Ctrl-C was pressed, to be asked between steps.
-
-    An interrupt in the middle of a step would leave weights and optimizer one step apart. A second
-    Ctrl-C does not wait.
-    """
-    pressed = False
-
-    def note(signum: int, frame: FrameType | None) -> None:
-        nonlocal pressed
-        pressed = True
-        signal.signal(signal.SIGINT, previous)
-
-    if threading.current_thread() is not threading.main_thread():
-        yield lambda: False
-        return
-    previous = signal.getsignal(signal.SIGINT)
-    if previous is not signal.SIG_IGN:
-        signal.signal(signal.SIGINT, note)
-    try:
-        yield lambda: pressed
-    finally:
-        signal.signal(signal.SIGINT, previous)
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
@@ -150,9 +143,13 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _learning_rate(step: int, settings: LoopSettings) -> float:
-    warm = min(1.0, (step + 1) / settings.warmup)
+    warm = min(1.0, (step + 1) / max(1, settings.warmup))
     progress = min(1.0, step / settings.steps)
     return settings.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
+
+
+def _seed(*numbers: int) -> int:
+    return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
 
 
 @torch.no_grad()
@@ -162,52 +159,3 @@ def _average(averaged: nn.Module, module: nn.Module, decay: float) -> None:
             old.lerp_(new, 1 - decay)
         else:
             old.copy_(new)
-
-
-def _save(
-    out: Path,
-    module: nn.Module,
-    averaged: nn.Module,
-    optimizer: torch.optim.Optimizer,
-    step: int,
-    seconds: float,
-) -> None:
-    with atomic_path(out / CHECKPOINT) as path:
-        torch.save(
-            {
-                "step": step,
-                "seconds": seconds,
-                "module": module.state_dict(),
-                "averaged": averaged.state_dict(),
-                "optimizer": optimizer.state_dict(),
-            },
-            path,
-        )
-
-
-def _resume(
-    out: Path, module: nn.Module, averaged: nn.Module, optimizer: torch.optim.Optimizer
-) -> tuple[int, float]:
-    path = out / CHECKPOINT
-    if not path.exists():
-        out.mkdir(parents=True, exist_ok=True)
-        return 0, 0.0
-    state = torch.load(path, map_location="cpu", weights_only=True)
-    try:
-        module.load_state_dict(state["module"])
-        averaged.load_state_dict(state["averaged"])
-        optimizer.load_state_dict(state["optimizer"])
-    except (KeyError, RuntimeError, ValueError) as error:
-        raise UserError(
-            f"{path} is the state of another model; choose another --out or remove it."
-        ) from error
-    return state["step"], state["seconds"]
-
-
-def _log(out: Path, step: int, seconds: float, values: dict[str, float]) -> None:
-    path = out / LOG
-    fresh = not path.exists()
-    with path.open("a") as file:
-        if fresh:
-            file.write(",".join(["step", "seconds", *values]) + "\n")
-        file.write(",".join(f"{v:.6g}" for v in (step, seconds, *values.values())) + "\n")

@@ -39,6 +39,9 @@ def mask_iou(logits: Tensor, targets: Tensor) -> Tensor:
 def embedding_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     """Mean squared error between embeddings, with padding left out (MobileSAM, section 3.2).
 
+    Every image counts the same, however much of it is padding, so that the mean of two half
+    batches is that of the whole one.
+
     Args:
         student: B x C x h x w.
         teacher: the same.
@@ -49,14 +52,16 @@ def embedding_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
         valid.float().unsqueeze(1), (student.shape[-2], student.shape[-1])
     )
     error = (student.float() - teacher.float()).square().mean(dim=1, keepdim=True)
-    return (error * weight).sum() / weight.sum().clamp(min=1e-6)
+    each = (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-6)
+    return each.mean()
 
 
 def dense_targets(labels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
     """What each cell of an image belongs to: foreground, and where its object's centre is.
 
     Args:
-        labels: int64, B x H x W; 0 is background, -1 padding.
+        labels: int64, B x L x H x W; 0 is background, -1 padding. Where layers overlap, the last
+            counts.
         cell: side of a cell in pixels.
 
     Returns:
@@ -64,8 +69,11 @@ def dense_targets(labels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
         offsets: B x 2 x H/cell x W/cell: (x, y) from the cell to the centroid of the object at
             its upper left pixel, in units of 4 cells; zero on the background.
     """
-    foreground = F.avg_pool2d((labels > 0).float().unsqueeze(1), cell)
-    small = labels[:, ::cell, ::cell].clamp(min=0)
+    top = labels[:, 0]
+    for layer in labels.unbind(1)[1:]:
+        top = torch.where(layer > 0, layer, top)
+    foreground = F.avg_pool2d((top > 0).float().unsqueeze(1), cell)
+    small = top[:, ::cell, ::cell].clamp(min=0)
     batch, h, w = small.shape
     ids = small + torch.arange(batch).view(-1, 1, 1) * (int(small.max()) + 1)
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")

@@ -1,15 +1,40 @@
-"""Where half precision pays."""
+"""Where a run computes, and in what precision."""
+
+from typing import Literal
 
 import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.state import AcceleratorState
+
+Precision = Literal["auto", "no", "bf16", "fp16"]
 
 
-def half_precision(device_type: str, wanted: bool = True) -> torch.autocast:
-    """Autocast to bfloat16 if `wanted`, but on a CPU only where it has wide enough registers.
+def open_accelerator(
+    precision: Precision = "auto", accumulate: int = 1, all_used: bool = True
+) -> Accelerator:
+    """The processes and devices of this run, as `accelerate launch` or `torchrun` set them up.
 
     Args:
-        device_type: "cpu", "cuda" or "mps". CPUs without AVX-512 emulate bfloat16, which is slower
-            than float32.
-        wanted: False gives a context that changes nothing.
+        precision: of the model's forward pass. "auto" is bfloat16 where the hardware computes in
+            it (recent GPUs, CPUs with AVX-512 BF16), float16 on older GPUs, else float32 ("no").
+        accumulate: batches over which a step accumulates its gradient.
+        all_used: every step gives every parameter a gradient, which several processes must know.
     """
-    capable = device_type != "cpu" or torch.backends.cpu.get_cpu_capability() == "AVX512"
-    return torch.autocast(device_type, torch.bfloat16, enabled=wanted and capable)
+    if precision == "auto":
+        precision = _fastest()
+    # accelerate keeps the first run's precision for the whole process, and a second run in it (in a
+    # notebook, say) may want another.
+    AcceleratorState._reset_state()
+    return Accelerator(
+        mixed_precision=precision,
+        gradient_accumulation_steps=accumulate,
+        kwargs_handlers=[DistributedDataParallelKwargs(find_unused_parameters=not all_used)],
+        cpu=not torch.cuda.is_available() and not torch.backends.mps.is_available(),
+    )
+
+
+def _fastest() -> Literal["no", "bf16", "fp16"]:
+    if torch.cuda.is_available():
+        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
+    # CPUs without these instructions emulate bfloat16, which is slower than float32.
+    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"

@@ -9,7 +9,7 @@ def sample_objects(labels: Tensor, count: int, min_area: int, rng: torch.Generat
     """Choose objects in every crop, with repetition if there are too few.
 
     Args:
-        labels: int64, B x H x W.
+        labels: int64, B x L x H x W; each number in one layer alone.
         count: objects a crop.
         min_area: smaller ones are passed over, in pixels.
         rng: where chance comes from.

@@ -1,0 +1,203 @@
+"""The report of a run: one HTML file that needs nothing beside it."""
+
+import csv
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import samlet
+from samlet import images, labels
+from samlet.crops import point_grid
+from samlet.distill import html_page
+from samlet.distill.data import Example
+from samlet.distill.distillation import Distilled
+from samlet.distill.examples import LabelledExamples
+from samlet.distill.journal import LOG
+from samlet.distill.settings import DistillSettings
+from samlet.distill.sources import Item
+from samlet.evaluation import agreement, prompts
+from samlet.evaluation.measure import measure_agreement, measure_prompts
+from samlet.evaluation.plots import new_figure
+from samlet.evaluation.report import Report
+from samlet.evaluation.tables import Table
+from samlet.files import atomic_path
+from samlet.overlay import overlay
+from samlet.predictor import Predictor
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = "report.html"
+MEASURED = 20
+"""Validation images on which agreement and accuracy are measured."""
+SHOWN = 6
+CLICKS = 4
+"""Clicks along each side of the images that are shown."""
+LARGEST = 0.6
+"""Share of an image beyond which a mask is not drawn, since it would hide the others."""
+
+
+def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
+    """Measure student and teacher on the validation images, and write it up.
+
+    Args:
+        made: by `distillation.distill`.
+        settings: of the run.
+        out: its folder: `report.html`, and `evaluation/` with the figures as CSV.
+
+    Returns:
+        the report's path.
+    """
+    measured = made.validation[:MEASURED]
+    scores = measure_agreement(
+        made.teacher, made.student, ((item.key, _read(item)) for item in measured), len(measured)
+    )
+    Report(agreement=scores).write(out / "evaluation")
+    table, truth, log = agreement.summary(scores), _truth(settings, measured), _log(out)
+    title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
+    sections = [
+        f"<h1>{html_page.text(title)}</h1>{_headline(table, len(measured))}",
+        html_page.section(
+            "Agreement with the teacher",
+            html_page.figures(table, "prompt"),
+            html_page.note(
+                f"Both models are asked the same about {_count(measured)} kept for validation. "
+                "“100 px” is a pair of points at that distance, one on the object and one beside "
+                "it, as in MobileSAM's README."
+            ),
+        ),
+        _accuracy(made, list(truth.values())) if truth else "",
+        html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
+        html_page.section("Side by side", *_side_by_side(made, truth)),
+        html_page.section("Configuration", html_page.facts(asdict(settings))),
+        html_page.section("Provenance", html_page.facts(_provenance(made, log))),
+        html_page.section(f"Skipped images: {len(made.skipped)}", html_page.facts(made.skipped)),
+    ]
+    path = out / REPORT
+    with atomic_path(path) as temporary:
+        temporary.write_text(html_page.page(title, sections), encoding="utf-8")
+    return path
+
+
+def _headline(table: Table, count: int) -> str:
+    if not table:
+        return '<p class="lead">There was no image to judge it by.</p>'
+    return (
+        '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
+        f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
+        f"{count} image{'s' * (count != 1)} that it has not seen.</p>"
+    )
+
+
+def _count(items: Sequence[Any]) -> str:
+    return f"{len(items)} image{'s' * (len(items) != 1)}"
+
+
+def _truth(settings: DistillSettings, items: Sequence[Item]) -> dict[str, Example]:
+    """The labelled ones among the validation images, by key."""
+    if settings.labels is None:
+        return {}
+    folder = Path(settings.validation or settings.images)
+    found = {str(x.path.relative_to(folder)): x for x in labels.find(folder, settings.labels)}
+    keys = [item.key for item in items if item.key in found]
+    return dict(zip(keys, LabelledExamples([found[key] for key in keys]), strict=True))
+
+
+def _accuracy(made: Distilled, examples: Sequence[Example]) -> str:
+    table = {
+        name: prompts.summary(measure_prompts(model, examples)).get("all", {})
+        for name, model in (("teacher", made.teacher), ("student", made.student))
+    }
+    return html_page.section(
+        "Accuracy",
+        html_page.figures(table, "model"),
+        html_page.note(
+            f"Mean IoU with the labelled objects of {_count(examples)}. A click is at an object's "
+            "deepest point, a random click anywhere in it; “iou error” is the mean distance of "
+            "predicted from true IoU."
+        ),
+    )
+
+
+def _log(out: Path) -> list[dict[str, float]]:
+    with (out / "train" / LOG).open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _curves(log: Sequence[dict[str, float]]) -> "Figure":
+    names = [name for name in (log[0] if log else {}) if name not in ("step", "seconds", "waiting")]
+    figure = new_figure(8, 2.8)
+    axes = figure.subplots()
+    for name in names:
+        axes.plot([row["step"] for row in log], [row[name] for row in log], label=name)
+    values = [row[name] for row in log for name in names]
+    if values and 0 < 10 * min(values) < max(values):
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    if len(names) > 1:
+        axes.legend()
+    return figure
+
+
+def _side_by_side(made: Distilled, truth: dict[str, Example]) -> list[str]:
+    """Each image, what teacher and student make of the same clicks, and the truth if known."""
+    models = {"teacher": Predictor(made.teacher), "student": Predictor(made.student)}
+    rows = []
+    for item in made.validation[:SHOWN]:
+        image = _read(item)
+        points = point_grid(CLICKS) * (image.shape[1], image.shape[0])
+        row = {item.key: image}
+        chosen: list[int] = []
+        for name, predictor in models.items():
+            answers = predictor.segment_batch(
+                predictor.encode(image), points[:, None], np.ones((len(points), 1))
+            )
+            # The candidate that the teacher trusts most, from both, as in the agreement.
+            chosen = chosen or [answer.best_index for answer in answers]
+            masks = [answer.masks[i] for answer, i in zip(answers, chosen, strict=True)]
+            drawn = [m if m.mean() < LARGEST else np.zeros_like(m) for m in masks]
+            row[name] = overlay(image, drawn, points)
+        if item.key in truth:
+            row["labels"] = overlay(image, [m for _, m in labels.objects(truth[item.key].labels)])
+        rows.append(html_page.pictures(row))
+    return rows
+
+
+def _read(item: Item) -> np.ndarray:
+    return images.read(item.key, content=item.read())
+
+
+def _provenance(made: Distilled, log: Sequence[dict[str, float]]) -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "samlet": samlet.__version__,
+        "git revision": _git_revision(),
+        "torch": torch.__version__,
+        "teacher": f"{made.teacher.name}, encoder {Predictor(made.teacher).model_id}",
+        "student": f"{made.path}, encoder {Predictor(made.student).model_id}",
+        "data": made.student.card.get("data", ""),
+        "steps": int(log[-1]["step"]) if log else 0,
+        "training time": f"{(log[-1]['seconds'] if log else 0) / 60:.1f} minutes",
+        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{', '.join(gpus) or 'no GPU'}",
+    }
+
+
+def _git_revision() -> str:
+    """Of the folder that the run was started in; people keep their configurations under git."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return told.stdout.strip() or "none"

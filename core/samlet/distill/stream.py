@@ -1,0 +1,92 @@
+"""Endless data that can go on from where it was: positions, and work ahead of the consumer."""
+
+import threading
+from collections import deque
+from collections.abc import Callable, Generator, Iterable, Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Full, Queue
+from typing import Any, TypeVar
+
+Item = TypeVar("Item")
+Result = TypeVar("Result")
+
+Position = dict[str, int]
+"""Where a stream of training data is: plain numbers that a checkpoint can hold. {} is the start."""
+
+Batches = Callable[[Position], Iterator[tuple[Any, Position]]]
+"""From a position to the batches from there on, each with the position after it."""
+
+
+def ahead(
+    items: Iterable[Item], work: Callable[[Item], Result], threads: int, depth: int
+) -> Iterator[Result]:
+    """Apply `work` in threads, at most `depth` items early, and yield the results in order.
+
+    Threads rather than processes: decoding and resizing release Python's lock, nothing needs to be
+    copied between processes, and the order stays that of `items`, which exact resume needs.
+
+    Args:
+        items: drawn from in the caller's thread, and only as far as `depth` needs.
+        work: what takes long; what it raises is raised here, at its place in the order.
+        threads: how many; 0 works in the caller's thread, with nothing done early.
+        depth: results that may wait.
+    """
+    if threads == 0:
+        yield from map(work, items)
+        return
+    waiting: deque[Future[Result]] = deque()
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="samlet-data")
+    try:
+        for item in items:
+            waiting.append(pool.submit(work, item))
+            if len(waiting) >= depth:
+                yield waiting.popleft().result()
+        while waiting:
+            yield waiting.popleft().result()
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)
+
+
+def in_background(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """Draw from `items` in a thread of its own, at most `depth` ahead, and yield them in order.
+
+    What `items` raises is raised here. Closing this iterator closes `items`.
+    """
+    queue: Queue[tuple[Item | None, BaseException | None]] = Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                queue.put(entry, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    def draw() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    break
+            else:
+                put((None, StopIteration()))
+        except BaseException as error:  # it belongs to the consumer's thread
+            put((None, error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    thread = threading.Thread(target=draw, name="samlet-stream", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,0 +1,371 @@
+"""`samlet distill`, `embed`, `finetune` and `evaluate`, as a user runs them."""
+
+import errno
+import json
+import re
+import shutil
+import tarfile
+from collections import namedtuple
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+import yaml
+from accelerate import Accelerator
+from PIL import Image
+from typer.testing import CliRunner
+
+import samlet
+from samlet import samples
+from samlet.cli import app
+from samlet.distill import distillation, embeddings
+from samlet.distill import embed as embed_module
+from samlet.distill.distillation import distill
+from samlet.distill.embed import embed, open_store
+from samlet.distill.embeddings import Entry, content_hash
+from samlet.distill.settings import DistillSettings, FinetuneSettings, resolve
+from samlet.distill.sources import open_source
+from samlet.distill.teaching import Lessons, Skipped
+from samlet.finetune import finetune
+from samlet.modeling.sam import Sam
+
+from .conftest import SMALL
+
+RUNNER = CliRunner()
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    torch.manual_seed(1)
+    path = tmp_path_factory.mktemp("teacher") / "teacher.safetensors"
+    samlet.save(Sam(SMALL), path)
+    return path
+
+
+@pytest.fixture
+def pictures(tmp_path: Path) -> Path:
+    """Eight small pieces of the sample images."""
+    folder = tmp_path / "pictures"
+    folder.mkdir()
+    for i in range(8):
+        whole = samlet.images.read(samples.IMAGES / f"{samples.NAMES[i % 6]}.png")
+        Image.fromarray(whole[10 * i : 10 * i + 60, 20:110]).save(folder / f"{i}.png")
+    return folder
+
+
+def settings(pictures: Path, by: Path, **more: object) -> DistillSettings:
+    given: dict[str, object] = {"images": str(pictures), "teacher": str(by), "student": str(by)}
+    given |= {"steps": 4, "batch_size": 2, "threads": 1, "precision": "no"}
+    return resolve(DistillSettings, None, given | more)
+
+
+def embedded(pictures: Path, teacher: Path, folder: Path) -> tuple[int, Skipped]:
+    model = samlet.load(teacher)
+    source = open_source(str(pictures))
+    skipped = Skipped(source.count())
+    store = open_store(folder, model)
+    return embed(source, model, store, skipped, Accelerator(cpu=True), 3, 1), skipped
+
+
+def test_embeddings_are_the_teachers(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+    assert embedded(pictures, teacher, tmp_path)[0] == 8
+    model = samlet.load(teacher)
+    store = open_store(tmp_path, model)
+    predictor = samlet.Predictor(model)
+    for path in pictures.iterdir():
+        own = predictor.encode(samlet.images.read(path)).features.numpy()
+        kept = store.read(content_hash(path.read_bytes()))
+        assert kept.dtype == np.float16
+        assert np.abs(kept - own).max() < 5e-3
+
+
+def test_only_what_is_missing_or_changed_is_embedded(
+    pictures: Path, teacher: Path, tmp_path: Path
+) -> None:
+    embedded(pictures, teacher, tmp_path)
+    assert embedded(pictures, teacher, tmp_path)[0] == 0
+    Image.new("RGB", (50, 40), (200, 10, 10)).save(pictures / "3.png")
+    shutil.copy(pictures / "1.png", pictures / "copy.png")
+    assert embedded(pictures, teacher, tmp_path)[0] == 1
+    torch.manual_seed(2)
+    other = tmp_path / "other.safetensors"
+    samlet.save(Sam(SMALL), other)
+    assert embedded(pictures, other, tmp_path)[0] == 8
+
+
+def test_an_interrupted_embedding_keeps_what_was_done(
+    pictures: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    teach, calls = embed_module.teach, 0
+
+    def interrupted(*arguments: object) -> np.ndarray:
+        nonlocal calls
+        calls += 1
+        if calls == 2:
+            raise KeyboardInterrupt
+        return teach(*arguments)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(embed_module, "teach", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            embedded(pictures, teacher, tmp_path)
+    assert embedded(pictures, teacher, tmp_path)[0] == 5
+
+
+def test_shards_are_whole_and_of_limited_size(
+    tmp_path: Path, teacher: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = open_store(tmp_path, samlet.load(teacher))
+    monkeypatch.setattr(embeddings, "SHARD_BYTES", 3 * store.bytes_per_image)
+    arrays = np.random.default_rng(0).normal(size=(7, *store.shape)).astype(np.float16)
+    entries = [Entry(f"{i}", f"hash {i}", "") for i in range(7)]
+    list(store.write(zip(entries, arrays, strict=True)))
+    assert len(list(store.folder.glob("*.npy"))) == 3
+    assert not list(store.folder.glob(".*"))
+    store.scan()
+    assert all(np.array_equal(store.read(f"hash {i}"), arrays[i]) for i in range(7))
+    (store.folder / "000-00001.json").unlink()
+    fresh = open_store(tmp_path, samlet.load(teacher))
+    assert len(fresh) == 4
+    (store.folder / "000-00002.json").write_text("{")
+    with pytest.raises(samlet.UserError, match=r"000-00002\.json is damaged"):
+        open_store(tmp_path, samlet.load(teacher))
+
+
+def test_a_small_disk_is_told_before_the_start(
+    pictures: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    usage = namedtuple("usage", "total used free")
+    monkeypatch.setattr(shutil, "disk_usage", lambda _: usage(100, 90, 10))
+    with pytest.raises(samlet.UserError, match=r"8 images need .* GB .*--on-the-fly"):
+        embedded(pictures, teacher, tmp_path)
+    assert not list(tmp_path.rglob("*.npy"))
+
+
+def test_a_full_disk_leaves_nothing_half_written(
+    pictures: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(path: Path, array: np.ndarray) -> None:
+        path.write_bytes(array.tobytes()[:100])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(np, "save", full)
+    with pytest.raises(samlet.UserError, match=r"No space left on device.*free space"):
+        embedded(pictures, teacher, tmp_path)
+    assert not [path for path in tmp_path.rglob("*") if ".npy" in path.name]
+
+
+def test_tar_shards_are_taught_from(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+    shards = tmp_path / "shards"
+    shards.mkdir()
+    for number in range(2):
+        with tarfile.open(shards / f"sa_{number:06d}.tar", "w") as tar:
+            for i in range(4 * number, 4 * number + 4):
+                tar.add(pictures / f"{i}.png", f"sa_{i}.png")
+    made = distill(settings(shards, teacher, student="tiny_vit_2m"), tmp_path / "run")
+    assert [item.key for item in made.validation] == ["sa_000000.tar/sa_0.png"]
+    arrays = list((tmp_path / "run" / "embeddings").rglob("*.npy"))
+    assert sum(len(np.load(path)) for path in arrays) == 8
+    distill(settings(shards, teacher, student="tiny_vit_2m", steps=5), tmp_path / "run")
+    assert list((tmp_path / "run" / "embeddings").rglob("*.npy")) == arrays
+
+
+def test_lessons_pair_each_image_with_its_embedding(
+    pictures: Path, teacher: Path, tmp_path: Path
+) -> None:
+    embedded(pictures, teacher, tmp_path)
+    model = samlet.load(teacher)
+    store = open_store(tmp_path, model)
+    lessons = Lessons(
+        open_source(str(pictures)), SMALL.image_size, 3, store, frozenset({"2.png"}), Skipped(None)
+    )
+    stream = lessons({})
+    for _ in range(4):
+        batch, _ = next(stream)
+        assert batch.embeddings is not None
+        pixels = (batch.images.float() - model.pixel_mean) / model.pixel_std
+        with torch.no_grad():
+            own = model.image_encoder(pixels * batch.valid.unsqueeze(1))
+        assert (own - batch.embeddings.float()).abs().max() < 5e-3
+    held = samlet.images.resize_longest(samlet.images.read(pictures / "2.png"), SMALL.image_size)
+    seen = torch.cat([next(stream)[0].images for _ in range(6)])[:, :, : held.shape[0]]
+    assert not (seen == torch.from_numpy(held).permute(2, 0, 1)).flatten(1).all(1).any()
+
+
+def test_broken_images_are_skipped_or_stop_the_run(
+    pictures: Path, teacher: Path, tmp_path: Path
+) -> None:
+    (pictures / "broken.png").write_bytes(b"\x89PNG\r\n\x1a\nnothing")
+    with pytest.raises(samlet.UserError, match=r"1 of 9 images .* more than 1 %.*broken\.png"):
+        embedded(pictures, teacher, tmp_path)
+    for i in range(110):
+        Image.new("RGB", (8, 8), (i, 2 * i, 50)).save(pictures / f"plain{i}.png")
+    written, skipped = embedded(pictures, teacher, tmp_path)
+    assert list(skipped.reasons) == ["broken.png"]
+    assert written == 110
+
+
+@pytest.mark.parametrize("mode", ["decoupled", "semi-coupled", "coupled"])
+def test_each_mode_gives_a_model(pictures: Path, teacher: Path, tmp_path: Path, mode: str) -> None:
+    made = distill(settings(pictures, teacher, mode=mode, student="tiny_vit_2m"), tmp_path / "run")
+    student, original = samlet.load(made.path), samlet.load(teacher)
+    same = all(
+        torch.equal(student.mask_decoder.state_dict()[k], v)
+        for k, v in original.mask_decoder.state_dict().items()
+    )
+    assert same is (mode != "coupled")
+    image = samlet.images.read(pictures / "0.png")
+    predictor = samlet.Predictor(student)
+    answer = predictor.segment(predictor.encode(image), [[20, 20]], [1])
+    assert answer.masks.shape == (3, 60, 90)
+    assert mode in student.card["recipe"]
+
+
+def test_on_the_fly_teaches_the_same(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+    results = [
+        distill(settings(pictures, teacher, student="tiny_vit_2m", on_the_fly=fly), tmp_path / name)
+        for fly, name in ((False, "stored"), (True, "asked"))
+    ]
+    assert not (tmp_path / "asked" / "embeddings").exists()
+    logs = [(tmp_path / n / "train" / "log.csv").read_text() for n in ("stored", "asked")]
+    last = [float(log.splitlines()[-1].split(",")[-1]) for log in logs]
+    assert last[0] == pytest.approx(last[1], rel=1e-3)
+    assert len(results[0].validation) == 1
+
+
+def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    command = ["distill", str(pictures), "--teacher", str(teacher), "--student", "tiny_vit_2m"]
+    command += ["--batch-size", "2", "--precision", "no", "--out", str(out)]
+    first = RUNNER.invoke(app, [*command, "--steps", "3"])
+    assert first.exit_code == 0, first.output
+    written = {p: p.stat().st_mtime_ns for p in (out / "embeddings").rglob("*.npy")}
+    assert len(written) == 1
+    second = RUNNER.invoke(app, [*command, "--steps", "5"])
+    assert second.exit_code == 0, second.output
+    assert "0 images need" in second.output
+    assert {p: p.stat().st_mtime_ns for p in written} == written
+    assert torch.load(out / "train" / "state.pt", weights_only=True)["step"] == 5
+
+    config = yaml.safe_load((out / "config.yaml").read_text())
+    assert config["steps"] == 5
+    assert config["teacher"] == str(teacher)
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/") == 4  # the loss, and one image three times
+    assert 'src="http' not in page
+    assert "tiny_vit_2m" in page
+    assert re.search(r"a mean IoU with the teacher's of 0\.\d\d for a click", page)
+    assert (out / "evaluation" / "agreement.csv").stat().st_size > 200
+
+    labels = tmp_path / "labels"
+    labels.mkdir()
+    for path in pictures.iterdir():
+        Image.fromarray(np.arange(60 * 90, dtype=np.uint16).reshape(60, 90) // 1500).save(
+            labels / path.name
+        )
+    third = RUNNER.invoke(app, [*command, "--steps", "5", "--labels", str(labels)])
+    assert third.exit_code == 0, third.output
+    page = (out / "report.html").read_text()
+    assert page.count("data:image/") == 5
+    assert "Mean IoU with the labelled objects of 1 image." in page
+
+    other = RUNNER.invoke(app, [*command, "--mode", "coupled"])
+    assert isinstance(other.exception, samlet.UserError)
+    assert "holds a run with mode = decoupled" in str(other.exception)
+
+
+def test_a_file_and_flags_say_the_same(tmp_path: Path) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text("images: here\nteacher: nuclei\nlearning-rate: 1\nbatch_size: 16\n")
+    chosen = resolve(DistillSettings, path, {"batch_size": 32, "seed": None})
+    assert (chosen.images, chosen.learning_rate, chosen.batch_size, chosen.seed) == (
+        "here",
+        1,
+        32,
+        0,
+    )
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("images: a\nteacher: b\nlerning_rate: 1\n", "'lerning_rate', which is no setting"),
+        ("images: a\nteacher: b\nsteps: many\n", "steps takes a whole number, not 'many'"),
+        ("images: a\nteacher: b\nmode: loose\n", "mode takes decoupled or semi-coupled or coupled"),
+        ("images: a\nteacher: b\nbatch_size: true\n", "batch_size takes a whole number"),
+        ("teacher: b\n", "images is missing"),
+        ("- a\n", "no list of settings"),
+        ("a: [\n", "cannot be read as YAML"),
+    ],
+)
+def test_a_wrong_file_is_explained(tmp_path: Path, text: str, told: str) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_text(text)
+    with pytest.raises(samlet.UserError, match=told):
+        resolve(DistillSettings, path, {})
+
+
+@pytest.mark.parametrize(
+    ("more", "told"),
+    [
+        ({"student": "tiny_vit_9m"}, "There is no student tiny_vit_9m: choose one of tiny_vit_5m"),
+        ({"student": "nuclei"}, "32 x 32 tokens and the teacher .* 128 px as 8 x 8"),
+        ({"teacher": "sam_vit_z"}, "There is no model sam_vit_z"),
+        ({"image_size": 100}, "multiple of 32, not 100"),
+        ({"batch_size": 3, "accumulate": 2}, "cannot be shared evenly"),
+        ({"images": "nowhere"}, "nowhere is no source of images"),
+    ],
+)
+def test_what_does_not_fit_is_explained(
+    pictures: Path, teacher: Path, tmp_path: Path, more: dict, told: str
+) -> None:
+    with pytest.raises(samlet.UserError, match=told):
+        distill(settings(pictures, teacher, **more), tmp_path / "run")
+    assert not list((tmp_path / "run").rglob("*.safetensors"))
+
+
+def test_finetuning_learns_and_keeps_the_encoder_if_asked(tmp_path: Path) -> None:
+    given: dict[str, object] = {"images": str(samples.IMAGES), "labels": str(samples.LABELS)}
+    given |= {"batch_size": 1}
+    given |= {"steps": 2, "train": "decoder", "precision": "no", "objects": 2}
+    made = finetune(resolve(FinetuneSettings, None, given), tmp_path)
+    assert len(made.validation) == 1
+    before, after = samlet.load("nuclei"), samlet.load(made.path)
+    assert samlet.Predictor(before).model_id == samlet.Predictor(after).model_id
+    changed = [
+        not torch.equal(a, b)
+        for a, b in zip(
+            before.mask_decoder.parameters(), after.mask_decoder.parameters(), strict=True
+        )
+    ]
+    assert any(changed)
+    assert after.card["finetuned from"] == "nuclei"
+    assert after.card["everything"] == before.card["everything"]
+
+
+def test_evaluate_prints_tables_and_writes_files(tmp_path: Path) -> None:
+    data = tmp_path / "data"
+    for kind, folder in (("images", samples.IMAGES), ("labels", samples.LABELS)):
+        (data / kind).mkdir(parents=True)
+        shutil.copy(folder / "stained_1.png", data / kind)
+    command = ["evaluate", "nuclei", str(data), "--only", "prompts", "--out", str(tmp_path / "out")]
+    result = RUNNER.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "random click" in result.output
+    assert (tmp_path / "out" / "prompts.csv").read_text().startswith("image,")
+    lone = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES)])
+    assert "Give --labels" in str(lone.exception)
+    asked = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES), "--only", "clicks"])
+    assert "clicks needs --labels" in str(asked.exception)
+
+
+def test_embed_alone(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+    command = ["embed", str(pictures), "--teacher", str(teacher), "--out", str(tmp_path / "e")]
+    result = RUNNER.invoke(app, command)
+    assert result.exit_code == 0, result.output
+    assert "8 embeddings are in" in result.output
+    shared = settings(pictures, teacher, embeddings=str(tmp_path / "e"), student="tiny_vit_2m")
+    distill(shared, tmp_path / "run")
+    assert not (tmp_path / "run" / "embeddings").exists()
+    assert json.loads((tmp_path / "run" / distillation.SKIPPED).read_text()) == {}

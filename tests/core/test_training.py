@@ -1,0 +1,186 @@
+"""The training loop: exact resume, several processes, accumulation, and what it says."""
+
+import csv
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from itertools import count
+from pathlib import Path
+
+import pytest
+import torch
+from accelerate import Accelerator
+from torch import nn
+
+import samlet
+from samlet.distill.loop import LoopSettings, train
+from samlet.distill.stream import Batches, Position, ahead, in_background
+
+from .training_worker import STEPS
+
+ROOT = Path(__file__).parents[2]
+
+
+def start(out: Path, batch_size: int = 4, pause: float = 0, processes: int = 1) -> subprocess.Popen:
+    launch = ["-m", "tests.core.training_worker"]
+    if processes > 1:
+        launch = ["-m", "torch.distributed.run", f"--nproc-per-node={processes}", *launch]
+    return subprocess.Popen(
+        [sys.executable, *launch, str(out), str(batch_size), str(pause)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        cwd=ROOT,
+        # A background shell ignores Ctrl-C, and would hand that down.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
+        env=os.environ | {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"},
+    )
+
+
+def finish(process: subprocess.Popen) -> None:
+    told, _ = process.communicate(timeout=240)
+    assert process.returncode == 0, told
+
+
+def losses(out: Path) -> list[float]:
+    with (out / "log.csv").open() as file:
+        return [float(row["embedding"]) for row in csv.DictReader(file)]
+
+
+@pytest.fixture(scope="module")
+def whole(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run that was never stopped."""
+    out = tmp_path_factory.mktemp("whole")
+    finish(start(out))
+    return out
+
+
+@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT, signal.SIGTERM])
+def test_stopped_and_resumed_equals_never_stopped(
+    whole: Path, how: signal.Signals, tmp_path: Path
+) -> None:
+    process = start(tmp_path, pause=0.2)
+    deadline = time.monotonic() + 120
+    while not (tmp_path / "state.pt").exists() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    time.sleep(0.7)
+    process.send_signal(how)
+    told, _ = process.communicate(timeout=60)
+    assert process.returncode != 0
+    step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
+    assert 0 < step < STEPS
+    if how != signal.SIGKILL:
+        assert f"Stopped at step {step}; the same command goes on" in told
+    finish(start(tmp_path))
+    a = torch.load(whole / "result.pt", weights_only=True)
+    b = torch.load(tmp_path / "result.pt", weights_only=True)
+    assert all(torch.equal(a[k], b[k]) for k in a)
+    assert losses(whole) == losses(tmp_path)
+
+
+def test_two_processes_with_half_the_batch_equal_one(whole: Path, tmp_path: Path) -> None:
+    finish(start(tmp_path, processes=2))
+    one, two = losses(whole), losses(tmp_path)
+    assert len(one) == len(two) == STEPS
+    assert one == pytest.approx(two, abs=1e-4)
+    assert one[-1] < 0.9 * one[0]
+    a = torch.load(whole / "result.pt", weights_only=True)
+    b = torch.load(tmp_path / "result.pt", weights_only=True)
+    worst = max((a[k].float() - b[k].float()).abs().max().item() for k in a)
+    assert worst < 1e-2
+
+    process = start(tmp_path, processes=1)
+    told, _ = process.communicate(timeout=120)
+    assert process.returncode != 0
+    assert "was written by 2 processes" in told
+
+
+class Line(nn.Module):
+    """Least squares on numbers that are handed in."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.zeros(1, 1))
+
+    def forward(self, x: torch.Tensor) -> dict[str, torch.Tensor]:
+        return {"error": ((x[:, :1] @ self.weight) - x[:, 1:]).square().mean()}
+
+
+def numbers(size: int, scale: float = 1.0) -> Batches:
+    rows = torch.randn(1000, 2, generator=torch.Generator().manual_seed(0)) * scale
+
+    def batches(position: Position) -> Iterator[tuple[torch.Tensor, Position]]:
+        for i in count(position.get("i", 0)):
+            yield rows[i * size : (i + 1) * size], {"i": i + 1}
+
+    return batches
+
+
+def test_accumulated_batches_equal_a_large_one(tmp_path: Path) -> None:
+    settings = LoopSettings(10, 1e-2, warmup=0, ema=0.0)
+    weights = []
+    for size, parts in ((12, 1), (4, 3)):
+        accelerator = Accelerator(cpu=True, gradient_accumulation_steps=parts)
+        result = train(Line(), numbers(size), settings, tmp_path / str(parts), accelerator)
+        weights.append(result.get_parameter("weight").item())
+    assert weights[0] != 0
+    assert weights[0] == pytest.approx(weights[1], abs=1e-6)
+
+
+def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
+    train(Line(), numbers(4), LoopSettings(2, 1e-3), tmp_path)
+    with pytest.raises(samlet.UserError, match="another model"):
+        train(nn.Sequential(Line()), numbers(4), LoopSettings(4, 1e-3), tmp_path)
+
+
+def test_a_loss_that_explodes_stops_with_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(samlet.UserError, match="no longer a number"):
+        train(Line(), numbers(4, scale=1e30), LoopSettings(20, 1e-3), tmp_path)
+
+
+def test_the_log_can_be_read_by_tensorboard(tmp_path: Path) -> None:
+    from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+    train(Line(), numbers(4), LoopSettings(30, 1e-3), tmp_path)
+    events = EventAccumulator(str(tmp_path / "tensorboard"))
+    events.Reload()
+    assert [event.step for event in events.Scalars("loss/error")] == [10, 20, 30]
+
+
+def test_work_ahead_keeps_order_and_tells_errors() -> None:
+    def slow_square(x: int) -> int:
+        time.sleep(0.01 * (x % 3))
+        if x == 17:
+            raise ValueError("seventeen")
+        return x * x
+
+    for threads in (0, 3):
+        assert list(ahead(range(10), slow_square, threads, depth=4)) == [x * x for x in range(10)]
+        with pytest.raises(ValueError, match="seventeen"):
+            list(ahead(range(20), slow_square, threads, depth=4))
+
+
+def test_a_background_stream_stops_drawing_when_closed() -> None:
+    drawn: list[int] = []
+
+    def numbers_for_ever() -> Iterator[int]:
+        for i in count():
+            drawn.append(i)
+            yield i
+
+    stream = in_background(numbers_for_ever(), depth=2)
+    assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
+    stream.close()  # type: ignore[attr-defined]
+    before = len(drawn)
+    time.sleep(0.3)
+    assert len(drawn) == before <= 9
+
+    def broken() -> Iterator[int]:
+        yield 1
+        raise ValueError("broken")
+
+    with pytest.raises(ValueError, match="broken"):
+        list(in_background(broken(), depth=2))

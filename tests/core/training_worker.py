@@ -1,0 +1,59 @@
+"""A short real distillation, to be run, killed and run again by test_training.py.
+
+python -m tests.core.training_worker OUT BATCH_SIZE PAUSE
+"""
+
+import sys
+import time
+from pathlib import Path
+
+import torch
+
+from samlet import samples
+from samlet.distill import journal
+from samlet.distill.embedding_training import EmbeddingLearner, teaching_of
+from samlet.distill.loop import LoopSettings, train
+from samlet.distill.precision import open_accelerator
+from samlet.distill.sources import open_source
+from samlet.distill.teaching import Lessons, Skipped, TeachingBatch
+from samlet.modeling.sam import Sam
+
+from .conftest import SMALL
+
+STEPS = 20
+
+
+class Slowed(EmbeddingLearner):
+    pause = 0.0
+
+    def forward(self, batch: TeachingBatch) -> dict[str, torch.Tensor]:
+        time.sleep(self.pause)
+        return super().forward(batch)
+
+
+def main(out: Path, batch_size: int, pause: float) -> None:
+    torch.set_num_threads(1)
+    torch.manual_seed(0)
+    journal.EVERY = 1
+    teacher, student = Sam(SMALL).eval(), Sam(SMALL)
+    accelerator = open_accelerator("no")
+    learner = Slowed(student, teaching_of(teacher))
+    learner.pause = pause
+    lessons = Lessons(
+        source=open_source(str(samples.IMAGES)),
+        image_size=SMALL.image_size,
+        batch_size=batch_size // accelerator.num_processes,
+        store=None,
+        held_out=frozenset(),
+        skipped=Skipped(None),
+        rank=accelerator.process_index,
+        world=accelerator.num_processes,
+    )
+    settings = LoopSettings(STEPS, 5e-4, warmup=5, save_minutes=0, ema=0.9)
+    averaged = train(learner, lessons, settings, out, accelerator)
+    if accelerator.is_main_process:
+        torch.save(averaged.state_dict(), out / "result.pt")
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3]))
