@@ -155,7 +155,14 @@ def native(
     images it then marks bits of far objects.
     """
     torch.manual_seed(3)
-    plan = PromptPlan(objects=7, correct_share=0.15, loser_weight=0.5, window=256, whole_share=0.5)
+    plan = PromptPlan(
+        objects=7,
+        correct_share=0.25,
+        corrections=3,
+        loser_weight=0.5,
+        window=256,
+        whole_share=0.5,
+    )
     examples = training_examples(data)
     crowds = [math.sqrt(max(1, len(np.unique(e.labels)) - 1)) for e in examples]
     crops = Crops(

@@ -187,7 +187,9 @@ def finetune(
                 name: summary(measure_prompts(model, made.validation))["all"]
                 for name, model in (("before", made.before), ("after", made.after))
             }
-            console.print(f"\nOn {len(made.validation)} images that were kept back, mean IoU:\n")
+            console.print(
+                f"\nMean IoU on what was kept back ({len(made.validation)} of the images):\n"
+            )
             console.print(format_table(table, "model"))
 
 
@@ -249,8 +251,10 @@ def _training_extra() -> Iterator[None]:
 def _may_stop() -> Iterator[None]:
     try:
         yield
-    except KeyboardInterrupt:
-        console.print("Stopped; the same command goes on where it was.")
+    except KeyboardInterrupt as stopped:
+        # The training loop has told already.
+        if not stopped.args:
+            console.print("Stopped; the same command goes on where it was.")
         raise typer.Exit(130) from None
 
 

@@ -94,9 +94,13 @@ class Journal:
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
         self._notes += 1
 
+    def has_row(self, step: int) -> bool:
+        """Whether the losses up to this step are looked at, and logged, after it."""
+        return step % EVERY == 0 or step == self.steps
+
     def advance(self, step: int) -> bool:
         """A step is done. Every process calls this; False if the loss is no longer a number."""
-        if step % EVERY and step != self.steps:
+        if not self.has_row(step):
             return True
         names = list(self._sums)
         sums = torch.stack([self._sums[name] for name in names]).float() / self._notes

@@ -121,14 +121,16 @@ def train(
                     f"The loss is no longer a number at step {state.step}: lower the learning rate "
                     f"and begin again with another --out; {out} holds the last good state."
                 )
-            due = time.monotonic() - saved > settings.save_minutes * 60
-            stop, due = agreed(due)
+            # After a row only, so that what is saved is known to be good.
+            late = time.monotonic() - saved > settings.save_minutes * 60
+            stop, due = agreed(late and journal.has_row(state.step))
             if stop or due or state.step == settings.steps:
                 state.save(journal.seconds)
                 saved = time.monotonic()
             if stop and state.step < settings.steps:
-                journal.tell(f"Stopped at step {state.step}; the same command goes on from there.")
-                raise KeyboardInterrupt
+                told = f"Stopped at step {state.step}; the same command goes on from there."
+                journal.tell(told)
+                raise KeyboardInterrupt(told)
     if isinstance(stream, Generator):
         stream.close()
     return averaged.eval()
