@@ -11,6 +11,7 @@ goes on where it was when it is started again; docs/distill.md has the result.
 import json
 import time
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -20,7 +21,13 @@ import typer
 import samlet
 from samlet.distill.coupled_training import MaskPupil
 from samlet.distill.data import Crops, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, Pupil, plug_in, teaching_of
+from samlet.distill.embedding_training import (
+    EmbeddingLearner,
+    Pupil,
+    plug_in,
+    settle,
+    teaching_of,
+)
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.precision import open_accelerator
 from samlet.distill.stream import Position
@@ -35,6 +42,7 @@ from samlet.modeling.sam import Sam, SamConfig
 MODES = ("decoupled", "semi-coupled", "coupled")
 VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
 TRIAL_STEPS = 12
+SETTLING_BATCHES = 50
 LEARNING_RATES = {"decoupled": 2e-3, "semi-coupled": 1e-3, "coupled": 1e-3}
 
 
@@ -84,6 +92,7 @@ def _distil(mode: str, teacher: Sam, training: list, minutes: float, out: Path) 
         averaged = train(learner, lessons, settings, folder, open_accelerator())
         assert isinstance(averaged, Pupil)
         student.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
+        settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
         if isinstance(averaged, MaskPupil):
             return averaged, averaged.plug_in(student)
         return averaged, plug_in(teacher, student)

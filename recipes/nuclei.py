@@ -14,6 +14,7 @@ same words, and goes on where it was. `docs/model-nuclei.md` says what each gave
 import json
 import math
 from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -25,7 +26,7 @@ from rich.progress import track
 import samlet
 from samlet.checkpoints import BUNDLED
 from samlet.distill.data import Crops, Example, kind_of, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, plug_in, teaching_of
+from samlet.distill.embedding_training import EmbeddingLearner, plug_in, settle, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.mask_training import MaskLearner, PromptPlan
 from samlet.distill.precision import open_accelerator
@@ -124,6 +125,7 @@ def student(
     )
     assert isinstance(averaged, EmbeddingLearner)
     model.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
+    settle(model, (batch for batch, _ in islice(lessons({}), 50)))
     samlet.save(plug_in(teacher_model, model), out / "model.safetensors")
 
 

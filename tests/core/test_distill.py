@@ -13,7 +13,7 @@ from torch import nn
 import samlet
 from samlet import samples
 from samlet.distill.data import Batch, Crops, Example, kind_of, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, plug_in, teaching_of
+from samlet.distill.embedding_training import EmbeddingLearner, plug_in, settle, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.losses import dense_targets, embedding_loss, mask_iou, mask_loss
 from samlet.distill.mask_training import MaskLearner, PromptPlan
@@ -24,8 +24,9 @@ from samlet.distill.prompts import (
     sample_objects,
 )
 from samlet.distill.stream import Batches, Position
-from samlet.distill.teaching import TeachingBatch
+from samlet.distill.teaching import TeachingBatch, normalised
 from samlet.distill.windows import Windows, place_windows
+from samlet.modeling.image_encoder import TinyViT
 from samlet.modeling.sam import Sam
 
 from .conftest import SMALL
@@ -209,6 +210,34 @@ def test_a_window_answers_as_the_whole_crop_would(examples: list[Example]) -> No
     grid = torch.arange(3 * 64.0).view(3, 1, 8, 8)
     for cut, image, (top, left) in zip(windows.cut(grid), image_of, windows.corners, strict=True):
         assert torch.equal(cut, grid[image, :, top : top + 4, left : left + 4])
+
+
+def test_settling_takes_the_statistics_of_all_batches(examples: list[Example]) -> None:
+    torch.manual_seed(0)
+    model = Sam(SMALL)
+    crops = [Crops(examples, 128, 64, 2, seed=3).batch(step) for step in range(5)]
+    lessons = [TeachingBatch(crop.images, crop.valid, None) for crop in crops]
+    encoder = model.image_encoder
+    assert isinstance(encoder, TinyViT)
+    first = encoder.patch_embed.conv1
+    inputs = [normalised(model, lesson.images, lesson.valid) for lesson in lessons]
+    with torch.no_grad():
+        outputs = torch.stack([first.conv(x).permute(1, 0, 2, 3).flatten(1) for x in inputs])
+    settle(model, lessons)
+    assert first.bn.running_mean is not None
+    assert first.bn.running_var is not None
+    assert torch.allclose(first.bn.running_mean, outputs.mean((0, 2)), atol=1e-5)
+    assert torch.allclose(first.bn.running_var, outputs.var(2).mean(0), rtol=1e-4)
+    assert not model.training
+
+
+def test_finetuning_leaves_batch_statistics_alone(batch: Batch) -> None:
+    learner = MaskLearner(Sam(SMALL), PromptPlan(objects=2)).train()
+    before = {k: v.clone() for k, v in learner.state_dict().items() if "running" in k}
+    learner(batch)
+    after = learner.state_dict()
+    assert before
+    assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
 def test_distillation_learns_and_plugs_in(batch: Batch, tmp_path: Path) -> None:

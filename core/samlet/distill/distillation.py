@@ -12,7 +12,13 @@ import torch
 import samlet
 from samlet.distill.coupled_training import MaskPupil
 from samlet.distill.embed import embed, open_store
-from samlet.distill.embedding_training import EmbeddingLearner, Pupil, plug_in, teaching_of
+from samlet.distill.embedding_training import (
+    EmbeddingLearner,
+    Pupil,
+    plug_in,
+    settle,
+    teaching_of,
+)
 from samlet.distill.embeddings import EmbeddingStore
 from samlet.distill.loop import train
 from samlet.distill.precision import open_accelerator
@@ -27,6 +33,7 @@ from samlet.predictor import Predictor
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
+SETTLING_BATCHES = 50
 HELD_OUT = 50
 """Images that are kept for validation, or a fiftieth of all where that is less."""
 
@@ -98,6 +105,7 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     averaged = train(learner, lessons, loop_settings(settings, steps), out / "train", accelerator)
     assert isinstance(averaged, Pupil)
     student.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
+    settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
     if isinstance(averaged, MaskPupil):
         averaged.plug_in(student)
     else:

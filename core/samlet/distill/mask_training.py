@@ -97,10 +97,15 @@ class MaskLearner(nn.Module):
             self.dense_head.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "MaskLearner":
-        """Set training mode, but never for an encoder that is frozen."""
+        """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
+
+        A few crops of unlike images have statistics of their own. A model that learns with them
+        does worse with the running ones that it is used with: one click 0.67 instead of 0.76.
+        """
         super().train(mode)
-        if self.freeze_encoder:
-            self.model.image_encoder.eval()
+        for module in self.model.image_encoder.modules():
+            if self.freeze_encoder or isinstance(module, nn.BatchNorm2d):
+                module.eval()
         return self
 
     def forward(self, batch: Batch) -> dict[str, Tensor]:
