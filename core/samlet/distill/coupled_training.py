@@ -82,8 +82,11 @@ class _Decoder(nn.Module):
         """Embeddings (B x C x h x w) and clicks (BK x 1 x 2) to logits, BK x 4 x 4h x 4w."""
         labels = torch.ones(points.shape[:2], device=points.device)
         sparse, dense = self.prompt_encoder((points, labels), None, None)
+        # A crop lies at the upper left of the model's input.
+        h, w = embeddings.shape[-2:]
+        image_pe = self.prompt_encoder.get_dense_pe()[..., :h, :w]
         logits, _ = self.mask_decoder.predict_masks(
-            embeddings, self.prompt_encoder.get_dense_pe(), sparse, dense
+            embeddings, image_pe, sparse, dense[..., :h, :w]
         )
         return logits
 
