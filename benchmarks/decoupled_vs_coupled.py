@@ -10,28 +10,20 @@ goes on where it was when it is started again; docs/distill.md has the result.
 
 import json
 import time
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
 import torch
 import typer
+from torch import nn
 
 import samlet
 from samlet.distill.coupled_training import MaskPupil
 from samlet.distill.data import Crops, load_examples
-from samlet.distill.embedding_training import (
-    EmbeddingLearner,
-    Pupil,
-    plug_in,
-    settle,
-    teaching_of,
-)
+from samlet.distill.embedding_training import EmbeddingLearner, Pupil, finish, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.precision import open_accelerator
-from samlet.distill.stream import Position
-from samlet.distill.teaching import TeachingBatch
+from samlet.distill.teaching import unlabelled
 from samlet.evaluation import agreement, prompts
 from samlet.evaluation.measure import measure_agreement, measure_prompts
 from samlet.evaluation.tables import Table, format_table
@@ -41,8 +33,7 @@ from samlet.modeling.sam import Sam, SamConfig
 
 MODES = ("decoupled", "semi-coupled", "coupled")
 VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
-TRIAL_STEPS = 12
-SETTLING_BATCHES = 50
+TRIAL_STEPS = 30
 LEARNING_RATES = {"decoupled": 2e-3, "semi-coupled": 1e-3, "coupled": 1e-3}
 
 
@@ -75,13 +66,9 @@ def main(
 
 def _distil(mode: str, teacher: Sam, training: list, minutes: float, out: Path) -> tuple[Sam, int]:
     size = teacher.config.image_size
-    crops = Crops(training, size, crop_size=256, batch_size=8, seed=1)
+    lessons = unlabelled(Crops(training, size, crop_size=256, batch_size=8, seed=1))
 
-    def lessons(position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
-        for batch, after in crops(position):
-            yield TeachingBatch(batch.images, batch.valid, None), after
-
-    def learn(steps: int, folder: Path) -> tuple[Pupil, Sam]:
+    def learn(steps: int, folder: Path) -> tuple[nn.Module, Sam]:
         torch.manual_seed(0)
         student = Sam(SamConfig(image_size=size, tiny_vit=TINY_VITS["tiny_vit_2m"]))
         teach = teaching_of(teacher)
@@ -89,13 +76,7 @@ def _distil(mode: str, teacher: Sam, training: list, minutes: float, out: Path) 
         if mode != "decoupled":
             learner = MaskPupil(student, teacher, mode == "coupled", clicks=4, teach=teach)
         settings = LoopSettings(steps, LEARNING_RATES[mode], seed=1)
-        averaged = train(learner, lessons, settings, folder, open_accelerator())
-        assert isinstance(averaged, Pupil)
-        student.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
-        settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
-        if isinstance(averaged, MaskPupil):
-            return averaged, averaged.plug_in(student)
-        return averaged, plug_in(teacher, student)
+        return train(learner, lessons, settings, folder, open_accelerator()), student
 
     plan = out / "steps.json"
     if not plan.exists():
@@ -107,8 +88,9 @@ def _distil(mode: str, teacher: Sam, training: list, minutes: float, out: Path) 
         with atomic_path(plan) as temporary:
             temporary.write_text(json.dumps(round(minutes * 60 / seconds)))
     steps: int = json.loads(plan.read_text())
-    _, model = learn(steps, out / "train")
-    samlet.save(model.eval(), out / "model.safetensors")
+    averaged, student = learn(steps, out / "train")
+    model = finish(averaged, student, teacher, lessons)
+    samlet.save(model, out / "model.safetensors")
     return model, steps
 
 

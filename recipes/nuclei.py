@@ -13,8 +13,6 @@ same words, and goes on where it was. `docs/model-nuclei.md` says what each gave
 
 import json
 import math
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Annotated
 
@@ -26,13 +24,12 @@ from rich.progress import track
 import samlet
 from samlet.checkpoints import BUNDLED
 from samlet.distill.data import Crops, Example, kind_of, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, plug_in, settle, teaching_of
+from samlet.distill.embedding_training import EmbeddingLearner, finish, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.mask_training import MaskLearner, PromptPlan
 from samlet.distill.precision import open_accelerator
 from samlet.distill.run_state import CHECKPOINT
-from samlet.distill.stream import Position
-from samlet.distill.teaching import TeachingBatch
+from samlet.distill.teaching import unlabelled
 from samlet.evaluation.prompts import evaluate_prompts, summary
 from samlet.evaluation.tables import format_table
 from samlet.files import atomic_path
@@ -110,12 +107,7 @@ def student(
     torch.manual_seed(1)
     teacher_model = samlet.load(teacher)
     model = Sam(SamConfig(image_size=IMAGE_SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"]))
-    crops = _crops(data, seed=2)
-
-    def lessons(position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
-        for batch, after in crops(position):
-            yield TeachingBatch(batch.images, batch.valid, None), after
-
+    lessons = unlabelled(_crops(data, seed=2))
     averaged = train(
         EmbeddingLearner(model, teaching_of(teacher_model)),
         lessons,
@@ -123,10 +115,7 @@ def student(
         out,
         open_accelerator(),
     )
-    assert isinstance(averaged, EmbeddingLearner)
-    model.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
-    settle(model, (batch for batch, _ in islice(lessons({}), 50)))
-    samlet.save(plug_in(teacher_model, model), out / "model.safetensors")
+    samlet.save(finish(averaged, model, teacher_model, lessons), out / "model.safetensors")
 
 
 @app.command()

@@ -9,7 +9,7 @@ import copy
 import torch
 from torch import Tensor, nn
 
-from samlet.distill.embedding_training import Pupil, Teaching
+from samlet.distill.embedding_training import Decoding, Pupil, Teaching
 from samlet.distill.losses import mask_loss
 from samlet.distill.teaching import TeachingBatch
 from samlet.modeling.prompt_encoder import PromptEncoder
@@ -65,11 +65,9 @@ class MaskPupil(Pupil):
         )
         return {"mask": losses.mean()}
 
-    def plug_in(self, student: Sam) -> Sam:
-        """Put the decoder that belongs to the encoder onto the student."""
-        student.prompt_encoder.load_state_dict(self.decoder.prompt_encoder.state_dict())
-        student.mask_decoder.load_state_dict(self.decoder.mask_decoder.state_dict())
-        return student
+    def decoder_for(self, teacher: Sam) -> Decoding:
+        """The decoder that was used with the encoder, and learnt with it if coupled."""
+        return self.decoder
 
 
 class _Decoder(nn.Module):

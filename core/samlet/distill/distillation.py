@@ -12,13 +12,7 @@ import torch
 import samlet
 from samlet.distill.coupled_training import MaskPupil
 from samlet.distill.embed import embed, open_store
-from samlet.distill.embedding_training import (
-    EmbeddingLearner,
-    Pupil,
-    plug_in,
-    settle,
-    teaching_of,
-)
+from samlet.distill.embedding_training import EmbeddingLearner, Pupil, finish, teaching_of
 from samlet.distill.embeddings import EmbeddingStore
 from samlet.distill.loop import train
 from samlet.distill.precision import open_accelerator
@@ -33,7 +27,6 @@ from samlet.predictor import Predictor
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
-SETTLING_BATCHES = 50
 HELD_OUT = 50
 """Images that are kept for validation, or a fiftieth of all where that is less."""
 
@@ -103,14 +96,7 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     learner = _learner(settings, student, teacher, on_the_fly=store is None)
     steps = settings.total_steps(None if count is None else max(1, count - len(held_out)))
     averaged = train(learner, lessons, loop_settings(settings, steps), out / "train", accelerator)
-    assert isinstance(averaged, Pupil)
-    student.image_encoder.load_state_dict(averaged.image_encoder.state_dict())
-    settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
-    if isinstance(averaged, MaskPupil):
-        averaged.plug_in(student)
-    else:
-        plug_in(teacher, student)
-    student = student.to(device).eval()
+    student = finish(averaged, student, teacher, lessons)
     path = out / MODEL
     student.name = str(path)
     student.card = card_of(settings, teacher, steps, count)

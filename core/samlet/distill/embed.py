@@ -11,10 +11,11 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from samlet.distill.embedding_training import teaching_of
 from samlet.distill.embeddings import EmbeddingStore, Entry
 from samlet.distill.sources import Item, Source
 from samlet.distill.stream import ahead
-from samlet.distill.teaching import Picture, Skipped, collate, load_picture, normalised
+from samlet.distill.teaching import Picture, Skipped, collate, load_picture
 from samlet.errors import UserError
 from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -120,12 +121,11 @@ def _answers(
         yield from zip([entry for entry, _ in group], embeddings, strict=True)
 
 
-@torch.no_grad()
 def teach(teacher: Sam, pictures: list[Picture], accelerator: Accelerator) -> np.ndarray:
     """The teacher's embeddings of some pictures: float16, N x C x h x w."""
     batch = collate(pictures, teacher.config.image_size).to(accelerator.device)
     with accelerator.autocast():
-        embeddings = teacher.image_encoder(normalised(teacher, batch.images, batch.valid))
+        embeddings = teaching_of(teacher)(batch)
     return embeddings.to(torch.float16).cpu().numpy()
 
 

@@ -4,14 +4,21 @@ Source: MobileSAM, arXiv 2306.14289, section 3.2.
 """
 
 from collections.abc import Callable, Iterable
+from itertools import islice
+from typing import Protocol
 
 import torch
 from torch import Tensor, nn
 from torch.optim.swa_utils import update_bn
 
 from samlet.distill.losses import embedding_loss
+from samlet.distill.stream import Batches
 from samlet.distill.teaching import TeachingBatch, normalised
+from samlet.modeling.mask_decoder import MaskDecoder
+from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam import Sam
+
+SETTLING_BATCHES = 50
 
 Teaching = Callable[[TeachingBatch], Tensor]
 """From a batch to the teacher's embedding of it."""
@@ -58,6 +65,10 @@ class Pupil(nn.Module):
             target = self.teach(batch)
         return self.image_encoder(normalised(self, batch.images, batch.valid)), target
 
+    def decoder_for(self, teacher: Sam) -> "Decoding":
+        """What belongs on the encoder once it has learnt: the teacher's own decoder."""
+        return teacher
+
 
 class EmbeddingLearner(Pupil):
     """Mean squared error between embeddings, padding left out."""
@@ -82,8 +93,30 @@ def settle(student: Sam, batches: Iterable[TeachingBatch]) -> None:
     student.eval()
 
 
-def plug_in(teacher: Sam, student: Sam) -> Sam:
+class Decoding(Protocol):
+    """Anything that turns embeddings and prompts into masks as a `Sam` does."""
+
+    prompt_encoder: PromptEncoder
+    mask_decoder: MaskDecoder
+
+
+def plug_in(teacher: Decoding, student: Sam) -> Sam:
     """Plug the teacher's prompt encoder and mask decoder, unchanged, onto the student."""
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
     return student
+
+
+def finish(pupil: nn.Module, student: Sam, teacher: Sam, lessons: Batches) -> Sam:
+    """Make a whole model of what was learnt, in eval mode.
+
+    Args:
+        pupil: the `Pupil` that training gave back.
+        student: gets its encoder, and the decoder that belongs to it.
+        teacher: see `Pupil.decoder_for`.
+        lessons: what was learnt from; BatchNorm's statistics are settled on its first batches.
+    """
+    assert isinstance(pupil, Pupil)
+    student.image_encoder.load_state_dict(pupil.image_encoder.state_dict())
+    settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
+    return plug_in(pupil.decoder_for(teacher), student)

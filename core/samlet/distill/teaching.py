@@ -12,7 +12,7 @@ from torch import Tensor
 from samlet import images
 from samlet.distill.embeddings import EmbeddingStore, content_hash
 from samlet.distill.sources import Item, Source
-from samlet.distill.stream import Position, ahead
+from samlet.distill.stream import Batches, Position, ahead
 from samlet.errors import UserError
 
 TOLERATED = 0.01
@@ -40,6 +40,16 @@ class TeachingBatch:
             self.valid.to(device, non_blocking=True),
             None if self.embeddings is None else self.embeddings.to(device, non_blocking=True),
         )
+
+
+def unlabelled(crops: Batches) -> Batches:
+    """Labelled crops (`data.Batch`) as lessons: their labels are left out."""
+
+    def lessons(position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
+        for crop, after in crops(position):
+            yield TeachingBatch(crop.images, crop.valid, None), after
+
+    return lessons
 
 
 class Normalising(Protocol):
