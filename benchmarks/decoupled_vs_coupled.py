@@ -10,6 +10,8 @@ goes on where it was when it is started again; docs/distill.md has the result.
 
 import json
 import time
+from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Annotated
 
@@ -19,10 +21,11 @@ from torch import nn
 
 import samlet
 from samlet.distill.coupled_training import MaskPupil
-from samlet.distill.data import Crops, load_examples
+from samlet.distill.data import Crops, Example, load_examples
 from samlet.distill.embedding_training import EmbeddingLearner, Pupil, finish, teaching_of
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.precision import open_accelerator
+from samlet.distill.stream import Batches
 from samlet.distill.teaching import unlabelled
 from samlet.evaluation import agreement, prompts
 from samlet.evaluation.measure import measure_agreement, measure_prompts
@@ -49,12 +52,15 @@ def main(
     training = load_examples(data, without=names)
     validation = load_examples(data, only=names)[:images]
     teacher_model = samlet.load(teacher)
+    runs = {mode: Run(mode, teacher_model, training, out / mode) for mode in MODES}
+    # All are timed before any is trained, so that the machine is as idle for the last as the first.
+    steps = {mode: run.steps_within(minutes) for mode, run in runs.items()}
     table: Table = {}
-    for mode in MODES:
-        path = out / mode / "figures.json"
+    for mode, run in runs.items():
+        path = run.out / "figures.json"
         if not path.exists():
-            model, steps = _distil(mode, teacher_model, training, minutes, out / mode)
-            figures = _measure(teacher_model, model, validation) | {"steps": steps}
+            model = run.distil(steps[mode])
+            figures = _measure(teacher_model, model, validation) | {"steps": steps[mode]}
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(figures))
         table[mode] = json.loads(path.read_text())
@@ -64,37 +70,62 @@ def main(
     print(format_table(table, "mode"))
 
 
-def _distil(mode: str, teacher: Sam, training: list, minutes: float, out: Path) -> tuple[Sam, int]:
-    size = teacher.config.image_size
-    lessons = unlabelled(Crops(training, size, crop_size=256, batch_size=8, seed=1))
+@dataclass(frozen=True)
+class Run:
+    """One mode's student and what it learns from.
 
-    def learn(steps: int, folder: Path) -> tuple[nn.Module, Sam]:
+    Attributes:
+        mode: one of `MODES`.
+        teacher: whose embeddings or masks it learns.
+        training: labelled images, whose labels are not used.
+        out: folder for its state and model.
+    """
+
+    mode: str
+    teacher: Sam
+    training: list[Example]
+    out: Path
+
+    def steps_within(self, minutes: float) -> int:
+        """How many steps fit into the time: the schedule has to know beforehand."""
+        plan = self.out / "steps.json"
+        if not plan.exists():
+            self._learn(TRIAL_STEPS // 3, self.out / "warm-up")
+            begun = time.monotonic()
+            self._learn(TRIAL_STEPS, self.out / "trial")
+            seconds = (time.monotonic() - begun) / TRIAL_STEPS
+            with atomic_path(plan) as temporary:
+                temporary.write_text(json.dumps(round(minutes * 60 / seconds)))
+        steps: int = json.loads(plan.read_text())
+        return steps
+
+    def distil(self, steps: int) -> Sam:
+        """Train, and make a whole model of it."""
+        averaged, student = self._learn(steps, self.out / "train")
+        model = finish(averaged, student, self.teacher, self._lessons)
+        samlet.save(model, self.out / "model.safetensors")
+        return model
+
+    @cached_property
+    def _lessons(self) -> Batches:
+        size = self.teacher.config.image_size
+        return unlabelled(Crops(self.training, size, crop_size=256, batch_size=8, seed=1))
+
+    def _learn(self, steps: int, folder: Path) -> tuple[nn.Module, Sam]:
         torch.manual_seed(0)
-        student = Sam(SamConfig(image_size=size, tiny_vit=TINY_VITS["tiny_vit_2m"]))
-        teach = teaching_of(teacher)
+        config = SamConfig(
+            image_size=self.teacher.config.image_size, tiny_vit=TINY_VITS["tiny_vit_2m"]
+        )
+        student, teach = Sam(config), teaching_of(self.teacher)
         learner: Pupil = EmbeddingLearner(student, teach)
-        if mode != "decoupled":
-            learner = MaskPupil(student, teacher, mode == "coupled", clicks=4, teach=teach)
-        settings = LoopSettings(steps, LEARNING_RATES[mode], seed=1)
-        return train(learner, lessons, settings, folder, open_accelerator()), student
-
-    plan = out / "steps.json"
-    if not plan.exists():
-        # The schedule has to know how many steps fit into the time.
-        learn(TRIAL_STEPS // 3, out / "warm-up")
-        begun = time.monotonic()
-        learn(TRIAL_STEPS, out / "trial")
-        seconds = (time.monotonic() - begun) / TRIAL_STEPS
-        with atomic_path(plan) as temporary:
-            temporary.write_text(json.dumps(round(minutes * 60 / seconds)))
-    steps: int = json.loads(plan.read_text())
-    averaged, student = learn(steps, out / "train")
-    model = finish(averaged, student, teacher, lessons)
-    samlet.save(model, out / "model.safetensors")
-    return model, steps
+        if self.mode != "decoupled":
+            coupled = self.mode == "coupled"
+            learner = MaskPupil(student, self.teacher, coupled, clicks=4, teach=teach)
+        settings = LoopSettings(steps, LEARNING_RATES[self.mode], seed=1)
+        return train(learner, self._lessons, settings, folder, open_accelerator()), student
 
 
-def _measure(teacher: Sam, model: Sam, validation: list) -> dict[str, float]:
+def _measure(teacher: Sam, model: Sam, validation: list[Example]) -> dict[str, float]:
     pictures = ((example.name, example.image) for example in validation)
     agreed = agreement.summary(measure_agreement(teacher, model, pictures, len(validation)))
     scores = prompts.summary(measure_prompts(model, validation))["all"]

@@ -6,6 +6,7 @@ import re
 import shutil
 import tarfile
 from collections import namedtuple
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -232,6 +233,23 @@ def test_on_the_fly_teaches_the_same(pictures: Path, teacher: Path, tmp_path: Pa
     last = [float(log.splitlines()[-1].split(",")[-1]) for log in logs]
     assert last[0] == pytest.approx(last[1], rel=1e-3)
     assert len(results[0].validation) == 1
+
+
+@pytest.mark.parametrize("on_the_fly", [False, True])
+def test_an_epoch_is_the_images_that_are_learnt_from(
+    pictures: Path, teacher: Path, tmp_path: Path, on_the_fly: bool
+) -> None:
+    """Eight images less the one kept back, whatever else a shared folder of embeddings holds."""
+    others = tmp_path / "others"
+    others.mkdir()
+    for i in range(5):
+        Image.new("RGB", (40, 30), (40 * i, 10, 10)).save(others / f"other{i}.png")
+    embedded(others, teacher, tmp_path / "shared")
+    shared = None if on_the_fly else str(tmp_path / "shared")
+    chosen = settings(pictures, teacher, steps=None, epochs=2, batch_size=1, embeddings=shared)
+    made = distill(replace(chosen, on_the_fly=on_the_fly), tmp_path / "run")
+    assert "14 steps" in made.student.card["recipe"]
+    assert "7 images" in made.student.card["data"]
 
 
 def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path: Path) -> None:

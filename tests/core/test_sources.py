@@ -66,6 +66,11 @@ def test_every_image_comes_once(source: Source) -> None:
         assert samlet.images.read(item.key, content=item.read()).shape == (20, 30, 3)
 
 
+def test_a_source_knows_its_own(source: Source) -> None:
+    assert all(source.holds(item.key) for item in source.once())
+    assert not source.holds("sa_000009.tar/sa_1.jpg")
+
+
 def test_processes_share_the_images(source: Source) -> None:
     parts = [[item.key for item in source.once(rank, 3)] for rank in range(3)]
     assert sorted(chain(*parts)) == sorted(item.key for item in source.once())

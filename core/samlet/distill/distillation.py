@@ -92,9 +92,9 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
         world=accelerator.num_processes,
         threads=settings.threads,
     )
-    count = lessons.source.count() if store is None else len(store)
+    count = _count(lessons.source, store, held_out)
     learner = _learner(settings, student, teacher, on_the_fly=store is None)
-    steps = settings.total_steps(None if count is None else max(1, count - len(held_out)))
+    steps = settings.total_steps(count)
     averaged = train(learner, lessons, loop_settings(settings, steps), out / "train", accelerator)
     student = finish(averaged, student, teacher, lessons)
     path = out / MODEL
@@ -199,6 +199,14 @@ def _known_part(source: Source, store: EmbeddingStore | None, held_out: frozense
         return source
     unknown = set() if store is None else {key for key, _ in source.files} - set(store.entries)
     return source.without(unknown | held_out)
+
+
+def _count(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> int | None:
+    """How many images an epoch has; None where nobody knows before they are read."""
+    if isinstance(source, ImageFiles):
+        return source.count()
+    whole = source.count() if store is None else sum(map(source.holds, store.entries))
+    return None if whole is None else max(1, whole - len(held_out))
 
 
 def _learner(settings: DistillSettings, student: Sam, teacher: Sam, on_the_fly: bool) -> Pupil:

@@ -64,7 +64,7 @@ def embed(
     rank, world = accelerator.process_index, accelerator.num_processes
     missing = source.count()
     if missing is not None and accelerator.is_main_process:
-        missing -= min(missing, len(store.entries))
+        missing = max(0, missing - sum(source.holds(key) for key in store.entries))
         _check_space(store, missing, console)
     accelerator.wait_for_everyone()
 

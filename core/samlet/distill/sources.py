@@ -5,7 +5,7 @@ import tarfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
+from functools import cached_property, partial
 from pathlib import Path
 from typing import Protocol
 from urllib.parse import urlsplit
@@ -49,6 +49,9 @@ class Source(Protocol):
 
     def count(self) -> int | None:
         """How many images there are, or None where only reading everything would tell."""
+
+    def holds(self, key: str) -> bool:
+        """Whether an image of that key (`Item.key`) belongs to it."""
 
     def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
         """Every image once, in the order in which they are stored."""
@@ -143,6 +146,14 @@ class ImageFiles:
         """How many there are."""
         return len(self.files)
 
+    def holds(self, key: str) -> bool:
+        """See `Source`."""
+        return key in self._keys
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(key for key, _ in self.files)
+
     def without(self, keys: set[str]) -> "ImageFiles":
         """The same source with some keys left out."""
         return ImageFiles(self.name, [file for file in self.files if file[0] not in keys])
@@ -186,6 +197,10 @@ class TarShards:
 
     def count(self) -> int | None:
         """How many images there are; None where a shard is not a local file."""
+        return self._count
+
+    @cached_property
+    def _count(self) -> int | None:
         if any("://" in shard for shard in self.shards):
             return None
         total = 0
@@ -193,6 +208,14 @@ class TarShards:
             with _sentences(shard), tarfile.open(shard) as tar:
                 total += sum(Path(name).suffix.lower() in SUFFIXES for name in tar.getnames())
         return total
+
+    def holds(self, key: str) -> bool:
+        """See `Source`."""
+        return key.partition("/")[0] in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(_name_of(shard) for shard in self.shards)
 
     def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
         """See `Source`."""
@@ -258,9 +281,13 @@ def read_shard(shard: str) -> Iterator[Item]:
             for suffix in SUFFIXES:
                 content = sample.get(suffix[1:])
                 if content is not None:
-                    key = f"{Path(urlsplit(shard).path).name}/{sample['__key__']}{suffix}"
+                    key = f"{_name_of(shard)}/{sample['__key__']}{suffix}"
                     yield Item(key, partial(bytes, content))
                     break
+
+
+def _name_of(shard: str) -> str:
+    return Path(urlsplit(shard).path).name
 
 
 @contextmanager
