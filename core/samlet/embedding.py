@@ -13,9 +13,9 @@ from samlet.errors import UserError
 from samlet.files import atomic_path
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """An image as its encoder sees it; a value, safe to share between threads.
+    """An image as its encoder sees it; it never changes, and is safe to share between threads.
 
     Attributes:
         features: float32, 256 x S/16 x S/16, where S is the model's input size.

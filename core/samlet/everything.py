@@ -16,6 +16,7 @@ from torch import Tensor
 from torchvision.ops import nms
 
 from samlet.crops import Box, Enlarger, crop_boxes, is_cut_off, layer_grids
+from samlet.engines import Engine, ImageState, open_engine
 from samlet.errors import UserError
 from samlet.images import to_rgb
 from samlet.masks import area, box_xyxy, from_rle, remove_small_regions, to_rle
@@ -48,10 +49,11 @@ class SamAutomaticMaskGenerator:
         point_grids: one grid a layer in place of `points_per_side`: N x 2, (x, y) in 0..1.
         min_mask_region_area: fill holes and drop islands of fewer pixels; 0 leaves them.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle": see `generate`.
+        engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
 
     Raises:
-        UserError: an argument is out of its range, or `points_per_side` and `point_grids` are both
-            given or both missing.
+        UserError: an argument is out of its range, `points_per_side` and `point_grids` are both
+            given or both missing, or the engine cannot run here.
 
     Example:
         >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
@@ -74,6 +76,7 @@ class SamAutomaticMaskGenerator:
         point_grids: list[np.ndarray] | None = None,
         min_mask_region_area: int = 0,
         output_mode: str = "binary_mask",
+        engine: str | Engine = "auto",
     ) -> None:
         for name, value, least in (
             ("points_per_batch", points_per_batch, 1),
@@ -89,6 +92,7 @@ class SamAutomaticMaskGenerator:
         if output_mode not in OUTPUT_MODES:
             raise UserError(f"output_mode must be {', '.join(OUTPUT_MODES)}, not {output_mode!r}.")
         self.model = model.eval()
+        self.engine = open_engine(model, engine)
         self.transform = ResizeLongestSide(model.config.image_size)
         self.point_grids = layer_grids(
             points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor
@@ -160,31 +164,43 @@ class SamAutomaticMaskGenerator:
         """Yield the good masks of each batch of points in one crop."""
         x0, y0, x1, y1 = crop
         size = (y1 - y0, x1 - x0)
-        device = self.model.device
         resized = self.transform.apply_image(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
-        pixels = torch.from_numpy(resized).permute(2, 0, 1).to(device)
-        features = self.model.image_encoder(self.model.preprocess(pixels).unsqueeze(0))
+        pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
+        features = self.engine.encode(self.model.preprocess(pixels).unsqueeze(0))
+        state = self.engine.prepare(features)
         enlarger = Enlarger(self.model.config.image_size, resized.shape[:2], size)
         points = grid * (size[1], size[0])
         for start in range(0, len(points), self.points_per_batch):
             batch = points[start : start + self.points_per_batch]
-            coords = torch.from_numpy(self.transform.apply_coords(batch, size)).float().to(device)
-            labels = torch.ones(len(batch), 1, dtype=torch.int, device=device)
-            logits, ious = self.model.decode(
-                features, (coords.unsqueeze(1), labels), None, None, multimask_output=True
-            )
-            trusted = ious > (self.pred_iou_thresh if self.pred_iou_thresh > 0 else -inf)
-            prompts = trusted.nonzero()[:, 0].tolist()
-            masks = logits[trusted].float().cpu().numpy()
-            candidates = (
-                self._examine(mask, enlarger, iou, batch[prompt] + (x0, y0), crop)
-                for mask, iou, prompt in zip(masks, ious[trusted].tolist(), prompts, strict=True)
-            )
             yield [
                 found
-                for found in candidates
-                if found is not None and not is_cut_off(found.box, crop, rgb.shape[:2])
+                for logits, iou, prompt in self._trusted(state, batch, size)
+                if (found := self._examine(logits, enlarger, iou, batch[prompt] + (x0, y0), crop))
+                and not is_cut_off(found.box, crop, rgb.shape[:2])
             ]
+
+    def _trusted(
+        self, state: ImageState, points: np.ndarray, size: tuple[int, int]
+    ) -> Iterator[tuple[np.ndarray, float, int]]:
+        """Masks with a high predicted IoU: their logits, that IoU, and which point gave them.
+
+        The IoU is known before the mask is made, so most masks never are.
+        """
+        coords = torch.from_numpy(self.transform.apply_coords(points, size)).float()
+        coords = coords.unsqueeze(1).to(self.model.device)
+        labels = torch.ones(len(points), 1, dtype=torch.int, device=self.model.device)
+        threshold = self.pred_iou_thresh if self.pred_iou_thresh > 0 else -inf
+        first = 0
+        for answer in self.engine.answer(state, (coords, labels)):
+            ious = answer.iou_predictions[:, 1:]
+            trusted = ious > threshold
+            hopeful = trusted.any(dim=1)
+            if hopeful.any():
+                logits = self.engine.upscale(answer.tokens[hopeful], answer.kernels[hopeful, 1:])
+                masks = logits[trusted[hopeful]].float().cpu().numpy()
+                prompts = (trusted.nonzero()[:, 0] + first).tolist()
+                yield from zip(masks, ious[trusted].tolist(), prompts, strict=True)
+            first += len(ious)
 
     def _examine(
         self, logits: np.ndarray, enlarger: Enlarger, iou: float, point: np.ndarray, crop: Box

@@ -1,16 +1,21 @@
 """From an image and prompts to masks: encode once, then pay for each click only the decoder."""
 
-import hashlib
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import lru_cache
+from threading import Lock
+from weakref import WeakKeyDictionary
 
 import numpy as np
 import torch
 from numpy.typing import ArrayLike
 from torch import Tensor
 
+from samlet.crops import Enlarger
 from samlet.embedding import ImageEmbedding
+from samlet.engines import Engine, ImageState, open_engine
 from samlet.errors import UserError
+from samlet.fingerprint import encoder_fingerprint
 from samlet.images import to_rgb
 from samlet.modeling.sam import Sam
 from samlet.transforms import ResizeLongestSide
@@ -49,6 +54,10 @@ class Predictor:
 
     Args:
         model: a model from `samlet.load`.
+        engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+
+    Raises:
+        UserError: the engine cannot run here.
 
     Example:
         >>> model = samlet.load("nuclei")
@@ -59,9 +68,12 @@ class Predictor:
         True
     """
 
-    def __init__(self, model: Sam) -> None:
+    def __init__(self, model: Sam, engine: str | Engine = "auto") -> None:
         self.model = model.eval()
-        self.model_id = _encoder_fingerprint(model)
+        self.engine = open_engine(model, engine)
+        self.model_id = encoder_fingerprint(model)
+        self._states: WeakKeyDictionary[ImageEmbedding, ImageState] = WeakKeyDictionary()
+        self._lock = Lock()
         self.transform = ResizeLongestSide(model.config.image_size)
 
     @torch.no_grad()
@@ -78,8 +90,8 @@ class Predictor:
         rgb = to_rgb(image)
         resized = self.transform.apply_image(rgb)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
-        features = self.model.image_encoder(self.model.preprocess(pixels).unsqueeze(0))
-        return ImageEmbedding(features[0].float(), rgb.shape[:2], resized.shape[:2], self.model_id)
+        features = self.engine.encode(self.model.preprocess(pixels).unsqueeze(0))
+        return ImageEmbedding(features[0], rgb.shape[:2], resized.shape[:2], self.model_id)
 
     def segment(
         self,
@@ -180,21 +192,33 @@ class Predictor:
             points = (coords.to(device), points[1].to(device))
         if checked_boxes is not None:
             checked_boxes = self.transform.apply_boxes_torch(checked_boxes, size).to(device)
-        return self.model.decode(
-            embedding.features.unsqueeze(0).to(device),
+        return self.engine.decode(
+            self._state_of(embedding),
             points,
             checked_boxes,
             None if masks is None else masks.to(device),
             multimask_output,
         )
 
-    @torch.no_grad()
     def enlarge(self, low_res_masks: Tensor, embedding: ImageEmbedding) -> np.ndarray:
         """Bring C x S/4 x S/4 logits to boolean masks, C x H x W, of the embedding's image."""
-        logits = self.model.postprocess_masks(
-            low_res_masks.unsqueeze(0), embedding.input_size, embedding.original_size
-        )
-        return (logits[0] > self.model.mask_threshold).cpu().numpy()
+        size, threshold = embedding.original_size, self.model.mask_threshold
+        enlarger = _enlarger(self.model.config.image_size, embedding.input_size, size)
+        masks = np.zeros((len(low_res_masks), *size), dtype=bool)
+        for mask, logits in zip(masks, low_res_masks.float().cpu().numpy(), strict=True):
+            window, left, top = enlarger(logits, threshold)
+            height, width = window.shape
+            mask[top : top + height, left : left + width] = window > threshold
+        return masks
+
+    def _state_of(self, embedding: ImageEmbedding) -> ImageState:
+        """What prompts on an image share; kept as long as the embedding is."""
+        with self._lock:
+            state = self._states.get(embedding)
+            if state is None:
+                state = self.engine.prepare(embedding.features.unsqueeze(0))
+                self._states[embedding] = state
+            return state
 
     def _check_embedding(self, embedding: ImageEmbedding) -> None:
         if embedding.model_id != self.model_id:
@@ -204,14 +228,9 @@ class Predictor:
             )
 
 
-def _encoder_fingerprint(model: Sam) -> str:
-    """Twelve hex digits that change with the encoder's weights, input size or normalisation."""
-    config = model.config
-    digest = hashlib.sha256(repr((config.image_size, config.pixel_mean, config.pixel_std)).encode())
-    for name, tensor in sorted(model.image_encoder.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(np.ascontiguousarray(tensor.cpu().float().numpy()).data)
-    return digest.hexdigest()[:12]
+@lru_cache(maxsize=16)
+def _enlarger(image_size: int, input_size: tuple[int, int], size: tuple[int, int]) -> Enlarger:
+    return Enlarger(image_size, input_size, size)
 
 
 def _numbers(values: ArrayLike, name: str) -> np.ndarray:

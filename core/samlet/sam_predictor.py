@@ -4,6 +4,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from samlet.engines import Engine, ImageState, open_engine
 from samlet.modeling.sam import Sam
 from samlet.transforms import ResizeLongestSide
 
@@ -15,10 +16,15 @@ class SamPredictor:
 
     Args:
         sam_model: a model from `samlet.load` or `samlet.sam_model_registry`.
+        engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+
+    Raises:
+        UserError: the engine cannot run here.
     """
 
-    def __init__(self, sam_model: Sam) -> None:
+    def __init__(self, sam_model: Sam, engine: str | Engine = "auto") -> None:
         self.model = sam_model.eval()
+        self.engine = open_engine(sam_model, engine)
         self.transform = ResizeLongestSide(sam_model.config.image_size)
         self.reset_image()
 
@@ -31,6 +37,7 @@ class SamPredictor:
         """Forget the image."""
         self.is_image_set = False
         self.features: Tensor | None = None
+        self._state: ImageState | None = None
         self.original_size: tuple[int, int] | None = None
         self.input_size: tuple[int, int] | None = None
 
@@ -68,7 +75,7 @@ class SamPredictor:
         self.reset_image()
         self.original_size = (original_image_size[0], original_image_size[1])
         self.input_size = (height, width)
-        self.features = self.model.image_encoder(self.model.preprocess(transformed_image))
+        self.features = self.engine.encode(self.model.preprocess(transformed_image))
         self.is_image_set = True
 
     def predict(
@@ -150,8 +157,11 @@ class SamPredictor:
         points = None
         if point_coords is not None and point_labels is not None:
             points = (point_coords, point_labels)
-        low_res_masks, iou_predictions = self.model.decode(
-            features, points, boxes, mask_input, multimask_output
+        # People restore an embedding by assigning `features`.
+        if self._state is None or self._state.features is not features:
+            self._state = self.engine.prepare(features)
+        low_res_masks, iou_predictions = self.engine.decode(
+            self._state, points, boxes, mask_input, multimask_output
         )
         masks = self.model.postprocess_masks(low_res_masks, self.input_size, size)
         if not return_logits:

@@ -1,6 +1,8 @@
 """Everything mode on its own: geometry, invariants, and images on which nothing is found."""
 
 import warnings
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import pairwise
 from typing import Any
 
@@ -11,35 +13,55 @@ from torch import Tensor
 
 from samlet import masks
 from samlet.crops import Enlarger, crop_boxes, is_cut_off, layer_grids, point_grid
+from samlet.engines import Answer, Engine, ImageState
 from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.transforms import ResizeLongestSide
+
+Discovery = Callable[..., SamAutomaticMaskGenerator]
 
 ALL: dict[str, Any] = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
 
 
-class DiscSam(Sam):
+class Discs(Engine):
     """Around each point discs of three radii, the more trusted the larger."""
 
-    def decode(self, image_embeddings: Tensor, points: Any, *rest: Any, **more: Any) -> Any:
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model)
+        self.encoded = 0
+
+    def encode(self, images: Tensor) -> Tensor:
+        self.encoded += 1
+        return torch.zeros(1, 256, 16, 16)
+
+    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+        return ()
+
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+        raise NotImplementedError
+
+    def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
+        radii = torch.tensor([0.0, 2.0, 4.0, 6.0]).view(1, 4, 1).repeat(len(points[0]), 1, 1)
+        yield Answer(points[0], radii, torch.tensor([[0, 0.7, 0.8, 0.9]]).repeat(len(radii), 1))
+
+    def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")
-        centre = (points[0][:, 0] + 0.5) / 4 - 0.5
-        distance = torch.hypot(
-            x - centre[:, 0].view(-1, 1, 1, 1), y - centre[:, 1].view(-1, 1, 1, 1)
-        )
-        radii = torch.tensor([2.0, 4.0, 6.0]).view(3, 1, 1)
-        return 2 * (radii - distance), torch.tensor([0.7, 0.8, 0.9]).repeat(len(centre), 1)
-
-
-def build(kind: type[Sam]) -> Sam:
-    torch.manual_seed(0)
-    return kind(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
+        centre = ((tokens + 0.5) / 4 - 0.5).unsqueeze(1)
+        distance = torch.hypot(x - centre[..., :1], y - centre[..., 1:])
+        return 2 * (kernels.unsqueeze(-1) - distance)
 
 
 @pytest.fixture(scope="module")
-def discs() -> Sam:
-    return build(DiscSam)
+def model() -> Sam:
+    torch.manual_seed(0)
+    return Sam(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
+
+
+@pytest.fixture(scope="module")
+def discs(model: Sam) -> Discovery:
+    return partial(SamAutomaticMaskGenerator, model, engine=Discs(model))
 
 
 def noise(height: int, width: int) -> np.ndarray:
@@ -82,13 +104,13 @@ def test_masks_at_a_crops_inner_edges_are_cut_off(box: Any, cut: bool) -> None:
 
 
 @pytest.mark.parametrize("size", [(256, 256), (700, 500), (40, 90), (5, 40), (1, 1), (200, 3)])
-def test_enlarged_window_equals_the_enlarged_whole(discs: Sam, size: tuple[int, int]) -> None:
-    resized = discs_input(discs, size)
+def test_enlarged_window_equals_the_enlarged_whole(model: Sam, size: tuple[int, int]) -> None:
+    resized = ResizeLongestSide.get_preprocess_shape(*size, 256)
     enlarger = Enlarger(256, resized, size)
     torch.manual_seed(0)
     for level in (-1.0, 2.5, 3.9, 9.0):
         logits = torch.randn(64, 64)
-        whole = discs.postprocess_masks(logits[None, None], resized, size)[0, 0].numpy()
+        whole = model.postprocess_masks(logits[None, None], resized, size)[0, 0].numpy()
         window, left, top = enlarger(logits.numpy(), level)
         height, width = window.shape
         inside = whole[top : top + height, left : left + width]
@@ -96,14 +118,10 @@ def test_enlarged_window_equals_the_enlarged_whole(discs: Sam, size: tuple[int, 
         assert np.count_nonzero(whole > level) == np.count_nonzero(inside > level)
 
 
-def discs_input(model: Sam, size: tuple[int, int]) -> tuple[int, int]:
-    return SamAutomaticMaskGenerator(model).transform.get_preprocess_shape(*size, 256)
-
-
 @pytest.mark.parametrize("size", [(200, 300), (5, 40), (1, 1), (30, 400)])
 @pytest.mark.parametrize("layers", [0, 1, 2])
-def test_records_are_consistent(discs: Sam, size: tuple[int, int], layers: int) -> None:
-    generator = SamAutomaticMaskGenerator(discs, 3, crop_n_layers=layers, **ALL)
+def test_records_are_consistent(discs: Discovery, size: tuple[int, int], layers: int) -> None:
+    generator = discs(3, crop_n_layers=layers, **ALL)
     records = generator.generate(noise(*size))
     assert records
     for record in records:
@@ -119,11 +137,11 @@ def test_records_are_consistent(discs: Sam, size: tuple[int, int], layers: int) 
         assert left <= x <= left + width and top <= y <= top + height
 
 
-def test_each_filter_does_its_part(discs: Sam) -> None:
+def test_each_filter_does_its_part(discs: Discovery) -> None:
     image = noise(256, 256)
 
     def count(**options: Any) -> int:
-        return len(SamAutomaticMaskGenerator(discs, 4, **{**ALL, **options}).generate(image))
+        return len(discs(4, **{**ALL, **options}).generate(image))
 
     assert count() == 48
     assert count(pred_iou_thresh=0.75) == 32
@@ -135,18 +153,18 @@ def test_each_filter_does_its_part(discs: Sam) -> None:
     assert count(box_nms_thresh=0.4) == 32
 
 
-def test_better_masks_come_first_and_smaller_crops_before(discs: Sam) -> None:
-    records = SamAutomaticMaskGenerator(discs, 3, **ALL).generate(noise(200, 200))
+def test_better_masks_come_first_and_smaller_crops_before(discs: Discovery) -> None:
+    records = discs(3, **ALL).generate(noise(200, 200))
     assert all(a["predicted_iou"] >= b["predicted_iou"] for a, b in pairwise(records))
-    records = SamAutomaticMaskGenerator(discs, 3, crop_n_layers=1, **ALL).generate(noise(200, 200))
+    records = discs(3, crop_n_layers=1, **ALL).generate(noise(200, 200))
     areas = [r["crop_box"][2] * r["crop_box"][3] for r in records]
     assert areas == sorted(areas) and len(set(areas)) > 1
 
 
-def test_output_modes_hold_the_same_mask(discs: Sam) -> None:
+def test_output_modes_hold_the_same_mask(discs: Discovery) -> None:
     image = noise(60, 90)
     plain, runs, coco = (
-        SamAutomaticMaskGenerator(discs, 3, output_mode=mode, **ALL).generate(image)
+        discs(3, output_mode=mode, **ALL).generate(image)
         for mode in ("binary_mask", "uncompressed_rle", "coco_rle")
     )
     for a, b, c in zip(plain, runs, coco, strict=True):
@@ -155,14 +173,14 @@ def test_output_modes_hold_the_same_mask(discs: Sam) -> None:
         assert all(isinstance(n, int) for n in b["segmentation"]["counts"])
 
 
-def test_small_regions_go(discs: Sam) -> None:
+def test_small_regions_go(discs: Discovery) -> None:
     # All background is a hole of fewer than 40 pixels, so that all masks become the same.
     options = {**ALL, "box_nms_thresh": 0.7}
-    generator = SamAutomaticMaskGenerator(discs, 2, min_mask_region_area=40, **options)
+    generator = discs(2, min_mask_region_area=40, **options)
     assert [r["area"] for r in generator.generate(noise(6, 6))] == [36]
 
 
-def test_nothing_found_gives_an_empty_list(discs: Sam) -> None:
+def test_nothing_found_gives_an_empty_list(discs: Discovery) -> None:
     image = noise(120, 80)
     filters: list[dict[str, Any]] = [
         {"pred_iou_thresh": 2.0},
@@ -171,13 +189,13 @@ def test_nothing_found_gives_an_empty_list(discs: Sam) -> None:
     ]
     for options in filters:
         for mode in ("binary_mask", "uncompressed_rle", "coco_rle"):
-            generator = SamAutomaticMaskGenerator(discs, 3, output_mode=mode, **options)
+            generator = discs(3, output_mode=mode, **options)
             assert generator.generate(image) == []
 
 
-def test_any_image_that_to_rgb_takes(discs: Sam) -> None:
+def test_any_image_that_to_rgb_takes(discs: Discovery) -> None:
     grey = noise(70, 50)[..., 0]
-    generator = SamAutomaticMaskGenerator(discs, 2, crop_n_layers=1, **ALL)
+    generator = discs(2, crop_n_layers=1, **ALL)
     sets = [
         generator.generate(image)
         for image in (grey, np.repeat(grey[..., None], 3, axis=2), grey.astype(np.uint16) * 257)
@@ -187,15 +205,15 @@ def test_any_image_that_to_rgb_takes(discs: Sam) -> None:
         generator.generate(np.zeros((4, 4, 9), np.uint8))
 
 
-def test_default_filters_on_an_untrained_model_without_warnings() -> None:
+def test_default_filters_on_an_untrained_model_without_warnings(model: Sam) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error", RuntimeWarning)
-        assert SamAutomaticMaskGenerator(build(Sam), 3).generate(noise(50, 200)) == []
+        assert SamAutomaticMaskGenerator(model, 3).generate(noise(50, 200)) == []
 
 
-def test_progress_rises_to_one_and_can_cancel(discs: Sam) -> None:
+def test_progress_rises_to_one_and_can_cancel(discs: Discovery) -> None:
     fractions: list[float] = []
-    generator = SamAutomaticMaskGenerator(discs, 3, points_per_batch=4, crop_n_layers=1)
+    generator = discs(3, points_per_batch=4, crop_n_layers=1)
     generator.generate(noise(100, 100), progress=fractions.append)
     assert np.allclose(fractions, np.arange(1, 16) / 15)
 
@@ -209,12 +227,12 @@ def test_progress_rises_to_one_and_can_cancel(discs: Sam) -> None:
     assert len(fractions) == 1
 
 
-def test_one_encode_a_crop(discs: Sam) -> None:
-    calls = []
-    hook = discs.image_encoder.register_forward_hook(lambda *_: calls.append(1))
-    SamAutomaticMaskGenerator(discs, 4, points_per_batch=5, crop_n_layers=1).generate(noise(90, 90))
-    hook.remove()
-    assert len(calls) == 5
+def test_one_encode_a_crop(model: Sam) -> None:
+    engine = Discs(model)
+    SamAutomaticMaskGenerator(
+        model, 4, points_per_batch=5, crop_n_layers=1, engine=engine
+    ).generate(noise(90, 90))
+    assert engine.encoded == 5
 
 
 @pytest.mark.parametrize(
@@ -240,6 +258,6 @@ def test_one_encode_a_crop(discs: Sam) -> None:
         ({"output_mode": "png"}, "output_mode must be binary_mask, uncompressed_rle, coco_rle"),
     ],
 )
-def test_wrong_arguments_are_told(discs: Sam, options: dict[str, Any], sentence: str) -> None:
+def test_wrong_arguments_are_told(discs: Discovery, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
-        SamAutomaticMaskGenerator(discs, **options)
+        discs(**options)

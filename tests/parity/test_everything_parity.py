@@ -5,6 +5,9 @@ logits get a term that falls with the distance from the point, alike on both sid
 are ragged spots of three sizes around their points, as varied as a trained model's.
 """
 
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -17,9 +20,14 @@ from segment_anything import modeling as official
 from skimage import data
 from torch import Tensor, nn
 
+from samlet.engines import Answer, Engine
+from samlet.engines.openvino_engine import OpenVINOEngine
+from samlet.engines.torch_engine import TorchEngine
 from samlet.everything import SamAutomaticMaskGenerator
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+
+Generator = Callable[..., SamAutomaticMaskGenerator]
 
 SIZE = 256
 LEVELS = torch.tensor([110.0, 90.0, 60.0]).view(3, 1, 1)
@@ -32,13 +40,26 @@ def nearness(prompt_encoder: Any, sparse: Tensor) -> Tensor:
     return F.interpolate(likeness.unsqueeze(1), scale_factor=4.0, mode="bilinear")
 
 
-class SpottedSam(Sam):
-    """Ours, with masks around their points."""
+class Spotted(Engine):
+    """Our engine, with masks around their points; kernels carry the term along."""
 
-    def decode(self, image_embeddings: Tensor, points: Any, *rest: Any, **more: Any) -> Any:
-        masks, ious = super().decode(image_embeddings, points, *rest, **more)
-        sparse, _ = self.prompt_encoder(points)
-        return masks + (nearness(self.prompt_encoder, sparse) - LEVELS) / 10, ious
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+        answer = super()._prompt_side(sparse, shared)  # type: ignore[safe-super]
+        term = nearness(self.prompt_encoder, sparse).flatten(2).expand(-1, 4, -1)
+        return replace(answer, kernels=torch.cat([answer.kernels, term], dim=2))
+
+    def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
+        term = kernels[..., 32:].unflatten(2, (SIZE // 4, SIZE // 4))
+        logits = super().upscale(tokens, kernels[..., :32])  # type: ignore[safe-super]
+        return logits + (term - LEVELS) / 10
+
+
+class SpottedTorch(Spotted, TorchEngine):
+    """In PyTorch."""
+
+
+class SpottedOpenVINO(Spotted, OpenVINOEngine):
+    """In OpenVINO."""
 
 
 class SpottedDecoder(nn.Module):
@@ -53,9 +74,10 @@ class SpottedDecoder(nn.Module):
         return masks + (nearness(self.prompt_encoder, sparse_prompt_embeddings) - LEVELS) / 10, ious
 
 
-def build(kind: type[Sam]) -> Sam:
+@pytest.fixture(scope="module")
+def sam() -> Sam:
     torch.manual_seed(0)
-    sam = kind(SamConfig(image_size=SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"])).eval()
+    sam = Sam(SamConfig(image_size=SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"])).eval()
     parameters = dict(sam.mask_decoder.named_parameters())
     with torch.no_grad():
         for i in range(4):
@@ -65,25 +87,27 @@ def build(kind: type[Sam]) -> Sam:
     return sam
 
 
-def official_twin(sam: Sam) -> official.Sam:
+def official_twin(sam: Sam, spotted: bool) -> official.Sam:
     grid = SIZE // 16
     prompt_encoder = official.PromptEncoder(256, (grid, grid), (SIZE, SIZE), 16)
     prompt_encoder.load_state_dict(sam.prompt_encoder.state_dict())
     transformer = official.TwoWayTransformer(2, 256, 8, 2048)
     decoder = official.MaskDecoder(transformer_dim=256, transformer=transformer)
     decoder.load_state_dict(sam.mask_decoder.state_dict())
-    wrapped = SpottedDecoder(decoder, prompt_encoder) if isinstance(sam, SpottedSam) else decoder
+    wrapped = SpottedDecoder(decoder, prompt_encoder) if spotted else decoder
     return official.Sam(sam.image_encoder, prompt_encoder, wrapped).eval()
 
 
 @pytest.fixture(scope="module")
-def sam() -> Sam:
-    return build(SpottedSam)
-
-
-@pytest.fixture(scope="module")
 def twin(sam: Sam) -> official.Sam:
-    return official_twin(sam)
+    return official_twin(sam, spotted=True)
+
+
+@pytest.fixture(scope="module", params=[SpottedTorch, SpottedOpenVINO])
+def ours(request: pytest.FixtureRequest, sam: Sam, tmp_path_factory: Any) -> Generator:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        return partial(SamAutomaticMaskGenerator, sam, engine=request.param(sam))
 
 
 IMAGES = {
@@ -94,11 +118,9 @@ IMAGES = {
 }
 
 
-def thresholds(sam: Sam, image: np.ndarray) -> dict[str, Any]:
+def thresholds(ours: Generator, image: np.ndarray) -> dict[str, Any]:
     """Such that each of both filters drops about a third of the masks."""
-    records = SamAutomaticMaskGenerator(
-        sam, 6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1
-    ).generate(image)
+    records = ours(6, pred_iou_thresh=0, stability_score_thresh=0, box_nms_thresh=1).generate(image)
     trusted = float(np.quantile([r["predicted_iou"] for r in records], 0.3))
     stable = [r["stability_score"] for r in records if r["predicted_iou"] > trusted]
     return {"pred_iou_thresh": trusted, "stability_score_thresh": float(np.quantile(stable, 0.3))}
@@ -167,23 +189,23 @@ CASES: dict[str, tuple[str, dict[str, Any]]] = {
 
 
 @pytest.mark.parametrize("case", CASES)
-def test_same_records_as_segment_anything(sam: Sam, twin: official.Sam, case: str) -> None:
+def test_same_records_as_segment_anything(ours: Generator, twin: official.Sam, case: str) -> None:
     name, options = CASES[case]
     image = IMAGES[name]
     options = {"points_per_side": 8, "box_nms_thresh": 0.5, **options}
-    options |= thresholds(sam, image)
+    options |= thresholds(ours, image)
     theirs = segment_anything.SamAutomaticMaskGenerator(twin, **options).generate(image)
-    ours = SamAutomaticMaskGenerator(sam, **options).generate(image)
-    assert_same(ours, theirs)
+    found = ours(**options).generate(image)
+    assert_same(found, theirs)
     if options.get("min_mask_region_area"):
-        rough = SamAutomaticMaskGenerator(sam, **{**options, "min_mask_region_area": 0})
-        assert {r["area"] for r in rough.generate(image)} != {r["area"] for r in ours}
+        rough = ours(**{**options, "min_mask_region_area": 0})
+        assert {r["area"] for r in rough.generate(image)} != {r["area"] for r in found}
 
 
-def test_same_records_without_the_extra_term() -> None:
-    plain = build(Sam)
+def test_same_records_without_the_extra_term(sam: Sam) -> None:
     image = IMAGES["astronaut"]
+    plain = partial(SamAutomaticMaskGenerator, sam, engine="torch")
     options = {"points_per_side": 4, "box_nms_thresh": 1.0, **thresholds(plain, image)}
-    theirs = segment_anything.SamAutomaticMaskGenerator(official_twin(plain), **options)
-    ours = SamAutomaticMaskGenerator(plain, **options)
-    assert_same(ours.generate(image), theirs.generate(image))
+    twin = official_twin(sam, spotted=False)
+    theirs = segment_anything.SamAutomaticMaskGenerator(twin, **options)
+    assert_same(plain(**options).generate(image), theirs.generate(image))

@@ -1,0 +1,69 @@
+"""How a model runs: the same numbers from PyTorch, or faster on a CPU from OpenVINO."""
+
+import importlib.util
+import os
+import threading
+from weakref import WeakValueDictionary
+
+from samlet.engines.engine import Answer, Engine, ImageState
+from samlet.engines.torch_engine import TorchEngine
+from samlet.errors import UserError
+from samlet.fingerprint import model_fingerprint
+from samlet.modeling.sam import Sam
+
+__all__ = ["ENGINES", "Answer", "Engine", "ImageState", "open_engine"]
+
+ENGINES = ("auto", "torch", "openvino")
+ENVIRONMENT = "SAMLET_ENGINE"
+"""What "auto" means, where this variable is set."""
+
+_open: WeakValueDictionary[tuple[str, str, str], Engine] = WeakValueDictionary()
+_lock = threading.Lock()
+
+
+def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
+    """Make a model ready to run; models with the same weights share one engine.
+
+    Args:
+        model: in its place: a CPU, or a GPU.
+        name: "torch", "openvino", or "auto" for the fastest that is installed and suits the device:
+            OpenVINO for a TinyViT on a CPU, and PyTorch for everything else. The environment
+            variable SAMLET_ENGINE says what "auto" is. An engine is given back as it is.
+
+    Raises:
+        UserError: there is no such engine, it is not installed, it cannot run on the model's
+            device, or its cache folder cannot be written.
+    """
+    if isinstance(name, Engine):
+        return name
+    if name == "auto":
+        name = os.environ.get(ENVIRONMENT, "auto")
+    if name not in ENGINES:
+        raise UserError(f"There is no engine {name}: choose one of {', '.join(ENGINES)}.")
+    installed = importlib.util.find_spec("openvino") is not None
+    if name == "auto":
+        light = model.config.image_encoder == "tiny_vit" and model.device.type == "cpu"
+        name = "openvino" if installed and light else "torch"
+    if name == "openvino" and not installed:
+        raise UserError(
+            "The engine openvino is not installed: run `pip install openvino`, or choose torch."
+        )
+    if name == "openvino" and model.device.type != "cpu":
+        raise UserError(
+            f"The engine openvino runs on the CPU and the model is on {model.device}: choose the "
+            "engine torch, or load the model on the CPU."
+        )
+    with _lock:
+        key = (model_fingerprint(model), name, str(model.device))
+        engine = _open.get(key)
+        if engine is None:
+            engine = _open[key] = _make(model, name)
+        return engine
+
+
+def _make(model: Sam, name: str) -> Engine:
+    if name == "torch":
+        return TorchEngine(model)
+    from samlet.engines.openvino_engine import OpenVINOEngine
+
+    return OpenVINOEngine(model)

@@ -1,0 +1,128 @@
+"""What every engine does: encode an image once, then answer prompts on it."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from samlet.modeling.prompt_encoder import PromptEncoder
+from samlet.modeling.sam import Sam
+
+TOKENS_PER_BATCH = 8 * 4096
+"""Image tokens that are worked on at once: more would not fit a processor's cache."""
+
+
+@dataclass(frozen=True, eq=False)
+class ImageState:
+    """What all prompts on an image share; made once by `Engine.prepare`.
+
+    Attributes:
+        features: 1 x C x h x w, from the image encoder.
+        shared: see `samlet.engines.decoder.ImageSide`.
+    """
+
+    features: Tensor
+    shared: tuple[Tensor, ...]
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What B prompts have become, short of their masks.
+
+    Attributes:
+        tokens: of the image, B x N x C. Only valid until the same thread asks the engine again.
+        kernels: B x 4 x C/8; the single mask's first, then those of the three candidates.
+        iou_predictions: B x 4, in the same order.
+    """
+
+    tokens: Tensor
+    kernels: Tensor
+    iou_predictions: Tensor
+
+
+class Engine(ABC):
+    """A model that is ready to run; safe to use from several threads.
+
+    It is a snapshot: what becomes of the model's weights later is not seen.
+
+    Attributes:
+        name: "torch" or "openvino".
+        device: where tensors go in and come out.
+    """
+
+    name: str
+
+    def __init__(self, model: Sam) -> None:
+        self.device = model.device
+        self.prompt_encoder: PromptEncoder = model.prompt_encoder
+        grid = model.prompt_encoder.image_embedding_size
+        self.batch_size = max(1, TOKENS_PER_BATCH // (grid[0] * grid[1]))
+
+    @abstractmethod
+    def encode(self, images: Tensor) -> Tensor:
+        """Normalised images, 1 x 3 x S x S, to features, float32, 1 x C x S/16 x S/16."""
+
+    @abstractmethod
+    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+        """`samlet.engines.decoder.ImageSide`."""
+
+    @abstractmethod
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+        """`samlet.engines.decoder.PromptSide`."""
+
+    @abstractmethod
+    def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
+        """An answer's tokens (B x N x C) and K of its kernels to logits, B x K x S/4 x S/4."""
+
+    @torch.no_grad()
+    def prepare(self, features: Tensor) -> ImageState:
+        """Do once an image what does not depend on prompts; features are 1 x C x h x w."""
+        features = features.to(self.device)
+        no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
+        return ImageState(features, self._image_side(features, no_mask))
+
+    @torch.no_grad()
+    def answer(
+        self,
+        image: ImageState,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+    ) -> Iterator[Answer]:
+        """Answer prompts, in batches that fit the cache; see `PromptEncoder` for their shapes.
+
+        An answer's tokens are only valid until the next is drawn.
+        """
+        given = [x for x in (points and points[0], boxes, masks) if x is not None]
+        for start in range(0, len(given[0]) if given else 1, self.batch_size):
+            part = slice(start, start + self.batch_size)
+            sparse, dense = self.prompt_encoder(
+                None if points is None else (points[0][part], points[1][part]),
+                None if boxes is None else boxes[part],
+                None if masks is None else masks[part],
+            )
+            shared = image.shared
+            if masks is not None:
+                features = image.features.expand(len(dense), -1, -1, -1)
+                shared = self._image_side(features, dense)
+            yield self._prompt_side(sparse, shared)
+
+    @torch.no_grad()
+    def decode(
+        self,
+        image: ImageState,
+        points: tuple[Tensor, Tensor] | None = None,
+        boxes: Tensor | None = None,
+        masks: Tensor | None = None,
+        multimask_output: bool = True,
+    ) -> tuple[Tensor, Tensor]:
+        """Prompts to low_res_masks and iou_predictions, as `Sam.decode`."""
+        wanted = slice(1, None) if multimask_output else slice(0, 1)
+        parts = [
+            (self.upscale(a.tokens, a.kernels[:, wanted]), a.iou_predictions[:, wanted])
+            for a in self.answer(image, points, boxes, masks)
+        ]
+        low_res_masks, iou_predictions = zip(*parts, strict=True)
+        return torch.cat(low_res_masks), torch.cat(iou_predictions)

@@ -1,0 +1,64 @@
+"""The model in PyTorch itself: for GPUs, and where OpenVINO is not installed."""
+
+import copy
+
+import torch
+from timm.models.tiny_vit import ConvNorm
+from torch import Tensor, nn
+
+from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
+from samlet.engines.engine import Answer, Engine
+from samlet.modeling.sam import Sam
+
+
+class TorchEngine(Engine):
+    """Convolutions with their BatchNorm folded in, channels last; autocast on a GPU.
+
+    Args:
+        model: on the device where it is to run.
+    """
+
+    name = "torch"
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model)
+        encoder = _folded(copy.deepcopy(model.image_encoder).eval())
+        self._encoder = encoder.to(memory_format=torch.channels_last)
+        self._image, self._prompt = ImageSide(model), PromptSide(model)
+        self._upscaling = Upscaling(model).to(model.device)
+
+    @torch.no_grad()
+    def encode(self, images: Tensor) -> Tensor:
+        """See `Engine`."""
+        images = images.to(self.device, memory_format=torch.channels_last)
+        with self._autocast():
+            return self._encoder(images).float().contiguous()
+
+    @torch.no_grad()
+    def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
+        """See `Engine`."""
+        with self._autocast():
+            return self._upscaling(tokens, kernels).float()
+
+    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+        with self._autocast():
+            return self._image(features, dense)
+
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+        with self._autocast():
+            tokens, kernels, iou_predictions = self._prompt(sparse, *shared)
+        return Answer(tokens, kernels, iou_predictions.float())
+
+    def _autocast(self) -> torch.autocast:
+        # bfloat16 has too few digits for a CPU's promise of the same masks.
+        return torch.autocast(self.device.type, enabled=self.device.type == "cuda")
+
+
+def _folded(module: nn.Module) -> nn.Module:
+    """Replace each convolution and its BatchNorm by one convolution, in place."""
+    for name, child in module.named_children():
+        if isinstance(child, ConvNorm):
+            setattr(module, name, child.fuse())
+        else:
+            _folded(child)
+    return module
