@@ -52,6 +52,7 @@ def main(
     training = load_examples(data, without=names)
     validation = load_examples(data, only=names)[:images]
     teacher_model = samlet.load(teacher)
+    judge = samlet.Predictor(teacher_model, "torch")
     runs = {mode: Run(mode, teacher_model, training, out / mode) for mode in MODES}
     # All are timed before any is trained, so that the machine is as idle for the last as the first.
     steps = {mode: run.steps_within(minutes) for mode, run in runs.items()}
@@ -60,11 +61,13 @@ def main(
         path = run.out / "figures.json"
         if not path.exists():
             model = run.distil(steps[mode])
-            figures = _measure(teacher_model, model, validation) | {"steps": steps[mode]}
+            figures = _measure(judge, samlet.Predictor(model, "torch"), validation) | {
+                "steps": steps[mode]
+            }
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(figures))
         table[mode] = json.loads(path.read_text())
-    scores = prompts.summary(measure_prompts(teacher_model, validation))["all"]
+    scores = prompts.summary(measure_prompts(judge, validation))["all"]
     table["teacher"] = {f"IoU, {k}": scores[k] for k in ("click", "box")}
     print(f"{minutes:g} minutes each, {torch.get_num_threads()} threads\n")
     print(format_table(table, "mode"))
@@ -125,10 +128,12 @@ class Run:
         return train(learner, self._lessons, settings, folder, open_accelerator()), student
 
 
-def _measure(teacher: Sam, model: Sam, validation: list[Example]) -> dict[str, float]:
+def _measure(
+    teacher: samlet.Predictor, student: samlet.Predictor, validation: list[Example]
+) -> dict[str, float]:
     pictures = ((example.name, example.image) for example in validation)
-    agreed = agreement.summary(measure_agreement(teacher, model, pictures, len(validation)))
-    scores = prompts.summary(measure_prompts(model, validation))["all"]
+    agreed = agreement.summary(measure_agreement(teacher, student, pictures, len(validation)))
+    scores = prompts.summary(measure_prompts(student, validation))["all"]
     return {f"agreement, {k}": agreed[k]["mIoU"] for k in ("point", "box")} | {
         f"IoU, {k}": scores[k] for k in ("click", "box")
     }

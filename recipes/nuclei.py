@@ -19,7 +19,6 @@ from typing import Annotated
 import numpy as np
 import torch
 import typer
-from rich.progress import track
 
 import samlet
 from samlet.checkpoints import BUNDLED
@@ -30,7 +29,8 @@ from samlet.distill.mask_training import MaskLearner, PromptPlan
 from samlet.distill.precision import open_accelerator
 from samlet.distill.run_state import CHECKPOINT
 from samlet.distill.teaching import unlabelled
-from samlet.evaluation.prompts import evaluate_prompts, summary
+from samlet.evaluation.measure import measure_prompts
+from samlet.evaluation.prompts import summary
 from samlet.evaluation.tables import format_table
 from samlet.files import atomic_path
 from samlet.modeling.image_encoder import TINY_VITS
@@ -196,8 +196,7 @@ def measure(
     for run in runs:
         path = run / "model.safetensors" if run.is_dir() else run
         predictor = samlet.Predictor(samlet.load(path))
-        scores = evaluate_prompts(predictor, examples, group_of=kind_of)
-        figures = summary([s for image in track(scores, total=len(examples)) for s in image])
+        figures = summary(measure_prompts(predictor, examples, kind_of))
         print(f"{path}\n{format_table(figures)}")
         if only is None:
             with atomic_path(path.with_name(FIGURES)) as temporary:

@@ -27,6 +27,9 @@ console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 ImageFile = Annotated[Path, typer.Argument(help="PNG, JPEG or TIFF.")]
 Model = Annotated[str, typer.Option(help="A name from `samlet models`, or a checkpoint file.")]
+EngineName = Annotated[
+    str, typer.Option("--engine", help="auto, torch or openvino (the fastest on a CPU).")
+]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Channels = Annotated[
     str | None, typer.Option(help="1 to 3 channels of a multichannel image, as 0,2 (from 0).")
@@ -67,6 +70,7 @@ def segment(
     ] = None,
     box: Annotated[str | None, typer.Option(help="X1,Y1,X2,Y2 around the object.")] = None,
     model: Model = "nuclei",
+    engine: EngineName = "auto",
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
 ) -> None:
@@ -85,7 +89,7 @@ def segment(
     coords = positive + beside
     labels = [1] * len(positive) + [0] * len(beside)
     pixels = _read(image, channels, max_pixels)
-    predictor = samlet.Predictor(samlet.load(model))
+    predictor = samlet.Predictor(samlet.load(model), engine)
     answer = predictor.segment(
         predictor.encode(pixels),
         coords or None,
@@ -112,6 +116,7 @@ def everything(
     image: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
     out: Out,
     model: Model = "nuclei",
+    engine: EngineName = "auto",
     points_per_side: Annotated[
         int | None, typer.Option(help="Clicks along each side of the image.", min=1, max=256)
     ] = None,
@@ -134,6 +139,7 @@ def everything(
     from samlet import images
     from samlet.batch import segment_images
     from samlet.everything import default_settings
+    from samlet.fingerprint import encoder_fingerprint
     from samlet.progress import bar
 
     paths = images.find(image) if image.is_dir() else [image]
@@ -148,7 +154,7 @@ def everything(
     settings["min_mask_region_area"] = min_area
     info = {
         "model": model,
-        "encoder": samlet.Predictor(loaded).model_id,
+        "encoder": encoder_fingerprint(loaded),
         "settings": settings,
         "channels": channels,
     }
@@ -158,7 +164,7 @@ def everything(
                 paths,
                 [out / path.relative_to(root).parent for path in paths],
                 lambda path: _read(path, channels, max_pixels),
-                samlet.SamAutomaticMaskGenerator(loaded, **settings),
+                samlet.SamAutomaticMaskGenerator(loaded, engine=engine, **settings),
                 info,
                 progress,
             )

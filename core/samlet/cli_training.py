@@ -178,13 +178,14 @@ def finetune(
         from samlet.evaluation.prompts import summary
         from samlet.evaluation.tables import format_table
         from samlet.finetune import finetune as run
+        from samlet.predictor import Predictor
     settings = resolve(FinetuneSettings, config, _given(flags))
     with _may_stop():
         made = run(settings, out)
         console.print(f"Wrote {made.path}")
         if len(made.validation) and os.environ.get("RANK", "0") == "0":
             table = {
-                name: summary(measure_prompts(model, made.validation))["all"]
+                name: summary(measure_prompts(Predictor(model, "torch"), made.validation))["all"]
                 for name, model in (("before", made.before), ("after", made.after))
             }
             console.print(
@@ -209,6 +210,7 @@ def evaluate(
         typer.Option(help="prompts, clicks, everything or agreement; repeatable."),
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Measure so many images alone.", min=1)] = None,
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     out: Annotated[Path | None, typer.Option(help="Folder for CSV files and plots.")] = None,
 ) -> None:
     """Measure masks: one click, box, corrective clicks (NoC), everything mode; or agreement.
@@ -220,7 +222,7 @@ def evaluate(
     if labels is None and (data / "labels").is_dir() and (data / "images").is_dir():
         data, labels = data / "images", data / "labels"
     with _may_stop():
-        report: Report = measure(model, data, labels, teacher, only, limit)
+        report: Report = measure(model, data, labels, teacher, only, limit, engine)
     console.print(report.text())
     if out is not None:
         for path in report.write(out):

@@ -64,10 +64,16 @@ def prompt_for(image: np.ndarray, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def predictors(official: Any, ours: Sam) -> tuple[Any, samlet.SamPredictor, samlet.Predictor]:
+def predictors(
+    official: Any, ours: Sam, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Any, samlet.SamPredictor, samlet.Predictor]:
+    """The reference, and ours in each engine."""
     from mobile_sam import SamPredictor
 
-    return SamPredictor(official), samlet.SamPredictor(ours), samlet.Predictor(ours)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLET_CACHE", str(tmp_path_factory.mktemp("cache")))
+        fast = samlet.Predictor(ours, "openvino")
+    return SamPredictor(official), samlet.SamPredictor(ours, "torch"), fast
 
 
 def note(maxima: dict[str, float], name: str, a: np.ndarray, b: np.ndarray) -> float:

@@ -21,9 +21,9 @@ from samlet.distill.sources import ImageFiles, Item, Source, open_source
 from samlet.distill.teaching import Lessons, Skipped
 from samlet.errors import UserError
 from samlet.files import atomic_path
+from samlet.fingerprint import encoder_fingerprint
 from samlet.modeling.image_encoder import STRIDE, TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
-from samlet.predictor import Predictor
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
@@ -222,7 +222,7 @@ def card_of(settings: DistillSettings, teacher: Sam, steps: int, count: int | No
     return {
         "summary": f"{settings.student} distilled from {Path(teacher.name).stem}, "
         f"{teacher.config.image_size} px",
-        "teacher": f"{teacher.name} ({Predictor(teacher).model_id})",
+        "teacher": f"{teacher.name} ({encoder_fingerprint(teacher)})",
         "recipe": f"samlet {samlet.__version__}: {settings.mode} distillation, {steps} steps of "
         f"{settings.batch_size} images",
         "data": f"{settings.images}" + ("" if count is None else f", {count} images"),

@@ -17,9 +17,9 @@ from samlet.distill.sources import Item, Source
 from samlet.distill.stream import ahead
 from samlet.distill.teaching import Picture, Skipped, collate, load_picture
 from samlet.errors import UserError
+from samlet.fingerprint import encoder_fingerprint
 from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import EMBED_DIM, Sam
-from samlet.predictor import Predictor
 from samlet.progress import bar
 
 
@@ -27,7 +27,7 @@ def open_store(folder: Path, teacher: Sam) -> EmbeddingStore:
     """The store of a teacher's embeddings below `folder`, empty or not."""
     size = teacher.config.image_size
     shape = (EMBED_DIM, size // STRIDE, size // STRIDE)
-    return EmbeddingStore(folder, Predictor(teacher).model_id, size, shape)
+    return EmbeddingStore(folder, encoder_fingerprint(teacher), size, shape)
 
 
 def embed(

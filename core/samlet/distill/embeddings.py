@@ -47,7 +47,7 @@ class EmbeddingStore:
 
     Args:
         folder: for the embeddings of any teacher.
-        teacher_id: the teacher's fingerprint, as in `Predictor.model_id`.
+        teacher_id: the teacher's fingerprint, see `samlet.fingerprint`.
         image_size: the teacher's input size.
         shape: C, h, w.
     """

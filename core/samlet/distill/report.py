@@ -28,6 +28,7 @@ from samlet.evaluation.plots import new_figure
 from samlet.evaluation.report import Report
 from samlet.evaluation.tables import Table
 from samlet.files import atomic_path
+from samlet.fingerprint import encoder_fingerprint
 from samlet.overlay import overlay
 from samlet.predictor import Predictor
 
@@ -56,9 +57,11 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
         the report's path.
     """
     measured = made.validation[:MEASURED]
-    scores = measure_agreement(
-        made.teacher, made.student, ((item.key, _read(item)) for item in measured), len(measured)
-    )
+    # Both are used for minutes: converting them for a faster engine would not pay.
+    models = {"teacher": Predictor(made.teacher, "torch")}
+    models["student"] = Predictor(made.student, "torch")
+    pictures = ((item.key, _read(item)) for item in measured)
+    scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
     Report(agreement=scores).write(out / "evaluation")
     table, truth, log = agreement.summary(scores), _truth(settings, measured), _log(out)
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
@@ -73,9 +76,9 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
                 "it, as in MobileSAM's README."
             ),
         ),
-        _accuracy(made, list(truth.values())) if truth else "",
+        _accuracy(models, list(truth.values())) if truth else "",
         html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
-        html_page.section("Side by side", *_side_by_side(made, truth)),
+        html_page.section("Side by side", *_side_by_side(made, models, truth)),
         html_page.section("Configuration", html_page.facts(asdict(settings))),
         html_page.section("Provenance", html_page.facts(_provenance(made, log))),
         html_page.section(f"Skipped images: {len(made.skipped)}", html_page.facts(made.skipped)),
@@ -110,10 +113,10 @@ def _truth(settings: DistillSettings, items: Sequence[Item]) -> dict[str, Exampl
     return dict(zip(keys, LabelledExamples([found[key] for key in keys]), strict=True))
 
 
-def _accuracy(made: Distilled, examples: Sequence[Example]) -> str:
+def _accuracy(models: dict[str, Predictor], examples: Sequence[Example]) -> str:
     table = {
-        name: prompts.summary(measure_prompts(model, examples)).get("all", {})
-        for name, model in (("teacher", made.teacher), ("student", made.student))
+        name: prompts.summary(measure_prompts(predictor, examples)).get("all", {})
+        for name, predictor in models.items()
     }
     return html_page.section(
         "Accuracy",
@@ -148,9 +151,10 @@ def _curves(log: Sequence[dict[str, float]]) -> "Figure":
     return figure
 
 
-def _side_by_side(made: Distilled, truth: dict[str, Example]) -> list[str]:
+def _side_by_side(
+    made: Distilled, models: dict[str, Predictor], truth: dict[str, Example]
+) -> list[str]:
     """Each image, what teacher and student make of the same clicks, and the truth if known."""
-    models = {"teacher": Predictor(made.teacher), "student": Predictor(made.student)}
     rows = []
     for item in made.validation[:SHOWN]:
         image = _read(item)
@@ -182,8 +186,8 @@ def _provenance(made: Distilled, log: Sequence[dict[str, float]]) -> dict[str, A
         "samlet": samlet.__version__,
         "git revision": _git_revision(),
         "torch": torch.__version__,
-        "teacher": f"{made.teacher.name}, encoder {Predictor(made.teacher).model_id}",
-        "student": f"{made.path}, encoder {Predictor(made.student).model_id}",
+        "teacher": f"{made.teacher.name}, encoder {encoder_fingerprint(made.teacher)}",
+        "student": f"{made.path}, encoder {encoder_fingerprint(made.student)}",
         "data": made.student.card.get("data", ""),
         "steps": int(log[-1]["step"]) if log else 0,
         "training time": f"{(log[-1]['seconds'] if log else 0) / 60:.1f} minutes",

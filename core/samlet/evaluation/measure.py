@@ -13,11 +13,11 @@ from samlet.distill.data import Example
 from samlet.distill.examples import LabelledExamples
 from samlet.errors import UserError
 from samlet.evaluation.agreement import evaluate_agreement
+from samlet.evaluation.chunks import GroupOf
 from samlet.evaluation.clicks import evaluate_clicks
 from samlet.evaluation.everything import evaluate_everything
 from samlet.evaluation.prompts import ObjectScore, evaluate_prompts
 from samlet.evaluation.report import Report
-from samlet.modeling.sam import Sam
 from samlet.predictor import Predictor
 from samlet.progress import bar
 
@@ -33,6 +33,7 @@ def measure(
     teacher: str | None = None,
     only: Sequence[str] | None = None,
     limit: int | None = None,
+    engine: str = "auto",
 ) -> Report:
     """Everything that `samlet evaluate` can measure, of what it was given.
 
@@ -43,6 +44,7 @@ def measure(
         teacher: a name or file, for the agreement.
         only: of `KINDS`; None for all that labels and teacher allow.
         limit: images to measure; None for all.
+        engine: see `samlet.engines.open_engine`.
 
     Raises:
         UserError: a name that is none, labels or teacher missing for what was asked, or anything
@@ -59,35 +61,38 @@ def measure(
         )
     if not wanted:
         raise UserError("Give --labels to compare with, or a --teacher to agree with.")
-    loaded, report = samlet.load(model), Report()
+    predictor, report = Predictor(samlet.load(model), engine), Report()
     if label_path is not None and wanted & {*KINDS[:3]}:
         examples = LabelledExamples(labels.find(data, label_path)[:limit])
         if "prompts" in wanted:
-            report.prompts = measure_prompts(loaded, examples)
+            report.prompts = measure_prompts(predictor, examples)
         if "clicks" in wanted:
-            clicks = evaluate_clicks(Predictor(loaded), examples)
+            clicks = evaluate_clicks(predictor, examples)
             report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
         if "everything" in wanted:
-            found = evaluate_everything(loaded, examples)
+            found = evaluate_everything(predictor.model, examples, {"engine": engine})
             report.everything = list(_tracked(found, len(examples), "Everything"))
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
         pictures = ((path.name, images.read(path)) for path in paths)
-        report.agreement = measure_agreement(samlet.load(teacher), loaded, pictures, len(paths))
+        judge = Predictor(samlet.load(teacher), engine)
+        report.agreement = measure_agreement(judge, predictor, pictures, len(paths))
     return report
 
 
-def measure_prompts(model: Sam, examples: Sequence[Example]) -> list[ObjectScore]:
+def measure_prompts(
+    predictor: Predictor, examples: Sequence[Example], group_of: GroupOf | None = None
+) -> list[ObjectScore]:
     """One click, random click and box, of all objects; see `samlet.evaluation.prompts`."""
-    scores = evaluate_prompts(Predictor(model), examples)
+    scores = evaluate_prompts(predictor, examples, group_of=group_of)
     return _all(_tracked(scores, len(examples), "Clicks and boxes"))
 
 
 def measure_agreement(
-    teacher: Sam, student: Sam, pictures: Iterable[tuple[str, np.ndarray]], count: int
+    teacher: Predictor, student: Predictor, pictures: Iterable[tuple[str, np.ndarray]], count: int
 ) -> list:
     """Agreement on the same prompts; see `samlet.evaluation.agreement`."""
-    scores = evaluate_agreement(Predictor(teacher), Predictor(student), pictures)
+    scores = evaluate_agreement(teacher, student, pictures)
     return _all(_tracked(scores, count, "Agreement"))
 
 
