@@ -11,10 +11,10 @@ import torch
 from accelerate import Accelerator
 from rich.console import Console
 
+from samlet.ahead import ahead
 from samlet.distill.embedding_training import teaching_of
 from samlet.distill.embeddings import EmbeddingStore, Entry
 from samlet.distill.sources import Item, Source
-from samlet.distill.stream import ahead
 from samlet.distill.teaching import Picture, Skipped, collate, load_picture
 from samlet.errors import UserError
 from samlet.fingerprint import encoder_fingerprint

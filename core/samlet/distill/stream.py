@@ -1,50 +1,17 @@
-"""Endless data that can go on from where it was: positions, and work ahead of the consumer."""
+"""Endless data that can go on from where it was: positions, and drawing ahead of the consumer."""
 
 import threading
-from collections import deque
-from collections.abc import Callable, Generator, Iterable, Iterator
-from concurrent.futures import Future, ThreadPoolExecutor
+from collections.abc import Callable, Generator, Iterator
 from queue import Full, Queue
 from typing import Any, TypeVar
 
 Item = TypeVar("Item")
-Result = TypeVar("Result")
 
 Position = dict[str, int]
 """Where a stream of training data is: plain numbers that a checkpoint can hold. {} is the start."""
 
 Batches = Callable[[Position], Iterator[tuple[Any, Position]]]
 """From a position to the batches from there on, each with the position after it."""
-
-
-def ahead(
-    items: Iterable[Item], work: Callable[[Item], Result], threads: int, depth: int
-) -> Iterator[Result]:
-    """Apply `work` in threads, at most `depth` items early, and yield the results in order.
-
-    Threads rather than processes: decoding and resizing release Python's lock, nothing needs to be
-    copied between processes, and the order stays that of `items`, which exact resume needs.
-
-    Args:
-        items: drawn from in the caller's thread, and only as far as `depth` needs.
-        work: what takes long; what it raises is raised here, at its place in the order.
-        threads: how many; 0 works in the caller's thread, with nothing done early.
-        depth: results that may wait.
-    """
-    if threads == 0:
-        yield from map(work, items)
-        return
-    waiting: deque[Future[Result]] = deque()
-    pool = ThreadPoolExecutor(threads, thread_name_prefix="samlet-data")
-    try:
-        for item in items:
-            waiting.append(pool.submit(work, item))
-            if len(waiting) >= depth:
-                yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
-    finally:
-        pool.shutdown(wait=False, cancel_futures=True)
 
 
 def in_background(items: Iterator[Item], depth: int) -> Iterator[Item]:

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor
 
 from samlet import images
+from samlet.ahead import ahead
 from samlet.distill.embeddings import EmbeddingStore, content_hash
 from samlet.distill.sources import Item, Source
-from samlet.distill.stream import Batches, Position, ahead
+from samlet.distill.stream import Batches, Position
 from samlet.errors import UserError
 
 TOLERATED = 0.01
