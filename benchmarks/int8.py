@@ -1,0 +1,127 @@
+"""An encoder in 8 bits against float32, in ONNX Runtime and OpenVINO: size, latency, IoU.
+
+    python benchmarks/int8.py data/bbbc038 --images 10
+
+The decoder is samlet's own throughout. Measured on validation images of the `nuclei` recipe; those
+that are bundled as samples are left out, since the ranges of activations are taken from them.
+Run nothing beside it; docs/export.md has the result.
+"""
+
+import statistics
+import tempfile
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Annotated
+
+import numpy as np
+import onnxruntime
+import openvino as ov
+import torch
+import typer
+from torch import Tensor
+
+import samlet
+from samlet import images, samples
+from samlet.distill.data import Example, load_examples
+from samlet.engines.torch_engine import TorchEngine
+from samlet.evaluation.measure import measure_prompts
+from samlet.evaluation.prompts import summary
+from samlet.evaluation.tables import Table, format_table
+from samlet.export import export
+from samlet.modeling.sam import Sam
+
+VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
+
+Encode = Callable[[np.ndarray], np.ndarray]
+
+
+class ExportedEncoder(TorchEngine):
+    """An exported encoder before samlet's own decoder.
+
+    Args:
+        model: whose encoder it is.
+        run: from the encoder's input to its output.
+    """
+
+    def __init__(self, model: Sam, run: Encode) -> None:
+        super().__init__(model)
+        self._run = run
+
+    def encode(self, images: Tensor) -> Tensor:
+        """See `Engine`."""
+        return torch.from_numpy(np.array(self._run(images.numpy())))
+
+
+def in_onnxruntime(path: Path) -> Encode:
+    """An .onnx file in ONNX Runtime, with as many threads as PyTorch."""
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()
+    session = onnxruntime.InferenceSession(path, options, providers=["CPUExecutionProvider"])
+    return lambda image: session.run(None, {"image": image})[0]
+
+
+def in_openvino(path: Path) -> Encode:
+    """An .xml file in OpenVINO, with as many threads as PyTorch."""
+    settings = {
+        "PERFORMANCE_HINT": "LATENCY",
+        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_PRECISION_HINT": "f32",
+    }
+    compiled = ov.Core().compile_model(path, "CPU", settings)
+    return lambda image: compiled([image])[0]
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and labels/.")],
+    count: Annotated[int, typer.Option("--images", help="How many to measure IoU on.")] = 10,
+    name: Annotated[str, typer.Option("--model", help="A name, or a checkpoint.")] = "nuclei",
+    calibration: Annotated[
+        Path | None, typer.Option(help="Folder of images; else the bundled samples.")
+    ] = None,
+    repeats: Annotated[int, typer.Option(help="Of each timed encoding.")] = 20,
+) -> None:
+    """Measure, and print the table."""
+    model, examples = samlet.load(name), _unseen(data, count)
+    size = model.config.image_size
+    pixels = np.random.default_rng(0).standard_normal((1, 3, size, size), np.float32)
+    table: Table = {}
+    for format, load in (("onnx", in_onnxruntime), ("openvino", in_openvino)):
+        for int8 in (False, True):
+            with tempfile.TemporaryDirectory() as folder:
+                export(model, format, folder, int8, calibration if int8 else None)
+                files = sorted(Path(folder).glob("encoder.*"))
+                encode = load(files[-1])
+                predictor = samlet.Predictor(model, ExportedEncoder(model, encode))
+                scores = summary(measure_prompts(predictor, examples))["all"]
+                table[f"{format}, {'int8' if int8 else 'float32'}"] = {
+                    "MB": sum(file.stat().st_size for file in files) / 1e6,
+                    "ms": _milliseconds(lambda run=encode: run(pixels), repeats),
+                    "click": scores["click"],
+                    "box": scores["box"],
+                    "objects": scores["objects"],
+                }
+    print(f"{name}, {len(examples)} images, {torch.get_num_threads()} threads\n")
+    print(format_table(table, "encoder"))
+
+
+def _unseen(data: Path, count: int) -> Sequence[Example]:
+    """Validation images, evenly spread, none of them among the samples."""
+    names = {line for line in VALIDATION.read_text().splitlines() if line and line[0] != "#"}
+    known = {images.read(path).tobytes() for path in images.find(samples.IMAGES)}
+    examples = [e for e in load_examples(data, only=names) if e.image.tobytes() not in known]
+    return [examples[i] for i in np.linspace(0, len(examples) - 1, count).round().astype(int)]
+
+
+def _milliseconds(encode: Callable[[], object], repeats: int) -> float:
+    """Median of some runs, after two that do not count."""
+    seconds = []
+    for _ in range(2 + repeats):
+        begun = time.perf_counter()
+        encode()
+        seconds.append(time.perf_counter() - begun)
+    return 1000 * statistics.median(seconds[2:])
+
+
+if __name__ == "__main__":
+    typer.run(main)

@@ -1,0 +1,58 @@
+"""Segment one object with an exported model; needs onnxruntime, numpy and pillow alone.
+
+    samlet export nuclei --format onnx --out exported
+    python onnx_segment.py exported cells.png mask.png 120,80            # a click on it
+    python onnx_segment.py exported cells.png mask.png 100,60,140,110    # a box around it
+
+Several clicks, or a box and clicks, are taken together.
+"""
+
+import json
+import sys
+from pathlib import Path
+
+import numpy as np
+from onnxruntime import InferenceSession
+from PIL import Image, ImageOps
+
+
+def main(folder: str, source: str, target: str, *prompts: str) -> None:
+    """Write the mask of what the prompts (x,y or x1,y1,x2,y2) are about."""
+    model = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
+    encoder, decoder = (
+        InferenceSession(Path(folder) / model[part]["file"], providers=["CPUExecutionProvider"])
+        for part in ("encoder", "decoder")
+    )
+
+    image = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
+    scale = model["image_size"] / max(image.size)
+    width, height = (max(1, int(side * scale + 0.5)) for side in image.size)
+    resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
+    normalised = (resized - np.float32(model["pixel_mean"])) / np.float32(model["pixel_std"])
+    padded = np.zeros(model["encoder"]["inputs"]["image"], np.float32)
+    padded[0, :, :height, :width] = normalised.transpose(2, 0, 1)
+    (embeddings,) = encoder.run(None, {"image": padded})
+
+    numbers = [[float(number) for number in prompt.split(",")] for prompt in prompts]
+    coords = np.float32([pair for four in numbers for pair in (four[:2], four[2:]) if pair])
+    labels = [label for four in numbers for label in ((2, 3) if len(four) == 4 else (1,))]
+    coords *= np.float32([width / image.width, height / image.height])
+    if 2 not in labels:  # Without a box, SAM expects a point that is none.
+        coords, labels = np.vstack([coords, np.zeros((1, 2), np.float32)]), [*labels, -1]
+    feeds = {
+        "image_embeddings": embeddings,
+        "point_coords": coords[None],
+        "point_labels": np.float32([labels]),
+        "mask_input": np.zeros(model["decoder"]["inputs"]["mask_input"], np.float32),
+        "has_mask_input": np.zeros(1, np.float32),
+        "orig_im_size": np.float32([image.height, image.width]),
+    }
+    masks, scores, _ = decoder.run(None, feeds)
+    # One click is ambiguous: the best of the three candidates. Else the first mask is meant.
+    best = 1 + scores[0, 1:].argmax() if labels == [1, -1] else 0
+    Image.fromarray(masks[0, best] > model["mask_threshold"]).save(target)
+    print(f"{target}: predicted IoU {scores[0, best]:.2f}")
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
