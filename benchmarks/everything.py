@@ -1,0 +1,125 @@
+"""Everything mode: segment_anything's generator against ours, and our ways to choose prompts.
+
+    python benchmarks/everything.py data/bbbc038 --images 10
+
+First the same weights in both generators (the bundled model's, at 1024 px as MobileSAM has it):
+time, and how many masks of each have a counterpart in the other. Then, at the model's own size,
+each way to choose prompts on validation images: time, masks, objects found, and the Data Science
+Bowl's score. Run nothing beside it.
+"""
+
+import time
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import segment_anything
+import torch
+import typer
+from segment_anything import modeling as official
+
+import samlet
+from samlet.distill.data import Example, load_examples
+from samlet.distill.distillation import at_size
+from samlet.evaluation.matching import bowl_score, iou_matrix
+from samlet.evaluation.tables import Table, format_table
+from samlet.everything import default_settings
+from samlet.labels.layers import objects
+from samlet.masks import to_rle
+from samlet.modeling.image_encoder import STRIDE
+from samlet.modeling.sam import Sam
+
+VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
+SMALLEST = 20
+WAYS: dict[str, dict[str, Any]] = {
+    "grid 24": {"points_per_side": 24, "prompts": "grid"},
+    "grid 32": {"points_per_side": 32, "prompts": "grid"},
+    "hierarchical 32": {"points_per_side": 32, "prompts": "hierarchical"},
+    "regions": {"prompts": "regions"},
+}
+
+
+def main(
+    data: Annotated[Path, typer.Argument(help="Folder with images/ and labels/ of BBBC038.")],
+    images: Annotated[int, typer.Option(help="Validation images for the second table.")] = 10,
+    points_per_side: Annotated[int, typer.Option(help="Of the grid against the official.")] = 32,
+) -> None:
+    """Measure, and print both tables."""
+    names = [line for line in VALIDATION.read_text().splitlines() if not line.startswith("#")]
+    chosen = set(names[:: max(1, len(names) // images)][:images])
+    examples = load_examples(data, only=chosen)
+    model = samlet.load("nuclei")
+    settings = default_settings(model) | {"output_mode": "coco_rle"}
+    print(f"{torch.get_num_threads()} threads\n")
+    print(format_table(_against_official(model, examples[0], settings, points_per_side), "engine"))
+    table = {way: _measure(model, examples, settings | options) for way, options in WAYS.items()}
+    print(f"\n{len(examples)} images, {model.config.image_size} px\n\n{format_table(table, 'way')}")
+
+
+def _against_official(model: Sam, example: Example, settings: dict[str, Any], side: int) -> Table:
+    large = at_size(model, 1024)
+    settings = settings | {"points_per_side": side, "prompts": "grid"}
+    engines = {name: samlet.SamAutomaticMaskGenerator(large, engine=name, **settings)
+               for name in ("torch", "openvino")}  # fmt: skip
+    for generator in engines.values():
+        generator.generate(example.image[:64, :64])
+    settings.pop("prompts")
+    theirs = segment_anything.SamAutomaticMaskGenerator(_twin(large), **settings)
+    reference, seconds = _timed(theirs, example.image)
+    table: Table = {"official": {"seconds": seconds, "times faster": 1, "masks": len(reference)}}
+    for name, generator in engines.items():
+        found, own = _timed(generator, example.image)
+        same = iou_matrix(found, reference) >= 0.95
+        table[name] = {
+            "seconds": own,
+            "times faster": seconds / own,
+            "masks": len(found),
+            "of theirs found": float(same.any(axis=0).mean()),
+            "of ours theirs": float(same.any(axis=1).mean()),
+        }
+    return table
+
+
+def _timed(generator: Any, image: np.ndarray) -> tuple[list[Any], float]:
+    begun = time.perf_counter()
+    records = generator.generate(image)
+    return [record["segmentation"] for record in records], time.perf_counter() - begun
+
+
+def _twin(model: Sam) -> official.Sam:
+    """The same weights in segment_anything's own modules."""
+    size = model.config.image_size
+    grid = (size // STRIDE, size // STRIDE)
+    prompt_encoder = official.PromptEncoder(256, grid, (size, size), 16)
+    prompt_encoder.load_state_dict(model.prompt_encoder.state_dict())
+    decoder = official.MaskDecoder(
+        transformer_dim=256, transformer=official.TwoWayTransformer(2, 256, 8, 2048)
+    )
+    decoder.load_state_dict(model.mask_decoder.state_dict())
+    return official.Sam(model.image_encoder, prompt_encoder, decoder).eval()
+
+
+def _measure(model: Sam, examples: list[Example], settings: dict[str, Any]) -> dict[str, float]:
+    generator = samlet.SamAutomaticMaskGenerator(model, **settings)
+    seconds, masks, best, scores = [], [], [], []
+    for example in examples:
+        begun = time.perf_counter()
+        records = generator.generate(example.image)
+        seconds.append(time.perf_counter() - begun)
+        found = [record["segmentation"] for record in records]
+        truth = [to_rle(mask) for _, mask in objects(example.labels) if mask.sum() >= SMALLEST]
+        masks.append(len(found))
+        best += list(iou_matrix(found, truth).max(axis=0, initial=0))
+        trust = np.array([record["predicted_iou"] for record in records])
+        scores.append(bowl_score(found, trust, truth))
+    return {
+        "seconds an image": float(np.mean(seconds)),
+        "masks an image": float(np.mean(masks)),
+        "found at IoU 0.5": float(np.mean(np.array(best) > 0.5)),
+        "found at IoU 0.75": float(np.mean(np.array(best) > 0.75)),
+        "DSB": float(np.mean(scores)),
+    }
+
+
+if __name__ == "__main__":
+    typer.run(main)
