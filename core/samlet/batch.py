@@ -1,6 +1,6 @@
 """Everything mode over many images: progress, skipping what is done, going on after a bad file."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -8,9 +8,10 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress, TaskID
 
+from samlet.ahead import ahead
 from samlet.errors import UserError
-from samlet.everything import SamAutomaticMaskGenerator
 from samlet.results import is_done, write_results
+from samlet.tiles import TiledMaskGenerator
 
 
 @dataclass
@@ -30,11 +31,13 @@ def segment_images(
     paths: Sequence[Path],
     folders: Sequence[Path],
     read: Callable[[Path], np.ndarray],
-    generator: SamAutomaticMaskGenerator,
+    generator: TiledMaskGenerator,
     info: Mapping[str, Any],
     progress: Progress,
 ) -> Outcome:
     """Find all masks of each image and write them; see `samlet.results.write_results`.
+
+    While one image is worked on, a thread reads the next, and another writes the one before.
 
     Args:
         paths: the images.
@@ -49,19 +52,36 @@ def segment_images(
     """
     outcome = Outcome()
     task = progress.add_task("", total=len(paths))
-    for number, (path, folder) in enumerate(zip(paths, folders, strict=True)):
-        progress.update(task, completed=number, description=path.name)
+    places = list(zip(paths, folders, strict=True))
+
+    def load(place: tuple[Path, Path]) -> np.ndarray | UserError | None:
+        path, folder = place
         if is_done(folder, path, info):
-            outcome.skipped += 1
-            continue
+            return None
         try:
-            image = read(path)
+            return read(path)
         except UserError as error:
-            outcome.unreadable.append(str(error))
-            continue
-        records = generator.generate(image, progress=_advance(progress, task, number))
+            return error
+
+    def find() -> Iterator[tuple[Path, Path, np.ndarray, list[dict[str, Any]]]]:
+        images = ahead(places, load, threads=1, depth=2)
+        for number, ((path, folder), image) in enumerate(zip(places, images, strict=True)):
+            progress.update(task, completed=number, description=path.name)
+            if image is None:
+                outcome.skipped += 1
+            elif isinstance(image, UserError):
+                outcome.unreadable.append(str(image))
+            else:
+                advance = _advance(progress, task, number)
+                yield path, folder, image, generator.generate(image, progress=advance)
+
+    def write(found: tuple[Path, Path, np.ndarray, list[dict[str, Any]]]) -> None:
+        path, folder, image, records = found
         write_results(folder, path, image, records, info)
         progress.console.print(f"{path.name}: {len(records)} objects")
+
+    for _ in ahead(find(), write, threads=1, depth=2):
+        pass
     progress.update(task, completed=len(paths))
     return outcome
 

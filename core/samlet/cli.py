@@ -1,4 +1,4 @@
-"""The command line: `samlet segment | everything | demo | models | convert`, and training."""
+"""The command line: `samlet segment | everything | demo | models | convert | export`, training."""
 
 import sys
 from pathlib import Path
@@ -117,8 +117,13 @@ def everything(
     out: Out,
     model: Model = "nuclei",
     engine: EngineName = "auto",
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Where to click: on each region (regions), grid, or hierarchical."),
+    ] = None,
     points_per_side: Annotated[
-        int | None, typer.Option(help="Clicks along each side of the image.", min=1, max=256)
+        int | None,
+        typer.Option(help="Clicks along each side of a grid; implies it.", min=1, max=256),
     ] = None,
     pred_iou_thresh: Annotated[
         float | None, typer.Option(help="Keep masks with a predicted IoU above this.", min=0, max=1)
@@ -129,6 +134,13 @@ def everything(
     min_area: Annotated[
         int, typer.Option(help="Remove holes and specks of fewer pixels.", min=0)
     ] = 0,
+    tile: Annotated[
+        int | None,
+        typer.Option(help="Side of the tiles of a large image; by itself, the model's input size."),
+    ] = None,
+    overlap: Annotated[
+        int | None, typer.Option(help="Pixels that tiles share; by itself, a quarter of the tile.")
+    ] = None,
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
 ) -> None:
@@ -141,21 +153,27 @@ def everything(
     from samlet.everything import default_settings
     from samlet.fingerprint import encoder_fingerprint
     from samlet.progress import bar
+    from samlet.tiles import TiledMaskGenerator
 
     paths = images.find(image) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
     loaded = samlet.load(model)
+    if points_per_side is not None and prompts is None:
+        prompts = "grid"
     given = {
+        "prompts": prompts,
         "points_per_side": points_per_side,
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
     }
     settings = default_settings(loaded) | {k: v for k, v in given.items() if v is not None}
     settings["min_mask_region_area"] = min_area
+    generator = samlet.SamAutomaticMaskGenerator(loaded, engine=engine, **settings)
+    tiled = TiledMaskGenerator(generator, tile, overlap)
     info = {
         "model": model,
         "encoder": encoder_fingerprint(loaded),
-        "settings": settings,
+        "settings": settings | {"tile": tile, "overlap": overlap},
         "channels": channels,
     }
     try:
@@ -164,7 +182,7 @@ def everything(
                 paths,
                 [out / path.relative_to(root).parent for path in paths],
                 lambda path: _read(path, channels, max_pixels),
-                samlet.SamAutomaticMaskGenerator(loaded, engine=engine, **settings),
+                tiled,
                 info,
                 progress,
             )
@@ -223,6 +241,26 @@ def convert(
     """Convert a checkpoint between samlet's format and MobileSAM's or SAM's official layout."""
     samlet.save(samlet.load(source), target)
     console.print(f"Wrote {target}")
+
+
+@app.command()
+def export(
+    model: Annotated[str, typer.Argument(help="A name, or a checkpoint file.")],
+    out: Out,
+    format: Annotated[str, typer.Option(help="onnx or openvino.")],
+    int8: Annotated[
+        bool, typer.Option("--int8", help="Most of the encoder in 8 bits: a third of its size.")
+    ] = False,
+    calibration: Annotated[
+        Path | None,
+        typer.Option(help="Folder of images like yours, for --int8; else the bundled samples."),
+    ] = None,
+) -> None:
+    """Write a model as ONNX or OpenVINO graphs, for programs without samlet and PyTorch."""
+    from samlet.export import export as run
+
+    for path in run(samlet.load(model), format, out, int8, calibration):
+        console.print(f"Wrote {path} ({path.stat().st_size / 1e6:.1f} MB)")
 
 
 for command in (

@@ -99,17 +99,18 @@ def _spans(length: int, count: int, overlap: int) -> list[tuple[int, int]]:
     return [(start, min(start + span, length)) for start in starts if start < length]
 
 
-def is_cut_off(box: Box, crop: Box, size: tuple[int, int]) -> bool:
+def is_cut_off(box: Box, crop: Box, size: tuple[int, int], tolerance: int = EDGE_TOLERANCE) -> bool:
     """Tell whether a mask's box ends near an edge of the crop that is no edge of the image.
 
     Args:
         box: the mask's, in pixels of the image.
         crop: the crop that it was found in.
         size: (H, W) of the image.
+        tolerance: how near, in pixels.
     """
     height, width = size
     return any(
-        abs(side - crop_side) <= EDGE_TOLERANCE < abs(side - image_side)
+        abs(side - crop_side) <= tolerance < abs(side - image_side)
         for side, crop_side, image_side in zip(box, crop, (0, 0, width, height), strict=True)
     )
 

@@ -154,23 +154,28 @@ def _without_alpha(array: np.ndarray) -> np.ndarray:
 
 
 def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    finite = np.isfinite(values) if values.dtype.kind == "f" else np.ones(values.shape, bool)
-    known = values[finite]
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    known = values if finite is None else values[finite]
     if known.size == 0:
         return np.zeros(values.shape, np.uint8)
     # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
     working = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    low, high = np.percentile(known.astype(working, copy=False), percentiles)
+    # Whether `astype` copies or not, this is not the caller's array, and may be overwritten.
+    numbers = known.astype(working, copy=False)
+    low, high = np.percentile(numbers, percentiles, overwrite_input=True)
+    del numbers
     if low == high:
         low, high = known.min(), known.max()
     span = float(high) - float(low)
     if span == 0:
         return np.zeros(values.shape, np.uint8)
-    scaled: np.ndarray = np.where(finite, values, low).astype(working)
+    scaled: np.ndarray = values.astype(working)
+    if finite is not None:
+        scaled[~finite] = low
     scaled -= float(low)
     scaled *= 255 / span
-    scaled[~finite] = 0
-    return np.clip(np.rint(scaled), 0, 255).astype(np.uint8)
+    np.rint(scaled, out=scaled)
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)
 
 
 def find(folder: str | Path) -> list[Path]:

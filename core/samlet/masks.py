@@ -5,20 +5,21 @@ square from (0, 0) to (1, 1), and a full H x W mask spans (0, 0) to (W, H), as i
 a pixel, so their centre is at integers, as in segment_anything's prompts.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
-from typing import Any, Literal
+from collections.abc import Iterator, Sequence
+from typing import Literal
 
 import numpy as np
-from pycocotools import mask as coco
 from scipy import ndimage
 
-from samlet.compressed_rle import run_lengths
 from samlet.errors import UserError
 from samlet.polygons import to_polygons
+from samlet.rle import Cutout, Mask, area, cut_out, extent, from_rle, to_rle
 
 __all__ = [
+    "Cutout",
     "area",
     "box_xyxy",
+    "cut_out",
     "deepest_point",
     "from_label_map",
     "from_rle",
@@ -28,51 +29,6 @@ __all__ = [
     "to_polygons",
     "to_rle",
 ]
-
-
-def to_rle(mask: np.ndarray) -> dict[str, Any]:
-    """Encode a mask as COCO's compressed RLE, ready for JSON.
-
-    Args:
-        mask: H x W, bool or 0 and 1.
-
-    Returns:
-        {"size": [H, W], "counts": str}.
-    """
-    rle = coco.encode(np.asfortranarray(np.asarray(mask, dtype=bool), dtype=np.uint8))
-    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}
-
-
-def from_rle(rle: Mapping[str, Any]) -> np.ndarray:
-    """Decode COCO RLE, compressed (`counts` a str or bytes) or not (a list of run lengths).
-
-    Returns:
-        bool, H x W.
-
-    Raises:
-        UserError: the runs do not fill the size, or a key is missing.
-    """
-    try:
-        height, width = (int(n) for n in rle["size"])
-        counts = rle["counts"]
-        if isinstance(counts, str | bytes):
-            counts = run_lengths(counts if isinstance(counts, str) else counts.decode("ascii"))
-        # pycocotools does not check run lengths: it would write past the end, or leave the rest of
-        # the mask as whatever the memory held.
-        if min(counts, default=0) < 0 or sum(counts) != height * width:
-            raise ValueError("wrong total")
-        runs = {"size": [height, width], "counts": list(counts)}
-        return coco.decode(coco.frPyObjects(runs, height, width)).astype(bool)
-    except (KeyError, TypeError, ValueError) as error:
-        raise UserError(
-            f"This is not a valid COCO RLE ({error}): "
-            "give size [H, W] and counts that add up to H x W."
-        ) from error
-
-
-def area(mask: np.ndarray) -> int:
-    """Count the pixels of an H x W mask."""
-    return int(np.count_nonzero(mask))
 
 
 def box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
@@ -86,10 +42,10 @@ def box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def _extent(mask: np.ndarray) -> tuple[slice, slice]:
-    rows, columns = np.flatnonzero(np.any(mask, axis=1)), np.flatnonzero(np.any(mask, axis=0))
-    if rows.size == 0:
+    rows, columns = extent(mask)
+    if rows.stop == 0:
         raise UserError("The mask is empty: it has no box and no inside. Leave it out.")
-    return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
+    return rows, columns
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -129,7 +85,7 @@ def deepest_point(mask: np.ndarray) -> tuple[int, int]:
 
 
 def to_label_map(
-    masks: np.ndarray | Sequence[np.ndarray], scores: Sequence[float] | None = None
+    masks: np.ndarray | Sequence[Mask], scores: Sequence[float] | None = None
 ) -> np.ndarray:
     """Paint masks into one image of labels: 0 background, i + 1 for mask i.
 
@@ -137,24 +93,31 @@ def to_label_map(
     mask that is covered altogether leaves no pixel, and its label is then missing.
 
     Args:
-        masks: N x H x W, or a non-empty sequence of H x W.
+        masks: N x H x W, or a non-empty sequence of H x W or RLE.
         scores: N.
 
     Returns:
         H x W, uint16, or uint32 beyond 65535 masks.
 
     Raises:
-        UserError: an empty list (use an array of 0 x H x W), or another number of scores.
+        UserError: an empty list (use an array of 0 x H x W), another number of scores, masks of
+            unlike sizes, or RLE that is not valid.
     """
-    if len(masks) == 0 and np.ndim(masks) != 3:
+    if isinstance(masks, np.ndarray) and masks.ndim == 3:
+        shape = masks.shape[1:]
+    elif len(masks):
+        shape = cut_out(masks[0]).size
+    else:
         raise UserError("No mask tells the size: give an array of shape 0 x H x W instead.")
     if scores is not None and len(scores) != len(masks):
         raise UserError(f"{len(masks)} masks have {len(scores)} scores: give one each.")
-    shape = masks[0].shape if len(masks) else np.shape(masks)[1:]
     labels = np.zeros(shape, np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32)
     best_first = np.argsort(-np.asarray(scores), kind="stable") if scores is not None else None
     for i in reversed(range(len(masks)) if best_first is None else best_first.tolist()):
-        labels[np.asarray(masks[i], dtype=bool)] = i + 1
+        cutout = cut_out(masks[i])
+        if cutout.size != shape:
+            raise UserError(f"Masks of {shape} and {cutout.size} are not of one image: resize one.")
+        labels[cutout.window][cutout.mask] = i + 1
     return labels
 
 

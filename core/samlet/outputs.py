@@ -17,7 +17,7 @@ from pycocotools import mask as coco
 from samlet.errors import UserError
 from samlet.files import atomic_path
 from samlet.image_files import DEFAULT_MAX_PIXELS, decode
-from samlet.masks import from_rle, to_polygons, to_rle
+from samlet.masks import Cutout, cut_out, to_polygons
 
 _SCORES = ("score", "predicted_iou", "stability_score")
 _TIFF = (".tif", ".tiff")
@@ -66,10 +66,10 @@ def write_label_map(path: str | Path, labels: np.ndarray) -> None:
         if not short:
             raise UserError(f"{path} cannot hold labels beyond 65535: write a .tif instead of PNG.")
         with atomic_path(path) as temporary:
-            Image.fromarray(labels.astype(np.uint16)).save(temporary, format="PNG")
+            Image.fromarray(labels.astype(np.uint16, copy=False)).save(temporary, format="PNG")
     elif path.suffix.lower() in _TIFF:
         with atomic_path(path) as temporary:
-            data = labels.astype(np.uint16 if short else np.uint32)
+            data = labels.astype(np.uint16 if short else np.uint32, copy=False)
             tifffile.imwrite(temporary, data, compression="zlib", photometric="minisblack")
     else:
         raise UserError(f"{path} has no suffix for a label map: end it in .png or .tif.")
@@ -115,7 +115,7 @@ def write_coco(
     height, width = size
     annotations = []
     for number, record in enumerate(records, start=1):
-        rle = to_rle(_mask(record, size))
+        rle = _cutout(record, size).rle()
         scores = _scores(record)
         if "predicted_iou" in scores:
             scores.setdefault("score", scores["predicted_iou"])
@@ -165,9 +165,10 @@ def write_polygons(
     """
     features = []
     for number, record in enumerate(records, start=1):
+        cutout = _cutout(record, size)
         polygons = [
             [np.vstack([ring, ring[:1]]).tolist() for ring in polygon]
-            for polygon in to_polygons(_mask(record, size), tolerance)
+            for polygon in to_polygons(cutout.mask, tolerance, (cutout.x, cutout.y))
         ]
         if not polygons:
             continue
@@ -187,12 +188,11 @@ def write_polygons(
     _write_json(path, {"type": "FeatureCollection", "features": features})
 
 
-def _mask(record: Mapping[str, Any], size: tuple[int, int]) -> np.ndarray:
-    segmentation = record["segmentation"]
-    mask = from_rle(segmentation) if isinstance(segmentation, Mapping) else np.asarray(segmentation)
-    if mask.shape != tuple(size):
-        raise UserError(f"A mask of {mask.shape} does not belong to an image of {tuple(size)}.")
-    return mask
+def _cutout(record: Mapping[str, Any], size: tuple[int, int]) -> Cutout:
+    cutout = cut_out(record["segmentation"])
+    if cutout.size != tuple(size):
+        raise UserError(f"A mask of {cutout.size} does not belong to an image of {tuple(size)}.")
+    return cutout
 
 
 def _scores(record: Mapping[str, Any]) -> dict[str, float]:

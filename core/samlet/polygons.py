@@ -8,7 +8,9 @@ from skimage.measure import approximate_polygon, points_in_poly
 _BLOCK = 1_000_000
 
 
-def to_polygons(mask: np.ndarray, tolerance: float = 1.0) -> list[list[np.ndarray]]:
+def to_polygons(
+    mask: np.ndarray, tolerance: float = 1.0, origin: tuple[int, int] = (0, 0)
+) -> list[list[np.ndarray]]:
     """Trace a mask as polygons with holes, one for each 4-connected part, in reading order.
 
     The outlines run along pixel edges, so that a full H x W mask gives the corners (0, 0), (W, 0),
@@ -21,16 +23,20 @@ def to_polygons(mask: np.ndarray, tolerance: float = 1.0) -> list[list[np.ndarra
     Args:
         mask: H x W, bool or 0 and 1.
         tolerance: pixels that an outline may be off, at most a tenth of the root of a ring's area.
+        origin: (x, y) of the mask's upper left pixel in the image whose coordinates are wanted.
 
     Returns:
         Polygons, each a list of rings: the outer one, then the holes. A ring is float64, N x 2 of
         (x, y), N >= 3, its first point not repeated. Outer rings run clockwise on the screen
         (positive shoelace area with y down), holes the other way, as GeoJSON wants.
     """
-    parts, _ = ndimage.label(np.asarray(mask, dtype=bool))
+    mask = np.asarray(mask, dtype=bool)
+    if mask.size == 0:
+        return []
+    parts, _ = ndimage.label(mask)
     polygons = []
     for label, extent in enumerate(ndimage.find_objects(parts), start=1):
-        offset = (extent[1].start, extent[0].start)
+        offset = (origin[0] + extent[1].start, origin[1] + extent[0].start)
         rings = [ring + offset for ring in _trace(parts[extent] == label)]
         polygons.append(_simplified(sorted(rings, key=_signed_area, reverse=True), tolerance))
     return polygons

@@ -49,16 +49,15 @@ def write_results(
     size = image.shape[:2]
     masks = [record["segmentation"] for record in records]
     scores = [record["predicted_iou"] for record in records]
-    labels = to_label_map(np.reshape(masks, (len(masks), *size)).astype(bool), scores)
     name = image_path.name
     label_path = folder / f"{name}.labels.{'png' if len(masks) < 65536 else 'tif'}"
-    write_label_map(label_path, labels)
+    # Nothing as large as the image is kept for longer than it takes to write it.
+    write_label_map(label_path, to_label_map(masks or np.zeros((0, *size), dtype=bool), scores))
     polygon_path = folder / f"{name}.geojson"
     write_polygons(polygon_path, records, size)
     overlay_path = folder / f"{name}.overlay.png"
     with atomic_path(overlay_path) as path:
-        picture = overlay(image, masks, points, point_labels, boxes)
-        Image.fromarray(picture).save(path)
+        Image.fromarray(overlay(image, masks, points, point_labels, boxes)).save(path)
     coco_path = folder / f"{name}{COCO_SUFFIX}"
     write_coco(coco_path, records, name, size, info={"samlet": info})
     return [label_path, polygon_path, overlay_path, coco_path]

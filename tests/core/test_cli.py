@@ -113,7 +113,10 @@ def test_more_prompts(
         (["segment", "IMAGE", "--point", "1,1", "--max-pixels", "99"], "max-pixels"),
         (["segment", "IMAGE", "--point", "1,1", "--channels", "7"], "channels"),
         (["segment", "IMAGE", "--point", "1,1", "--channels", "x"], "--channels takes numbers"),
+        (["segment", "IMAGE", "--point", "1,1", "--engine", "tensorrt"], "no engine tensorrt"),
         (["everything", "EMPTY"], "holds no image"),
+        (["everything", "IMAGE", "--tile", "100", "--overlap", "120"], "100 pixels cannot overlap"),
+        (["everything", "IMAGE", "--prompts", "random"], "prompts must be grid"),
         (["convert", "nuclei", "model.onnx"], "must end in"),
         (["convert", "TEXT", "model.pt"], "cannot be read"),
     ],
@@ -193,6 +196,24 @@ def test_everything_on_a_folder_skips_what_is_done(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
     code, told, _ = call(capsys, monkeypatch, *arguments[:-1], "5")
     assert "done before" not in told
+
+
+def test_everything_in_tiles(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.open(STAINED).convert("RGB").crop((0, 0, 150, 90)).save(tmp_path / "a.png")
+    lenient = ("--pred-iou-thresh", "0.3", "--stability-score-thresh", "0.3")
+    arguments = ("everything", tmp_path / "a.png", "--out", tmp_path / "out", *lenient, "--tile")
+    code, _, err = call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")
+    assert code == 0, err
+    written = json.loads((tmp_path / "out" / "a.png.coco.json").read_text())
+    settings = written["info"]["samlet"]["settings"]
+    assert (settings["tile"], settings["overlap"]) == (90, 30)
+    labels = read_label_map(tmp_path / "out" / "a.png.labels.png")
+    assert labels.shape == (90, 150)
+    assert {a["segmentation"]["size"][1] for a in written["annotations"]} == {150}
+    assert "done before" in call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")[1]
+    assert "done before" not in call(capsys, monkeypatch, *arguments, "150")[1]
 
 
 @pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])

@@ -18,6 +18,7 @@ from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.seeds import coarse_to_fine, region_points
 from samlet.transforms import ResizeLongestSide
 
 Discovery = Callable[..., SamAutomaticMaskGenerator]
@@ -30,7 +31,7 @@ class Discs(Engine):
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model)
-        self.encoded = 0
+        self.encoded = self.asked = 0
 
     def encode(self, images: Tensor) -> Tensor:
         self.encoded += 1
@@ -43,6 +44,7 @@ class Discs(Engine):
         raise NotImplementedError
 
     def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
+        self.asked += len(points[0])
         radii = torch.tensor([0.0, 2.0, 4.0, 6.0]).view(1, 4, 1).repeat(len(points[0]), 1, 1)
         yield Answer(points[0], radii, torch.tensor([[0, 0.7, 0.8, 0.9]]).repeat(len(radii), 1))
 
@@ -215,7 +217,8 @@ def test_progress_rises_to_one_and_can_cancel(discs: Discovery) -> None:
     fractions: list[float] = []
     generator = discs(3, points_per_batch=4, crop_n_layers=1)
     generator.generate(noise(100, 100), progress=fractions.append)
-    assert np.allclose(fractions, np.arange(1, 16) / 15)
+    shares = np.array([4 / 9, 8 / 9, 1])
+    assert np.allclose(fractions, np.concatenate([shares + crop for crop in range(5)]) / 5)
 
     def cancel(fraction: float) -> None:
         fractions.append(fraction)
@@ -225,6 +228,50 @@ def test_progress_rises_to_one_and_can_cancel(discs: Discovery) -> None:
     with pytest.raises(InterruptedError):
         generator.generate(noise(100, 100), progress=cancel)
     assert len(fractions) == 1
+
+
+def test_a_grid_is_gone_through_from_coarse_to_fine() -> None:
+    for side in (1, 2, 3, 5, 8, 24):
+        rounds = coarse_to_fine(side)
+        together = np.concatenate(rounds)
+        assert sorted(map(tuple, together)) == sorted(map(tuple, point_grid(side)))
+        assert list(map(len, rounds)) == sorted(map(len, rounds))
+    assert np.allclose(coarse_to_fine(4)[0], [[0.625, 0.625]])
+
+
+def test_what_is_covered_is_not_asked_for_again(model: Sam) -> None:
+    """Discs of a radius of 24 pixels around every fourth of 16 x 16 points cover most others."""
+    engine = Discs(model)
+    options = {"engine": engine, **ALL, "pred_iou_thresh": 0.65}
+    whole = SamAutomaticMaskGenerator(model, 16, **options).generate(noise(256, 256))
+    engine.asked = 0
+    fractions: list[float] = []
+    generator = SamAutomaticMaskGenerator(model, 16, prompts="hierarchical", **options)
+    found = generator.generate(noise(256, 256), progress=fractions.append)
+    assert 16 <= engine.asked <= 256 / 2
+    assert len(found) == 3 * engine.asked < len(whole) == 3 * 256
+    assert fractions == sorted(fractions) and fractions[-1] == 1
+
+
+def test_each_region_is_clicked_at_its_deepest_point(model: Sam) -> None:
+    image = np.zeros((120, 200, 3), np.uint8)
+    image[20:61, 30:71] = 200
+    image[70:111, 130:171] = (200, 20, 20)
+    points = region_points(image) * (200, 120)
+    assert 3 <= len(points) < 10
+    for centre in ((50.5, 40.5), (150.5, 90.5)):
+        assert np.abs(points - centre).max(axis=1).min() < 1.5
+    engine = Discs(model)
+    SamAutomaticMaskGenerator(model, prompts="regions", engine=engine, **ALL).generate(image)
+    assert engine.asked == len(points)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (2, 400), (300, 1)])
+@pytest.mark.parametrize("prompts", ["regions", "hierarchical"])
+def test_the_thinnest_image_is_clicked_on(
+    discs: Discovery, size: tuple[int, int], prompts: str
+) -> None:
+    assert discs(3, prompts=prompts, **ALL).generate(noise(*size))
 
 
 def test_one_encode_a_crop(model: Sam) -> None:
@@ -239,6 +286,11 @@ def test_one_encode_a_crop(model: Sam) -> None:
     ("options", "sentence"),
     [
         ({"points_per_side": None}, "Give either"),
+        ({"prompts": "random"}, "prompts must be grid, hierarchical, regions"),
+        (
+            {"prompts": "hierarchical", "points_per_side": None, "point_grids": [point_grid(2)]},
+            "need points_per_side",
+        ),
         ({"point_grids": [point_grid(2)]}, "Give either"),
         ({"points_per_side": 0}, "leaves a layer without points"),
         (

@@ -3,8 +3,11 @@
 import numpy as np
 import pytest
 
+from samlet import overlay as drawing
 from samlet.errors import UserError
+from samlet.masks import to_rle
 from samlet.overlay import colours, overlay
+from samlet.rle import Mask
 
 IMAGE = np.full((60, 80, 3), 100, np.uint8)
 BIG, SMALL = np.zeros((2, 60, 80), bool)
@@ -60,6 +63,16 @@ def test_points_and_boxes() -> None:
     off = overlay(IMAGE, [], [(-50, 5), (5, 900)], [1, 0], [(-90, -90, -50, -50)])
     assert np.array_equal(off, IMAGE)
     assert not np.array_equal(overlay(IMAGE, [], [(79, 59)])[59, 79], IMAGE[59, 79])
+
+
+@pytest.mark.parametrize("pixels", [1, 80, 700, 1600, 4000])
+def test_pieces_fit_together(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A large picture is drawn a few rows at a time, here in pieces of 1 to 50 rows."""
+    marks = [(20, 30), (60.3, 10.8), (79, 59)], [1, 0, 1], [(30.2, 4, 70, 55.6), (1, 1, 3, 2)]
+    whole = overlay(IMAGE, [SMALL, BIG, np.zeros_like(BIG)], *marks)
+    monkeypatch.setattr(drawing, "_BLOCK", pixels)
+    masks: list[Mask] = [to_rle(SMALL), BIG, to_rle(np.zeros_like(BIG))]
+    assert np.array_equal(overlay(IMAGE, masks, *marks), whole)
 
 
 def test_bad_arguments() -> None:

@@ -16,8 +16,9 @@ from accelerate import Accelerator
 from torch import nn
 
 import samlet
+from samlet.ahead import ahead
 from samlet.distill.loop import LoopSettings, train
-from samlet.distill.stream import Batches, Position, ahead, in_background
+from samlet.distill.stream import Batches, Position, in_background
 
 from .training_worker import STEPS
 

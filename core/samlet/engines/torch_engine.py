@@ -51,7 +51,7 @@ class TorchEngine(Engine):
 
     def _autocast(self) -> torch.autocast:
         # bfloat16 has too few digits for a CPU's promise of the same masks.
-        return torch.autocast(self.device.type, enabled=self.device.type == "cuda")
+        return torch.autocast(self.device.type, enabled=self.device.type != "cpu")
 
 
 def _folded(module: nn.Module) -> nn.Module:

@@ -1,0 +1,130 @@
+"""Many images: what happens at the same time, and in which order."""
+
+import io
+import threading
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from rich.console import Console
+from rich.progress import Progress
+
+from samlet import batch
+from samlet.batch import Outcome, segment_images
+from samlet.errors import UserError
+from samlet.masks import to_rle
+from samlet.tiles import TiledMaskGenerator
+
+PATHS = [Path(f"{i}.png") for i in range(5)]
+
+
+class Steps(TiledMaskGenerator):
+    """Finds one object in each image, and notes what happens when and where."""
+
+    def __init__(self, before: Callable[[str], None] = lambda step: None) -> None:
+        self.happened: list[str] = []
+        self.threads: dict[str, set[int]] = {}
+        self.before = before
+
+    def note(self, what: str, number: int) -> None:
+        self.threads.setdefault(what, set()).add(threading.get_ident())
+        self.happened.append(f"{what} {number}")
+        self.before(f"{what} {number}")
+
+    def read(self, path: Path) -> np.ndarray:
+        number = int(path.stem)
+        self.note("read", number)
+        if number == 2:
+            raise UserError("2.png is damaged.")
+        return np.full((8, 8, 3), number, np.uint8)
+
+    def generate(self, image: np.ndarray, *, progress: Any = None) -> list[dict[str, Any]]:
+        self.note("find", int(image[0, 0, 0]))
+        progress(1.0)
+        return [{"segmentation": to_rle(np.ones((8, 8), bool)), "predicted_iou": 0.5}]
+
+    def run(self, out: Path, info: dict[str, Any]) -> tuple[Outcome, list[str]]:
+        told = io.StringIO()
+        with Progress(console=Console(file=told)) as progress:
+            outcome = segment_images(PATHS, [out] * 5, self.read, self, info, progress)
+        return outcome, [line for line in told.getvalue().splitlines() if "objects" in line]
+
+
+@pytest.fixture
+def noted_writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Steps], None]:
+    def install(steps: Steps) -> None:
+        write = batch.write_results
+
+        def note(folder: Path, path: Path, *rest: Any) -> Any:
+            steps.note("write", int(path.stem))
+            return write(folder, path, *rest)
+
+        monkeypatch.setattr(batch, "write_results", note)
+
+    return install
+
+
+def test_results_come_in_order_and_are_skipped_later(tmp_path: Path) -> None:
+    outcome, told = Steps().run(tmp_path, {"model": "a"})
+    assert outcome == Outcome(skipped=0, unreadable=["2.png is damaged."])
+    assert told == [f"{i}.png: 1 objects" for i in (0, 1, 3, 4)]
+    assert len(list(tmp_path.iterdir())) == 16
+    again = Steps()
+    assert again.run(tmp_path, {"model": "a"}) == (Outcome(4, ["2.png is damaged."]), [])
+    assert again.happened == ["read 2"]
+    other, _ = Steps().run(tmp_path, {"model": "b"})
+    assert other.skipped == 0
+
+
+def test_reading_finding_and_writing_overlap(
+    tmp_path: Path, noted_writes: Callable[[Steps], None]
+) -> None:
+    """Each of these waits for a step of another image that would come later in a plain loop."""
+    waits_for = {"find 0": "read 1", "write 0": "find 1", "find 3": "write 1", "write 3": "find 4"}
+    begun = {step: threading.Event() for step in waits_for.values()}
+    late = []
+
+    def before(step: str) -> None:
+        if step in begun:
+            begun[step].set()
+        if step in waits_for and not begun[waits_for[step]].wait(timeout=30):
+            late.append(step)
+
+    steps = Steps(before)
+    noted_writes(steps)
+    steps.run(tmp_path, {})
+    assert late == []
+    for what, numbers in {"read": "01234", "find": "0134", "write": "0134"}.items():
+        assert [s for s in steps.happened if what in s] == [f"{what} {n}" for n in numbers]
+    assert steps.threads["find"] == {threading.get_ident()}
+    assert steps.threads["read"].isdisjoint(steps.threads["find"] | steps.threads["write"])
+    assert steps.threads["write"].isdisjoint(steps.threads["find"])
+
+
+def test_a_write_that_fails_ends_the_run(
+    tmp_path: Path, noted_writes: Callable[[Steps], None]
+) -> None:
+    def fail(step: str) -> None:
+        if step == "write 0":
+            raise UserError("Cannot write.")
+
+    steps = Steps(fail)
+    noted_writes(steps)
+    with pytest.raises(UserError, match="Cannot write"):
+        steps.run(tmp_path, {})
+    assert "find 3" not in steps.happened
+
+
+def test_a_stop_leaves_whole_results(tmp_path: Path) -> None:
+    def stop(step: str) -> None:
+        if step == "find 4":
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        Steps(stop).run(tmp_path, {})
+    done = {path.name for path in tmp_path.glob("*.coco.json")}
+    assert {"0.png.coco.json", "1.png.coco.json"} <= done
+    outcome, _ = Steps().run(tmp_path, {})
+    assert outcome.skipped >= 2
