@@ -329,6 +329,12 @@ def test_eight_bits_keep_the_masks(
     assert np.mean(agreed) > 0.9
 
 
+def test_an_encoder_of_two_files_is_not_brought_to_eight_bits(tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx.data").touch()
+    with pytest.raises(UserError, match="export it without int8"):
+        quantisation.quantise(tmp_path / "encoder.onnx", [])
+
+
 def call(*arguments: str | Path) -> str:
     """`samlet export ARGUMENTS`; a mistake is raised."""
     done = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)

@@ -10,6 +10,8 @@ import onnx
 from onnxruntime.quantization import CalibrationDataReader, QuantType, quantize_static
 from onnxruntime.quantization.shape_inference import quant_pre_process
 
+from samlet.errors import UserError
+
 FEWEST_TERMS = 32
 """A convolution that sums fewer products for each output stays in float32.
 
@@ -22,12 +24,18 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
     """Bring an ONNX encoder's convolutions and matrix products to 8 bits (QDQ), in place.
 
     Args:
-        path: its file, in float32, with all weights inside.
+        path: its file, in float32.
         images: what the ranges of activations are taken from; each as the encoder's input.
 
     Raises:
+        UserError: the encoder is so large that its weights are in a file of their own.
         OSError: a file cannot be written.
     """
+    if path.with_name(f"{path.name}.data").exists():
+        raise UserError(
+            "An encoder beyond 2 GB is too large to be brought to 8 bits: export it without int8, "
+            "or take a smaller model."
+        )
     with tempfile.TemporaryDirectory(prefix=".", dir=path.parent) as scratch:
         prepared = Path(scratch) / path.name
         quant_pre_process(path, prepared, skip_optimization=True, skip_symbolic_shape=True)
