@@ -55,4 +55,4 @@ def main(folder: str, source: str, target: str, *prompts: str) -> None:
 
 
 if __name__ == "__main__":
-    main(*sys.argv[1:])
+    main(*sys.argv[1:]) if len(sys.argv) > 4 else sys.exit(__doc__)
