@@ -4,14 +4,16 @@
 
 The image is a mosaic of real ones, in cells whose borders are not those of the tiles. What the
 tiled run finds is compared with what everything mode finds in a window of one tile's size around
-each cell: the same pixels at the same scale, as the model sees another object at another scale,
-but with every object of the cell whole. Of these masks, those that have their middle in the cell
-and are not cut off by the window count. Prints how many of them the tiled run finds (IoU of at
-least 0.5), and the memory that it takes beside the image.
+each cell: at the same scale, since a model sees another object where it is enlarged, but with every
+object of the cell whole. Of a window's masks those count that have their middle in the cell and do
+not end at the window's border; they are found if a mask of the tiled run has an IoU of at least 0.5
+with them. A mask about which the model is in two minds comes and goes with where the window lies,
+tiles or not: so the windows are also compared with themselves, moved by a few pixels.
 """
 
 import resource
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -21,11 +23,13 @@ from PIL import Image
 
 import samlet
 from samlet import images
-from samlet.crops import Box, is_cut_off
+from samlet.crops import is_cut_off
 from samlet.everything import default_settings
-from samlet.masks import Cutout, cut_out
+from samlet.masks import Cutout, area, cut_out
 from samlet.progress import bar
 from samlet.tiles import TiledMaskGenerator
+
+MOVED = 24
 
 
 def main(
@@ -43,70 +47,71 @@ def main(
     )
     tiled = TiledMaskGenerator(generator, tile, overlap)
     picture = mosaic(images.find(folder), size, cell)
+    count = len(tiled.tiles((size, size)))
+    print(
+        f"{size} x {size} pixels ({picture.nbytes / 1e6:.0f} MB) in {count} tiles of {tiled.tile} "
+        f"that overlap by {tiled.overlap}"
+    )
     generator.generate(picture[: tiled.tile, : tiled.tile])
     before, begun = _peak_megabytes(), time.monotonic()
     with bar() as progress:
-        task = progress.add_task("tiled", total=1)
-        records = tiled.generate(
-            picture, progress=lambda share: progress.update(task, completed=share)
-        )
+        task = progress.add_task("tiles", total=1)
+        records = tiled.generate(picture, progress=lambda n: progress.update(task, completed=n))
     seconds, after = time.monotonic() - begun, _peak_megabytes()
     found = [cut_out(record["segmentation"]) for record in records]
     print(
-        f"{size} x {size} pixels ({picture.nbytes / 1e6:.0f} MB), {len(tiled.tiles((size, size)))} "
-        f"tiles of {tiled.tile} that overlap by {tiled.overlap}: {len(found)} masks in "
-        f"{seconds:.0f} s; "
-        f"peak memory {before:.0f} MB before, {after:.0f} MB after"
+        f"{len(found)} masks in {seconds:.0f} s; peak memory {before:.0f} MB with the image and a "
+        f"tile, {after:.0f} MB with all tiles"
     )
-    wanted, matched = 0, 0
+    wanted, by_tiles, by_moved = 0, 0, 0
     with bar() as progress:
         for top in progress.track(range(0, size, cell), description="cells"):
             for left in range(0, size, cell):
-                masks = _in_cell(generator, picture, left, top, cell, tiled.tile)
-                wanted += len(masks)
-                matched += sum(_is_found(mask, found) for mask in masks)
-    print(f"found {matched} of the {wanted} masks of single cells: {matched / wanted:.1%}")
+                x, y = (at + (cell - tiled.tile) // 2 for at in (left, top))
+                inside = [
+                    mask
+                    for mask in in_window(generator, picture, x, y, tiled.tile)
+                    if left <= mask.x + mask.mask.shape[1] / 2 < left + cell
+                    and top <= mask.y + mask.mask.shape[0] / 2 < top + cell
+                ]
+                moved = in_window(generator, picture, x + MOVED, y + MOVED, tiled.tile)
+                wanted += len(inside)
+                by_tiles += sum(is_found(mask, found) for mask in inside)
+                by_moved += sum(is_found(mask, moved) for mask in inside)
+    print(
+        f"of {wanted} masks of single cells, tiles find {by_tiles / wanted:.1%}; windows that are "
+        f"moved by {MOVED} pixels {by_moved / wanted:.1%}"
+    )
 
 
-def mosaic(paths: list[Path], size: int, cell: int) -> np.ndarray:
+def mosaic(paths: Sequence[Path], size: int, cell: int) -> np.ndarray:
     """Fill size x size pixels with the middles of images, enlarged if they are smaller than a cell.
 
     Returns:
         RGB uint8, size x size x 3.
     """
-    count = -(-size // cell)
-    picture = np.zeros((count * cell, count * cell, 3), np.uint8)
-    for i in range(count * count):
+    picture = np.zeros((size, size, 3), np.uint8)
+    corners = [(x, y) for y in range(0, size, cell) for x in range(0, size, cell)]
+    for i, (x, y) in enumerate(corners):
         image = Image.fromarray(images.read(paths[i % len(paths)]))
         scale = max(1, cell / min(image.size))
-        image = image.resize([round(side * scale) for side in image.size])
-        left, top = ((side - cell) // 2 for side in image.size)
-        y, x = (cell * n for n in divmod(i, count))
-        picture[y : y + cell, x : x + cell] = image.crop((left, top, left + cell, top + cell))
-    return np.ascontiguousarray(picture[:size, :size])
+        image = image.resize((round(image.width * scale), round(image.height * scale)))
+        left, top = (image.width - cell) // 2, (image.height - cell) // 2
+        part = np.asarray(image.crop((left, top, left + cell, top + cell)))
+        picture[y : y + cell, x : x + cell] = part[: size - y, : size - x]
+    return picture
 
 
-def _in_cell(
-    generator: samlet.SamAutomaticMaskGenerator,
-    picture: np.ndarray,
-    left: int,
-    top: int,
-    cell: int,
-    side: int,
+def in_window(
+    generator: samlet.SamAutomaticMaskGenerator, picture: np.ndarray, x: int, y: int, side: int
 ) -> list[Cutout]:
-    """Masks with their middle in a cell, from a window around it that cuts none of them."""
+    """Masks of a square window, pushed into the picture where it juts out; none that it cuts."""
     size = (picture.shape[0], picture.shape[1])
-    x0, y0 = (max(0, min(at + cell // 2 - side // 2, size[0] - side)) for at in (left, top))
-    window: Box = (x0, y0, min(x0 + side, size[1]), min(y0 + side, size[0]))
-    kept = []
-    for record in generator.generate(picture[y0 : window[3], x0 : window[2]]):
-        cutout = _moved(record, x0, y0, size)
-        height, width = cutout.mask.shape
-        box = (cutout.x, cutout.y, cutout.x + width, cutout.y + height)
-        column, row = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        if left <= column < left + cell and top <= row < top + cell:
-            kept += [] if is_cut_off(box, window, size) else [cutout]
-    return kept
+    x, y = max(0, min(x, size[1] - side)), max(0, min(y, size[0] - side))
+    window = (x, y, min(x + side, size[1]), min(y + side, size[0]))
+    records = generator.generate(picture[y : window[3], x : window[2]])
+    masks = (_moved(record, x, y, size) for record in records)
+    return [mask for mask in masks if not is_cut_off(_box(mask), window, size)]
 
 
 def _moved(record: dict[str, Any], x: int, y: int, size: tuple[int, int]) -> Cutout:
@@ -114,19 +119,25 @@ def _moved(record: dict[str, Any], x: int, y: int, size: tuple[int, int]) -> Cut
     return Cutout(cutout.mask, cutout.x + x, cutout.y + y, size)
 
 
-def _is_found(mask: Cutout, found: list[Cutout]) -> bool:
+def _box(mask: Cutout) -> tuple[int, int, int, int]:
+    height, width = mask.mask.shape
+    return mask.x, mask.y, mask.x + width, mask.y + height
+
+
+def is_found(mask: Cutout, found: Sequence[Cutout]) -> bool:
+    """Tell whether one of the masks has an IoU of at least 0.5 with a mask."""
     return any(_iou(mask, other) >= 0.5 for other in found)
 
 
 def _iou(a: Cutout, b: Cutout) -> float:
-    (rows_a, columns_a), (rows_b, columns_b) = a.window, b.window
-    y0, y1 = max(rows_a.start, rows_b.start), min(rows_a.stop, rows_b.stop)
-    x0, x1 = max(columns_a.start, columns_b.start), min(columns_a.stop, columns_b.stop)
-    if y0 >= y1 or x0 >= x1:
+    (left_a, top_a, right_a, bottom_a), (left_b, top_b, right_b, bottom_b) = _box(a), _box(b)
+    x0, y0 = max(left_a, left_b), max(top_a, top_b)
+    x1, y1 = min(right_a, right_b), min(bottom_a, bottom_b)
+    if x0 >= x1 or y0 >= y1:
         return 0
     parts = [c.mask[y0 - c.y : y1 - c.y, x0 - c.x : x1 - c.x] for c in (a, b)]
-    both = np.count_nonzero(parts[0] & parts[1])
-    return both / (np.count_nonzero(a.mask) + np.count_nonzero(b.mask) - both)
+    both = area(parts[0] & parts[1])
+    return both / (area(a.mask) + area(b.mask) - both)
 
 
 def _peak_megabytes() -> float:

@@ -10,5 +10,6 @@ from .everything import SamAutomaticMaskGenerator as SamAutomaticMaskGenerator
 from .predictor import Masks as Masks
 from .predictor import Predictor as Predictor
 from .sam_predictor import SamPredictor as SamPredictor
+from .tiles import TiledMaskGenerator as TiledMaskGenerator
 
 __version__: str

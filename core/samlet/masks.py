@@ -1,4 +1,4 @@
-"""Masks as values: H x W bool arrays, and what they turn into.
+"""Masks as values: H x W bool arrays or their RLE, and what they turn into.
 
 Coordinates are (x, y) in pixels. Outlines and boxes run along pixel edges: pixel (0, 0) covers the
 square from (0, 0) to (1, 1), and a full H x W mask spans (0, 0) to (W, H), as in COCO. Points name

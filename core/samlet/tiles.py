@@ -23,7 +23,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from samlet.crops import EDGE_TOLERANCE, Box, is_cut_off
+from samlet.crops import Box, is_cut_off
 from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
 from samlet.images import to_rgb
@@ -33,6 +33,12 @@ SMALLEST_TILE = 32
 
 WHOLE_UP_TO = 1.5
 """Without a chosen tile size, images up to so many times the model's input are not tiled."""
+
+NEAR = 8
+"""Masks this near to a border between tiles count as cut there, in pixels of the model's input.
+
+These are two of the logits that masks are made of.
+"""
 
 SAME = 0.5
 """Masks of several tiles that agree better than this (IoU) are the same object."""
@@ -104,7 +110,8 @@ class TiledMaskGenerator:
         if len(tiles) == 1:
             return self.generator.generate(rgb, progress=progress)
         # Twice this and a smaller object must fit into the overlap, for one tile to see it whole.
-        tolerance = min(EDGE_TOLERANCE, self.overlap // 4)
+        scale = self.tile / self.generator.model.config.image_size
+        tolerance = min(ceil(NEAR * scale), self.overlap // 4)
         whole: list[_Object] = []
         cut: list[_Part] = []
         for number, tile in enumerate(tiles):
