@@ -168,16 +168,16 @@ class _Part:
 
     @staticmethod
     def of(record: Mapping[str, Any], tile: Box) -> "_Part":
+        left, top = tile[:2]
         cutout = cut_out(record["segmentation"])
-        left, top = tile[0] + cutout.x, tile[1] + cutout.y
-        height, width = cutout.mask.shape
-        x, y, *sides = record["crop_box"]
+        rows, columns = cutout.window
+        box = (left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
+        crop_x, crop_y, *crop_sides = record["crop_box"]
         moved = {
-            "point_coords": [[x + tile[0], y + tile[1]] for x, y in record["point_coords"]],
-            "crop_box": [x + tile[0], y + tile[1], *sides],
+            "point_coords": [[left + x, top + y] for x, y in record["point_coords"]],
+            "crop_box": [left + crop_x, top + crop_y, *crop_sides],
         }
         rest = {key: value for key, value in record.items() if key != "segmentation"}
-        box = (left, top, left + width, top + height)
         return _Part(tile, box, to_rle(cutout.mask), record["area"], rest | moved)
 
     def pixels(self, window: Box) -> np.ndarray:
