@@ -21,7 +21,7 @@ from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import EMBED_DIM, Sam
 
 PARTS = ("encoder", "image_side", "prompt_side", "upscaling")
-FORMAT = 1
+FORMAT = 2
 """Rises whenever the graphs change, so that those of an older samlet are not used."""
 MANIFEST = "manifest.json"
 

@@ -10,6 +10,9 @@ is rearranged:
 - In the first layer the image's tokens are still the embedding itself, so there the projections are
   made once, and are cheaper still.
 - In the last attention only the rows of the tokens that become masks and IoU are computed.
+- What goes over all of the image's tokens is bound by memory, so there is little of it: the weights
+  and biases of norms are folded into what follows, and softmax over the image is divided by its
+  sum only after the product with the image.
 - Transposed convolutions whose kernel is their stride are matrix products on each token: so the
   upscaling stays channels-last, and LayerNorm2d becomes LayerNorm.
 
@@ -90,7 +93,8 @@ class PromptSide(nn.Module):
             queries: of the first layer.
 
         Returns:
-            image tokens (B x N x C), mask kernels (B x 4 x C/8) and iou_predictions (B x 4).
+            image tokens (B x N x C; normalised, short of the last norm's weight and bias), mask
+            kernels (B x 4 x C/8) and iou_predictions (B x 4).
         """
         decoder, transformer = self.decoder, self.decoder.transformer
         own = torch.cat([decoder.iou_token.weight, decoder.mask_tokens.weight])
@@ -103,25 +107,28 @@ class PromptSide(nn.Module):
         x = first.norm3(x + first.mlp(x))
         attention = first.cross_attn_image_to_token
         scores = queries @ _columns(attention, x + prompt)
-        image = first.norm4(tokens + _answer(attention, scores, x))
+        tokens = tokens + attention.out_proj.bias
+        normal, norm = _normal(tokens + _answer(attention, scores, x), first.norm4), first.norm4
 
-        placed, q = image + self.positions, x + prompt
+        placed, q = normal * norm.weight + (norm.bias + self.positions), x + prompt
         x = second.norm1(x + second.self_attn(q, q, x))
-        x = x + _look(second.cross_attn_token_to_image, x + prompt, placed, image)
+        x = x + _look(second.cross_attn_token_to_image, x + prompt, placed, normal, norm)
         x = second.norm2(x)
         x = second.norm3(x + second.mlp(x))
         attention = second.cross_attn_image_to_token
         columns = _columns(attention, x + prompt)
         project = attention.q_proj
         scores = placed @ (project.weight.T @ columns) + (project.bias @ columns).unsqueeze(1)
-        image = second.norm4(image + _answer(attention, scores, x))
+        tokens = normal * norm.weight + (norm.bias + attention.out_proj.bias)
+        normal, norm = _normal(tokens + _answer(attention, scores, x), second.norm4), second.norm4
 
         x = x[:, : 1 + decoder.num_mask_tokens]
         q = x + prompt[:, : 1 + decoder.num_mask_tokens]
-        last = transformer.final_attn_token_to_image
-        x = transformer.norm_final_attn(x + _look(last, q, image + self.positions, image))
+        placed = normal * norm.weight + (norm.bias + self.positions)
+        x = x + _look(transformer.final_attn_token_to_image, q, placed, normal, norm)
+        x = transformer.norm_final_attn(x)
         kernels = [mlp(x[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
-        return image, torch.stack(kernels, dim=1), decoder.iou_prediction_head(x[:, 0])
+        return normal, torch.stack(kernels, dim=1), decoder.iou_prediction_head(x[:, 0])
 
 
 class Upscaling(nn.Module):
@@ -138,6 +145,7 @@ class Upscaling(nn.Module):
         assert isinstance(first, nn.ConvTranspose2d) and isinstance(second, nn.ConvTranspose2d)
         assert isinstance(norm, LayerNorm2d)
         self.first, self.second = _per_token(first), _per_token(second)
+        _fold(_layers(model.mask_decoder)[1].norm4, self.first)
         self.norm = nn.LayerNorm(first.out_channels, eps=norm.eps)
         self.norm.load_state_dict(norm.state_dict())
 
@@ -145,7 +153,7 @@ class Upscaling(nn.Module):
         """Make K masks a prompt.
 
         Args:
-            image: tokens, B x N x C.
+            image: tokens of `PromptSide`, B x N x C.
             kernels: B x K x C/8.
 
         Returns:
@@ -167,13 +175,21 @@ def _look_at_projected(attention: Attention, q: Tensor, keys: Tensor, values: Te
     return attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
 
 
-def _look(attention: Attention, q: Tensor, placed: Tensor, image: Tensor) -> Tensor:
-    """Tokens attend to an image (B x N x C; `placed` is with positions) that is not projected."""
+def _look(
+    attention: Attention, q: Tensor, placed: Tensor, normal: Tensor, norm: nn.LayerNorm
+) -> Tensor:
+    """Tokens attend to an image that is not projected.
+
+    The image is `normal` (B x N x C) with the weight and bias of `norm`; `placed` is that with
+    positions.
+    """
     q = _split(attention.q_proj(q), attention)
     # The keys' bias adds the same to all scores of a row, which softmax does not see.
     rows = q / math.sqrt(q.shape[-1]) @ _heads(attention.k_proj.weight, attention)
-    weights = (rows.flatten(1, 2) @ placed.transpose(1, 2)).softmax(dim=-1)
-    mixed = (weights @ image).unflatten(1, (attention.num_heads, -1))
+    scores = rows.flatten(1, 2) @ placed.transpose(1, 2)
+    weights = (scores - scores.amax(dim=-1, keepdim=True)).exp()
+    mixed = weights @ normal / weights.sum(dim=-1, keepdim=True)
+    mixed = (mixed * norm.weight + norm.bias).unflatten(1, (attention.num_heads, -1))
     values = mixed @ _heads(attention.v_proj.weight, attention).transpose(1, 2)
     return attention.out_proj(values.transpose(1, 2).flatten(2) + attention.v_proj.bias)
 
@@ -188,12 +204,15 @@ def _columns(attention: Attention, k: Tensor) -> Tensor:
 
 
 def _answer(attention: Attention, scores: Tensor, v: Tensor) -> Tensor:
-    """What the image's tokens get for their scores (B x N x HT) from tokens `v` (B x T x C)."""
+    """What the image's tokens get for their scores (B x N x HT) from tokens `v` (B x T x C).
+
+    It lacks the bias of the attention's output.
+    """
     heads = attention.num_heads
     weights = scores.unflatten(2, (heads, -1)).softmax(dim=-1).flatten(2)
     out = _heads(attention.out_proj.weight.T, attention)
     values = (_split(attention.v_proj(v), attention) @ out).flatten(1, 2)
-    return weights @ values + attention.out_proj.bias
+    return weights @ values
 
 
 def _split(x: Tensor, attention: Attention) -> Tensor:
@@ -215,6 +234,18 @@ def _per_token(convolution: nn.ConvTranspose2d) -> nn.Linear:
         linear.weight.copy_(convolution.weight.permute(2, 3, 1, 0).reshape(4 * out, channels))
         linear.bias.copy_(convolution.bias.repeat(4))
     return linear
+
+
+def _fold(norm: nn.LayerNorm, linear: nn.Linear) -> None:
+    """Let a linear layer do the norm's weight and bias, which come before it."""
+    with torch.no_grad():
+        linear.bias += linear.weight @ norm.bias
+        linear.weight *= norm.weight
+
+
+def _normal(x: Tensor, norm: nn.LayerNorm) -> Tensor:
+    """Normalise without the weight and bias."""
+    return F.layer_norm(x, norm.normalized_shape, eps=norm.eps)
 
 
 def _layers(decoder: MaskDecoder) -> tuple[TwoWayAttentionBlock, TwoWayAttentionBlock]:
