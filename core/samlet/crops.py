@@ -7,6 +7,7 @@ Boxes are (x0, y0, x1, y1) in pixels of the image. Crops are half open: the whol
 from collections.abc import Sequence
 from itertools import product
 from math import ceil
+from typing import Literal
 
 import numpy as np
 import torch
@@ -133,12 +134,15 @@ class Enlarger:
             for inner, outer in zip(input_size, size, strict=True)
         )
 
-    def __call__(self, logits: np.ndarray, level: float) -> tuple[np.ndarray, int, int]:
+    def __call__(
+        self, logits: np.ndarray, level: float, order: Literal["C", "F"] = "C"
+    ) -> tuple[np.ndarray, int, int]:
         """Enlarge a window; all logits outside it are at most `level`.
 
         Args:
             logits: float32, S/4 x S/4.
             level: a logit.
+            order: of the window in memory, as NumPy has it: by rows, or, for RLE, by columns.
 
         Returns:
             the window of float32 logits (without a pixel if all are at most `level`), and the x and
@@ -148,9 +152,10 @@ class Enlarger:
         # An enlarged logit is a weighted mean, so it is high only where it draws on a high one.
         top, bottom = _span(self.rows @ np.asarray(high.any(axis=1), np.float32))
         left, right = _span(self.columns @ np.asarray(high.any(axis=0), np.float32))
-        tall = self.rows[top:bottom] @ logits
-        # Columns last, as they come to lie one after the other in memory: RLE runs down them.
-        return (self.columns[left:right] @ tall.T).T, left, top
+        rows, columns = self.rows[top:bottom], self.columns[left:right]
+        if order == "C":
+            return rows @ (columns @ logits.T).T, left, top
+        return (columns @ (rows @ logits).T).T, left, top
 
 
 def _resize_matrix(image_size: int, inner: int, outer: int) -> sparse.csr_array:

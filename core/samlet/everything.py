@@ -252,7 +252,7 @@ class SamAutomaticMaskGenerator:
     ) -> "_Candidate | None":
         """Enlarge a mask; None if it is empty or not stable."""
         threshold, offset = self.model.mask_threshold, self.stability_score_offset
-        window, left, top = enlarger(logits, threshold - offset)
+        window, left, top = enlarger(logits, threshold - offset, order="F")
         mask = window > threshold
         if not mask.any():
             return None
