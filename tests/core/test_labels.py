@@ -20,6 +20,7 @@ from samlet import labels, samples
 from samlet.compressed_rle import run_lengths
 from samlet.errors import UserError
 from samlet.labels import brush_rle
+from samlet.masks import Cutout, cut_out
 from samlet.results import write_results
 
 NAMES = ("fluorescence_2", "fluorescence_3", "stained_1")
@@ -337,6 +338,26 @@ def test_brush_streams_of_any_groups() -> None:
     for strength in (1, 77, 255):
         faint = bytes(brush(SQUARE, strength)["value"]["rle"])
         assert np.array_equal(brush_rle.decode(faint, GRID.shape), SQUARE)
+
+
+def test_brush_masks_are_packed_as_label_studio_does() -> None:
+    rng = np.random.default_rng(3)
+    masks = [rng.random(rng.integers(1, 40, 2)) < rng.random() ** 2 for _ in range(100)]
+    corner = GRID.astype(bool)
+    corner[-1, -1] = True
+    masks += [corner, GRID.astype(bool), ~GRID.astype(bool), SQUARE, SQUARE[:, 10:30]]
+    # 4 x 128 x 128 words are the most that one group counts.
+    masks += [np.ones((128, width), bool) for width in (127, 128, 129, 300)]
+    masks += [np.zeros((128, width), bool) for width in (128, 129, 300)]
+    for mask in masks:
+        packed = brush_rle.encode(mask)
+        rgba = np.repeat(mask.ravel() * np.uint8(255), 4)
+        assert packed == list(reference_brush.encode_rle(rgba.tobytes(), 8, [3, 4, 8, 16]))
+        assert np.array_equal(reference_brush.decode_rle(bytes(packed), False), rgba)
+        assert np.array_equal(brush_rle.decode(bytes(packed), mask.shape), mask)
+        assert brush_rle.encode(cut_out(mask)) == packed
+    with pytest.raises(UserError, match=r"32768 x 32768 pixels is too large .* use polygons"):
+        brush_rle.encode(Cutout(SQUARE, 0, 0, (1 << 15, 1 << 15)))
 
 
 def test_turned_images(tmp_path: Path) -> None:
