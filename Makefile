@@ -30,13 +30,13 @@ test: $(READY) ## Run the tests
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## Check style and types
-	$(BIN)/ruff check core tests recipes benchmarks examples
-	$(BIN)/ruff format --check core tests recipes benchmarks examples
+	$(BIN)/ruff check core labelstudio_backend tests recipes benchmarks examples
+	$(BIN)/ruff format --check core labelstudio_backend tests recipes benchmarks examples
 	$(BIN)/mypy
 
 format: $(READY) ## Format the code
-	$(BIN)/ruff check --fix core tests recipes benchmarks examples
-	$(BIN)/ruff format core tests recipes benchmarks examples
+	$(BIN)/ruff check --fix core labelstudio_backend tests recipes benchmarks examples
+	$(BIN)/ruff format core labelstudio_backend tests recipes benchmarks examples
 
 nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours; resumes)
 	$(BIN)/python recipes/nuclei.py teacher $(DATA) $(RUNS)/teacher

@@ -161,7 +161,7 @@ def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
     working = np.float32 if values.dtype.itemsize <= 2 else np.float64
     # Whether `astype` copies or not, this is not the caller's array, and may be overwritten.
-    numbers = known.astype(working, copy=False)
+    numbers: np.ndarray = known.astype(working, copy=False)
     low, high = np.percentile(numbers, percentiles, overwrite_input=True)
     del numbers
     if low == high:

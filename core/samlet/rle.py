@@ -101,7 +101,8 @@ def cut_out(mask: Mask) -> Cutout:
     if not isinstance(mask, Mapping):
         mask = np.asarray(mask, dtype=bool)
         rows, columns = extent(mask)
-        return Cutout(mask[rows, columns], columns.start, rows.start, mask.shape)
+        height, width = mask.shape
+        return Cutout(mask[rows, columns], columns.start, rows.start, (height, width))
     counts, height, width = _checked(mask)
     edges = np.cumsum(counts)
     first, last = edges[:-1:2], edges[1::2] - 1

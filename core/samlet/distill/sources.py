@@ -263,8 +263,7 @@ def _mixed(items: Iterator[Item], rng: np.random.Generator) -> Iterator[Item]:
         buffer.append(item)
         if len(buffer) == SHUFFLE_WITHIN:
             yield buffer.pop(int(rng.integers(len(buffer))))
-    rng.shuffle(buffer)
-    yield from buffer
+    yield from (buffer[i] for i in rng.permutation(len(buffer)))
 
 
 def read_shard(shard: str) -> Iterator[Item]:

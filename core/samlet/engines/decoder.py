@@ -239,8 +239,8 @@ def _per_token(convolution: nn.ConvTranspose2d) -> nn.Linear:
 def _fold(norm: nn.LayerNorm, linear: nn.Linear) -> None:
     """Let a linear layer do the norm's weight and bias, which come before it."""
     with torch.no_grad():
-        linear.bias += linear.weight @ norm.bias
-        linear.weight *= norm.weight
+        linear.bias.add_(linear.weight @ norm.bias)
+        linear.weight.mul_(norm.weight)
 
 
 def _normal(x: Tensor, norm: nn.LayerNorm) -> Tensor:

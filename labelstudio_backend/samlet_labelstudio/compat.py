@@ -1,0 +1,38 @@
+"""What differs between label-studio-ml 1.x, on PyPI, and 2.x, on GitHub.
+
+Both bring a base class and a Flask server. Their constructors, their `fit`, and where the labeling
+config is kept are not the same; `samlet_labelstudio.model` is written for both with what is here.
+"""
+
+import os
+import tempfile
+from typing import Any
+
+# 2.x opens a database in MODEL_DIR when it is imported, by default in the working folder.
+os.environ.setdefault("MODEL_DIR", tempfile.mkdtemp(prefix="samlet-labelstudio-"))
+
+from label_studio_ml import model as _model
+
+LabelStudioMLBase: Any = _model.LabelStudioMLBase
+IS_FIRST = hasattr(_model, "LabelStudioMLManager")
+"""Whether label-studio-ml is 1.x."""
+
+
+def initialise(backend: Any, project_id: str | None, label_config: str | None) -> None:
+    """Call the base class's constructor; afterwards `setup` was called."""
+    if IS_FIRST:
+        LabelStudioMLBase.__init__(backend, label_config=label_config)
+        backend.setup()
+    else:
+        LabelStudioMLBase.__init__(backend, project_id=project_id, label_config=label_config)
+
+
+def event_and_data(*given: Any, **named: Any) -> tuple[str, dict[str, Any]]:
+    """Find event and data in the arguments of `fit`.
+
+    1.x calls `fit((), event=..., data=..., job_id=..., workdir=...)`, and 2.x `fit(event, data)`.
+    """
+    positional = [value for value in given if isinstance(value, str | dict)]
+    event = named.get("event", positional[0] if positional else "")
+    data = named.get("data", positional[1] if len(positional) > 1 else {})
+    return str(event), data if isinstance(data, dict) else {}

@@ -1,0 +1,120 @@
+"""Embeddings of the images that annotators work on: computed once, shared, and bounded."""
+
+import threading
+from collections import OrderedDict
+from collections.abc import Callable
+from concurrent.futures import Future
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from samlet import Predictor
+from samlet.embedding import ImageEmbedding
+from samlet.errors import UserError
+
+STATE_SHARE = 10
+"""What a predictor keeps of an image in use is about so many times the embedding itself."""
+
+
+class EmbeddingCache:
+    """Embeddings by image and encoder; safe to use from any number of threads.
+
+    Those who ask for the same image at the same time wait for one encoding. The least recently
+    used leave memory first, and then the disk.
+
+    Args:
+        folder: where they are kept on disk; made if need be.
+        memory_bytes: limit of those in memory.
+        disk_bytes: limit of those on disk.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int, disk_bytes: int) -> None:
+        self.folder = folder
+        self.memory_bytes = memory_bytes
+        self.disk_bytes = disk_bytes
+        self._kept: OrderedDict[str, Future[ImageEmbedding]] = OrderedDict()
+        self._lock = threading.Lock()
+        self._disk_lock = threading.Lock()
+
+    def get(
+        self, predictor: Predictor, image_hash: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding:
+        """Give an image's embedding, from memory, from disk, or new.
+
+        Args:
+            predictor: whose encoder.
+            image_hash: the same for the same image alone; becomes part of a file's name.
+            read: gives the image, RGB uint8, H x W x 3; called only if it must be encoded.
+
+        Raises:
+            UserError: what `read` raises.
+        """
+        key = f"{predictor.model_id}-{image_hash}"
+        with self._lock:
+            promised = self._kept.get(key)
+            if promised is not None:
+                self._kept.move_to_end(key)
+            else:
+                own = self._kept[key] = Future()
+        if promised is not None:
+            return promised.result()
+        try:
+            own.set_result(self._from_disk(key) or self._encoded(predictor, key, read))
+        except BaseException as error:
+            with self._lock:
+                del self._kept[key]
+            own.set_exception(error)
+            raise
+        with self._lock:
+            self._forget()
+        return own.result()
+
+    def _encoded(
+        self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding:
+        embedding = predictor.encode(read())
+        # A disk that is full makes the cache forgetful, not useless.
+        with suppress(UserError):
+            embedding.save(self._path(key))
+            self._tidy()
+        return embedding
+
+    def _from_disk(self, key: str) -> ImageEmbedding | None:
+        path = self._path(key)
+        try:
+            embedding = ImageEmbedding.load(path)
+            path.touch()
+        except (UserError, OSError):
+            return None
+        return embedding
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _forget(self) -> None:
+        """Drop the least recently used from memory; the caller has the lock."""
+        done = [key for key, promised in self._kept.items() if promised.done()]
+        sizes = {key: _bytes(self._kept[key].result()) for key in done}
+        total = sum(sizes.values())
+        # The last one is in use, however large it is.
+        for key in done[:-1]:
+            if total <= self.memory_bytes:
+                break
+            total -= sizes[key]
+            del self._kept[key]
+
+    def _tidy(self) -> None:
+        """Delete the files that were not used for longest."""
+        with self._disk_lock:
+            stats = [(path, path.stat()) for path in self.folder.glob("*.safetensors")]
+            total = sum(stat.st_size for _, stat in stats)
+            for path, stat in sorted(stats, key=lambda item: item[1].st_mtime):
+                if total <= self.disk_bytes:
+                    break
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+
+
+def _bytes(embedding: ImageEmbedding) -> int:
+    return embedding.features.nbytes * (1 + STATE_SHARE)

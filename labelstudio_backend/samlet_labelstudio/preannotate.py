@@ -1,0 +1,154 @@
+"""Whole projects, or folders, pre-annotated from the command line; goes on where it stopped."""
+
+import json
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from rich.progress import Progress
+
+from samlet import images
+from samlet.ahead import ahead
+from samlet.errors import UserError
+from samlet.files import atomic_path
+from samlet.progress import bar
+from samlet_labelstudio import labeling_config
+from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.service import Asked, Service
+
+PART = ".part"
+"""Suffix of the file that holds what is done of a folder, a task a line."""
+
+
+def preannotate_project(service: Service, project: int, workers: int) -> tuple[int, int, list[str]]:
+    """Write a prediction for each task of a project that has none of this model.
+
+    Args:
+        service: does the work.
+        project: its number.
+        workers: tasks at once: fetching and writing overlap with segmenting.
+
+    Returns:
+        how many tasks were done now, how many before, and a sentence for each that failed.
+
+    Raises:
+        UserError: Label Studio does not answer, there is no such project, or its labeling config
+            has nothing to draw masks with.
+    """
+    client = connect(service.settings)
+    with told(service.settings):
+        config = labeling_config.parse(client.projects.get(project).label_config or "")
+        tasks = [task.model_dump() for task in client.tasks.list(project=project, page_size=100)]
+    asked = Asked(str(project), config, service.settings)
+    version = service.model_version(str(project))
+    waiting = [task for task in tasks if not _has(task, version)]
+
+    def work(task: Mapping[str, Any]) -> str | None:
+        try:
+            found = service.preannotate(asked, task)
+            with told(service.settings):
+                client.predictions.create(
+                    task=task["id"],
+                    result=found["result"],
+                    score=found["score"],
+                    model_version=found["model_version"],
+                )
+        except UserError as error:
+            return f"Task {task['id']}: {error}"
+        return None
+
+    failed = _all_of(waiting, work, workers)
+    return len(waiting) - len(failed), len(tasks) - len(waiting), failed
+
+
+def preannotate_folder(
+    service: Service, folder: Path, out: Path, labels: list[str], prefix: str, workers: int
+) -> tuple[int, list[str]]:
+    """Write tasks with predictions for Label Studio to import; no server is needed.
+
+    Args:
+        service: does the work.
+        folder: of the images.
+        out: the JSON file; a labeling config of the same name, with the suffix .xml, comes beside
+            it. What is done lies there, too, until all is done; a second call goes on from that.
+        labels: of the labeling config; objects get the first, or the one of the settings.
+        prefix: what comes before an image's path in the folder to make the address that Label
+            Studio will find it at.
+        workers: images at once.
+
+    Returns:
+        how many tasks were written, and a sentence for each image that failed.
+
+    Raises:
+        UserError: no images, or a file that cannot be written.
+    """
+    from samlet_labelstudio.project import labeling_config as config_with
+
+    text = config_with(labels)
+    config = labeling_config.parse(text)
+    control = config.answering("image", service.settings.label)
+    if control is None:
+        raise UserError(f"{service.settings.label} is none of the labels {', '.join(labels)}.")
+    part = out.with_name(out.name + PART)
+    done = _read_part(part)
+    paths = [path.relative_to(folder).as_posix() for path in images.find(folder)]
+    asked = Asked("", config, service.settings)
+
+    def work(name: str) -> str | None:
+        try:
+            task: dict[str, Any] = {"data": {"image": prefix + quote(name)}}
+            found = service.preannotate(asked, task, folder / name)
+        except UserError as error:
+            return str(error)
+        done[name] = task | {"predictions": [found]}
+        return None
+
+    def keep(name: str) -> str | None:
+        failure = work(name)
+        if failure is None:
+            with part.open("a", encoding="utf-8") as file:
+                file.write(json.dumps([name, done[name]]) + "\n")
+        return failure
+
+    try:
+        part.parent.mkdir(parents=True, exist_ok=True)
+        failed = _all_of([name for name in paths if name not in done], keep, workers)
+    except OSError as error:
+        raise UserError(f"Cannot write {part}: {error.strerror}. Choose another --out.") from error
+    with atomic_path(out.with_suffix(".xml")) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+    with atomic_path(out) as temporary:
+        tasks = [done[name] for name in paths if name in done]
+        temporary.write_text(json.dumps(tasks), encoding="utf-8")
+    part.unlink(missing_ok=True)
+    return len(tasks), failed
+
+
+def _all_of(items: Sequence[Any], work: Callable[[Any], str | None], workers: int) -> list[str]:
+    with bar() as progress:
+        return [failure for failure in _tracked(progress, items, work, workers) if failure]
+
+
+def _tracked(
+    progress: Progress, items: Sequence[Any], work: Callable[[Any], str | None], workers: int
+) -> Iterator[str | None]:
+    outcomes = ahead(items, work, threads=workers, depth=2 * workers)
+    yield from progress.track(outcomes, total=len(items), description="Pre-annotating")
+
+
+def _has(task: Mapping[str, Any], version: str) -> bool:
+    predictions = task.get("predictions") or []
+    return any(prediction.get("model_version") == version for prediction in predictions)
+
+
+def _read_part(path: Path) -> dict[str, Any]:
+    done: dict[str, Any] = {}
+    with suppress(FileNotFoundError):
+        for line in path.read_text(encoding="utf-8").splitlines():
+            # The last line may be half a one.
+            with suppress(ValueError):
+                name, task = json.loads(line)
+                done[name] = task
+    return done

@@ -1,0 +1,108 @@
+"""A new project, ready to click in: labeling config, backend, switches, images."""
+
+from pathlib import Path
+from xml.sax.saxutils import quoteattr
+
+from label_studio_sdk import LabelStudio
+
+from samlet import images
+from samlet.errors import UserError
+from samlet.progress import bar
+from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.settings import Settings
+
+COLOURS = ("#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#8ab17d", "#b56576", "#6d597a", "#f4a261")
+
+
+def labeling_config(labels: list[str]) -> str:
+    """A config with smart clicks and boxes, answered with brush masks.
+
+    Args:
+        labels: at least one.
+
+    Raises:
+        UserError: no label, or one twice.
+    """
+    if not labels or len(set(labels)) < len(labels):
+        raise UserError('Give different labels, at least one, such as --labels "cell,debris".')
+
+    def control(tag: str, name: str, more: str = "") -> str:
+        lines = [
+            f'    <Label value={quoteattr(label)} background="{COLOURS[i % len(COLOURS)]}"/>'
+            for i, label in enumerate(labels)
+        ]
+        return "\n".join([f'  <{tag} name="{name}" toName="image"{more}>', *lines, f"  </{tag}>"])
+
+    return "\n".join(
+        [
+            "<View>",
+            '  <Image name="image" value="$image" zoom="true"/>',
+            '  <Header value="Draw by hand"/>',
+            control("BrushLabels", "mask"),
+            '  <Header value="Smart: click on an object, or draw a box around it"/>',
+            control("KeyPointLabels", "click", ' smart="true"'),
+            control("RectangleLabels", "box", ' smart="true"'),
+            "</View>",
+        ]
+    )
+
+
+def init_project(
+    settings: Settings, title: str, labels: list[str], backend_url: str, folder: Path | None
+) -> str:
+    """Create a project, connect this backend for interactive use, and upload images.
+
+    Args:
+        settings: where Label Studio is.
+        title: of the project, at least three characters.
+        labels: what objects are called.
+        backend_url: of this backend, as Label Studio sees it.
+        folder: of images, or None.
+
+    Returns:
+        the project's address.
+
+    Raises:
+        UserError: Label Studio does not answer or refuses something, or a folder without images.
+    """
+    if len(title) < 3:
+        raise UserError(f"The title {title!r} is too short: Label Studio wants three characters.")
+    config = labeling_config(labels)
+    paths = images.find(folder) if folder is not None else []
+    client = connect(settings)
+    with told(settings):
+        project = client.projects.create(
+            title=title, label_config=config, show_collab_predictions=True
+        )
+        assert project.id is not None
+    try:
+        with told(settings):
+            client.ml.create(
+                project=project.id, url=backend_url, title="samlet", is_interactive=True
+            )
+    except UserError as error:
+        raise UserError(
+            f"Project {project.id} was made, but Label Studio cannot use the backend at "
+            f"{backend_url}: {error} Start the backend first; where its address is of this machine "
+            "or a private one, start Label Studio with ML_BLOCK_LOCAL_IP=false. Then connect it in "
+            "the project's settings, under Model."
+        ) from error
+    _upload(client, settings, project.id, paths)
+    return f"{(settings.label_studio_url or '').rstrip('/')}/projects/{project.id}"
+
+
+def _upload(client: LabelStudio, settings: Settings, project: int, paths: list[Path]) -> None:
+    http = client._client_wrapper.httpx_client
+    with bar() as progress:
+        for path in progress.track(paths, description="Uploading"):
+            with told(settings), path.open("rb") as file:
+                answer = http.request(
+                    f"api/projects/{project}/import",
+                    method="POST",
+                    files={"file": (path.name, file)},
+                )
+            if answer.status_code >= 400:
+                raise UserError(
+                    f"Label Studio refuses {path} with status {answer.status_code}: "
+                    f"{answer.text[:200]}"
+                )

@@ -1,0 +1,58 @@
+"""Masks as regions of Label Studio's result format, one module a control tag."""
+
+import secrets
+import string
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from samlet.masks import Cutout
+from samlet_labelstudio.labeling_config import Control
+from samlet_labelstudio.regions import brush, ellipse, polygon, rectangle
+
+_ID_CHARACTERS = string.ascii_letters + string.digits
+
+
+def to_results(
+    mask: Cutout, control: Control, label: str, score: float, tolerance: float = 1.0
+) -> list[dict[str, Any]]:
+    """Write a mask as a control's regions.
+
+    Args:
+        mask: the object.
+        control: a BrushLabels, PolygonLabels, RectangleLabels or EllipseLabels.
+        label: of the regions.
+        score: 0 to 1.
+        tolerance: pixels that a polygon may be off the mask.
+
+    Returns:
+        Entries of a prediction's "result": one region, or with PolygonLabels one for each larger
+        part; none if the mask is empty.
+
+    Raises:
+        UserError: the image is too large for a brush mask.
+    """
+    values: dict[str, Callable[[Cutout], list[dict[str, Any]]]] = {
+        "BrushLabels": brush.values,
+        "PolygonLabels": partial(polygon.values, tolerance=tolerance),
+        "RectangleLabels": rectangle.values,
+        "EllipseLabels": ellipse.values,
+    }
+    if not mask.mask.any():
+        return []
+    kind = control.tag.lower()
+    height, width = mask.size
+    return [
+        {
+            "id": "".join(secrets.choice(_ID_CHARACTERS) for _ in range(10)),
+            "from_name": control.name,
+            "to_name": control.image,
+            "type": kind,
+            "original_width": width,
+            "original_height": height,
+            "image_rotation": 0,
+            "value": {**value, kind: [label]},
+            "score": float(score),
+        }
+        for value in values[control.tag](mask)
+    ]

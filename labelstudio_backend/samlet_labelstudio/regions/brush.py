@@ -1,0 +1,15 @@
+"""Masks for BrushLabels: every pixel is kept."""
+
+from typing import Any
+
+from samlet.labels import brush_rle
+from samlet.masks import Cutout
+
+
+def values(mask: Cutout) -> list[dict[str, Any]]:
+    """Give the "value" of the one region, without its label.
+
+    Raises:
+        UserError: the image is too large for a brush mask.
+    """
+    return [{"format": "rle", "rle": brush_rle.encode(mask)}]

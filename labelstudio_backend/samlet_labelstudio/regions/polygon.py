@@ -1,0 +1,38 @@
+"""Masks for PolygonLabels: outlines of their larger parts."""
+
+from typing import Any
+
+import numpy as np
+from scipy import ndimage
+
+from samlet.masks import Cutout, to_polygons
+
+# Of the largest part's area; what is smaller is a speck beside the object.
+_SMALLEST = 0.1
+
+
+def values(mask: Cutout, tolerance: float) -> list[dict[str, Any]]:
+    """Give the "value" of each region, without its label.
+
+    A polygon of Label Studio is one ring. So each 4-connected part of the mask is a region of its
+    own, parts smaller than a tenth of the largest are left out, and holes are filled, together with
+    what lies in them: who needs holes uses BrushLabels.
+
+    Args:
+        mask: with a pixel at least.
+        tolerance: pixels that the outline may be off; see `samlet.masks.to_polygons`.
+    """
+    filled = np.zeros_like(mask.mask)
+    parts, _ = ndimage.label(mask.mask)
+    # Each by itself: background between parts that only meet in corners is no hole.
+    for part, window in enumerate(ndimage.find_objects(parts), start=1):
+        filled[window] |= ndimage.binary_fill_holes(parts[window] == part)
+    parts, _ = ndimage.label(filled)
+    areas = np.bincount(parts.ravel())
+    areas[0] = 0
+    large = areas >= _SMALLEST * areas.max()
+    height, width = mask.size
+    return [
+        {"points": (100 * outline / (width, height)).tolist(), "closed": True}
+        for (outline,) in to_polygons(large[parts], tolerance, (mask.x, mask.y))
+    ]

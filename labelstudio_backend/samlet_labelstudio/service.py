@@ -1,0 +1,321 @@
+"""What the backend does, with nothing of HTTP in it: answer prompts, and pre-annotate tasks."""
+
+import json
+import logging
+import threading
+from collections import OrderedDict
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samlet import Predictor, SamAutomaticMaskGenerator, TiledMaskGenerator
+from samlet.embedding import ImageEmbedding
+from samlet.errors import UserError
+from samlet.everything import default_settings
+from samlet.masks import Cutout, area, cut_out
+from samlet_labelstudio.embeddings import EmbeddingCache
+from samlet_labelstudio.labeling_config import Control, LabelingConfig
+from samlet_labelstudio.models import Models
+from samlet_labelstudio.pictures import Picture, Pictures, open_file
+from samlet_labelstudio.prompts import Prompt, image_of, read_box, read_prompt
+from samlet_labelstudio.regions import to_results
+from samlet_labelstudio.settings import Settings
+from samlet_labelstudio.training import Trainer
+from samlet_labelstudio.versions import Versions
+
+log = logging.getLogger(__name__)
+
+DRAFTS = 256
+"""Answers that are kept, since the next click of the same region goes on from them."""
+
+
+@dataclass(frozen=True)
+class Asked:
+    """Who asks, and how results must look.
+
+    Attributes:
+        project: number of the project, or "".
+        config: its labeling config.
+        settings: the backend's, with what the project changed.
+    """
+
+    project: str
+    config: LabelingConfig
+    settings: Settings
+
+
+class Service:
+    """One for the whole server; safe to use from any number of threads.
+
+    Args:
+        settings: see there.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.models = Models(settings.engine)
+        self.versions = Versions(settings.folder / "projects")
+        self.trainer = Trainer(settings, self.versions)
+        self.pictures = Pictures(settings)
+        self.embeddings = EmbeddingCache(
+            settings.folder / "embeddings",
+            settings.memory_mb * 1_000_000,
+            settings.disk_mb * 1_000_000,
+        )
+        self._extra: dict[str, Settings] = {}
+        self._drafts: OrderedDict[Any, np.ndarray] = OrderedDict()
+        self._lock = threading.Lock()
+
+    def warm_up(self) -> None:
+        """Load the model in the background, so that the first click need not wait for it."""
+
+        def load() -> None:
+            try:
+                self.models.get(self.settings.model)
+                log.info("The model %s is ready.", self.settings.model)
+            except UserError as error:
+                log.error("%s", error)
+
+        threading.Thread(target=load, daemon=True).start()
+
+    def model_version(self, project: str) -> str:
+        """Name of the model that a project uses."""
+        version = self.versions.chosen(project)
+        return self.settings.model if version is None else version.name
+
+    def settings_of(self, project: str) -> Settings:
+        """The settings, with what the extra parameters of a project's backend change.
+
+        Raises:
+            UserError: a parameter of the wrong kind, or out of its range.
+        """
+        with self._lock:
+            return self._extra.get(project, self.settings)
+
+    def set_extra_params(self, project: str, given: Any) -> None:
+        """Take the extra parameters of a project's backend, JSON or an object; see `Settings`.
+
+        Raises:
+            UserError: they are no JSON object, or a value is wrong.
+        """
+        try:
+            params = json.loads(given) if isinstance(given, str) and given.strip() else given or {}
+        except ValueError as error:
+            raise UserError(f"The backend's extra parameters are not JSON: {error}.") from error
+        if not isinstance(params, Mapping):
+            raise UserError(
+                'The backend\'s extra parameters are no object: write {"min_area": 50}.'
+            )
+        changed = self.settings.with_texts(params, "The extra parameter")
+        with self._lock:
+            self._extra[project] = changed
+
+    def interactive(
+        self, asked: Asked, task: Mapping[str, Any], results: list[Any]
+    ) -> dict[str, Any]:
+        """Answer smart clicks, boxes and strokes.
+
+        Args:
+            asked: see there.
+            task: with "id" and "data".
+            results: Label Studio's `context["result"]`.
+
+        Returns:
+            a prediction: {"result": regions, "score": predicted IoU, "model_version": name}. It has
+            no region if the mask is empty.
+
+        Raises:
+            UserError: anything wrong with the request, or its image.
+        """
+        image = image_of(results, asked.config)
+        predictor, version = self._model(asked.project)
+        picture = self._picture(asked, task, image)
+        embedding = self.embeddings.get(predictor, picture.hash, picture.read)
+        prompt = read_prompt(results, asked.config, embedding.original_size)
+        control = self._control(asked, image, prompt.label)
+        mask, score = self._answer(predictor, embedding, picture.hash, prompt)
+        regions = to_results(
+            mask, control, _label(control, prompt.label), score, asked.settings.tolerance
+        )
+        return {"result": regions, "score": score, "model_version": version}
+
+    def preannotate(
+        self, asked: Asked, task: Mapping[str, Any], path: Path | None = None
+    ) -> dict[str, Any]:
+        """Find the objects of a task's first image; or, where it has boxes, the objects in those.
+
+        Args:
+            asked: see there.
+            task: with "id" and "data"; boxes are rectangles of its "predictions" that others made.
+            path: the image's file, where it need not be fetched.
+
+        Returns:
+            a prediction, see `interactive`; its score is the mean of its regions'.
+
+        Raises:
+            UserError: anything wrong with the task, or its image.
+        """
+        image = next(iter(asked.config.images))
+        control = self._control(asked, image, asked.settings.label)
+        predictor, version = self._model(asked.project)
+        picture = (
+            self._picture(asked, task, image)
+            if path is None
+            else open_file(path, self.settings.max_pixels)
+        )
+        boxes = _boxes(task, image, self._own_versions(asked.project))
+        if boxes:
+            found = self._in_boxes(predictor, picture, boxes)
+        else:
+            label = _label(control, asked.settings.label)
+            found = [(*each, label) for each in self._everything(predictor, picture)]
+        kept = [
+            each
+            for each in found
+            if each[1] >= asked.settings.min_score
+            and area(each[0].mask) >= max(1, asked.settings.min_area)
+        ]
+        kept.sort(key=lambda each: -each[1])
+        regions = [
+            region
+            for mask, score, label in kept[: asked.settings.max_regions]
+            for region in to_results(
+                mask, control, _label(control, label), score, asked.settings.tolerance
+            )
+        ]
+        scores = [region["score"] for region in regions]
+        mean = float(np.mean(scores)) if scores else 0.0
+        return {"result": regions, "score": mean, "model_version": version}
+
+    def _model(self, project: str) -> tuple[Predictor, str]:
+        version = self.versions.chosen(project)
+        if version is None:
+            return self.models.get(self.settings.model), self.settings.model
+        return self.models.get(str(version.path)), version.name
+
+    def _own_versions(self, project: str) -> set[str]:
+        return {self.settings.model, *(version.name for version in self.versions.all(project))}
+
+    def _picture(self, asked: Asked, task: Mapping[str, Any], image: str) -> Picture:
+        key = asked.config.images[image]
+        data = task.get("data")
+        url = data.get(key) if isinstance(data, Mapping) else None
+        if not isinstance(url, str) or not url:
+            raise UserError(
+                f'The task has no image in its data under "{key}", where the labeling config '
+                f"expects it: import the task again with that field."
+            )
+        return self.pictures.open(url, task.get("id"))
+
+    def _control(self, asked: Asked, image: str, label: str | None) -> Control:
+        control = asked.config.answering(image, label)
+        if control is None:
+            raise UserError(
+                f"The labeling config has nothing to draw {label or 'objects'} with: add "
+                "BrushLabels, PolygonLabels, RectangleLabels or EllipseLabels with that label for "
+                f"the image {image}."
+            )
+        return control
+
+    def _answer(
+        self, predictor: Predictor, embedding: ImageEmbedding, image_hash: str, prompt: Prompt
+    ) -> tuple[Cutout, float]:
+        count = len(prompt.points)
+        is_ambiguous = count == 1 and prompt.box is None
+        answer = predictor.segment(
+            embedding,
+            prompt.points if count else None,
+            prompt.point_labels if count else None,
+            prompt.box,
+            self._draft(predictor, embedding, image_hash, prompt, count - 1),
+            multimask_output=is_ambiguous,
+        )
+        best = answer.best_index
+        self._keep(_draft_key(predictor, image_hash, prompt, count), answer.low_res_masks[best])
+        score = min(max(float(answer.iou_predictions[best]), 0.0), 1.0)
+        return cut_out(answer.masks[best]), score
+
+    def _draft(
+        self,
+        predictor: Predictor,
+        embedding: ImageEmbedding,
+        image_hash: str,
+        prompt: Prompt,
+        count: int,
+    ) -> np.ndarray | None:
+        """The answer to the first `count` clicks, which the next one corrects; None without any.
+
+        It is what the clicks before have shown, unless that was forgotten.
+        """
+        if count < 1 and (prompt.box is None or count < 0):
+            return None
+        key = _draft_key(predictor, image_hash, prompt, count)
+        with self._lock:
+            draft = self._drafts.get(key)
+        if draft is None:
+            answer = predictor.segment(
+                embedding,
+                prompt.points[:count] if count else None,
+                prompt.point_labels[:count] if count else None,
+                prompt.box,
+                multimask_output=count == 1 and prompt.box is None,
+            )
+            draft = answer.low_res_masks[answer.best_index]
+            self._keep(key, draft)
+        return draft
+
+    def _keep(self, key: Any, draft: np.ndarray) -> None:
+        with self._lock:
+            self._drafts[key] = draft
+            self._drafts.move_to_end(key)
+            while len(self._drafts) > DRAFTS:
+                self._drafts.popitem(last=False)
+
+    def _everything(self, predictor: Predictor, picture: Picture) -> list[tuple[Cutout, float]]:
+        generator = SamAutomaticMaskGenerator(
+            predictor.model, engine=predictor.engine, **default_settings(predictor.model)
+        )
+        records = TiledMaskGenerator(generator).generate(picture.read())
+        return [(cut_out(r["segmentation"]), min(r["predicted_iou"], 1.0)) for r in records]
+
+    def _in_boxes(
+        self, predictor: Predictor, picture: Picture, results: list[Mapping[str, Any]]
+    ) -> list[tuple[Cutout, float, str | None]]:
+        embedding = self.embeddings.get(predictor, picture.hash, picture.read)
+        boxes = [read_box(result, embedding.original_size) for result in results]
+        answers = predictor.segment_batch(
+            embedding, boxes=[box for box, _ in boxes], multimask_output=False
+        )
+        return [
+            (cut_out(answer.best), min(max(float(answer.iou_predictions[0]), 0.0), 1.0), label)
+            for answer, (_, label) in zip(answers, boxes, strict=True)
+        ]
+
+
+def _draft_key(predictor: Predictor, image_hash: str, prompt: Prompt, count: int) -> Any:
+    points = np.asarray(prompt.points[:count], float).tobytes()
+    labels = np.asarray(prompt.point_labels[:count], int).tobytes()
+    return id(predictor), image_hash, points, labels, prompt.box
+
+
+def _label(control: Control, label: str | None) -> str:
+    return label if label in control.labels else control.labels[0]
+
+
+def _boxes(task: Mapping[str, Any], image: str, own: set[str]) -> list[Mapping[str, Any]]:
+    """Rectangles that others than our own models have predicted for an image of a task."""
+    predictions = task.get("predictions")
+    return [
+        result
+        for prediction in (predictions if isinstance(predictions, list) else [])
+        if isinstance(prediction, Mapping)
+        and prediction.get("model_version") not in own
+        and isinstance(prediction.get("result"), list)
+        for result in prediction["result"]
+        if isinstance(result, Mapping)
+        and result.get("type") == "rectanglelabels"
+        and result.get("to_name") == image
+    ]

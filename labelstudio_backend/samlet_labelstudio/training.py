@@ -1,0 +1,169 @@
+"""Learning from annotations: one training at a time, in a process of its own.
+
+A training that crashes is told in the log and harms nothing: the server runs elsewhere.
+"""
+
+import atexit
+import json
+import logging
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from samlet.errors import UserError
+from samlet_labelstudio.export import export_annotations
+from samlet_labelstudio.settings import Settings
+from samlet_labelstudio.versions import MODEL, Version, Versions
+
+log = logging.getLogger(__name__)
+
+ASKED = "START_TRAINING"
+ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED")
+OUTCOME = "outcome.json"
+JOB = "job.json"
+LEAST_IMAGES = 2
+"""One to learn from, and one to judge by."""
+
+
+class Trainer:
+    """Finetunes the mask decoder on a project's annotations when asked to.
+
+    Args:
+        settings: see there.
+        versions: where trained models go.
+    """
+
+    def __init__(self, settings: Settings, versions: Versions) -> None:
+        self._settings = settings
+        self._versions = versions
+        self._lock = threading.Lock()
+        self._running: str | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._timers: dict[str, threading.Timer] = {}
+        atexit.register(self._stop)
+
+    @property
+    def running(self) -> str | None:
+        """The project that is being learnt from."""
+        return self._running
+
+    def take(self, project: str, event: str) -> str:
+        """Start a training, now or once annotations stop coming; or do nothing.
+
+        Returns:
+            what happens now, in a sentence.
+        """
+        if event == ASKED:
+            return self._start(project)
+        if event in ANNOTATED and self._settings.train_on_annotations:
+            with self._lock:
+                if project in self._timers:
+                    self._timers[project].cancel()
+                timer = threading.Timer(self._settings.train_pause, self._start, [project])
+                timer.daemon = True
+                self._timers[project] = timer
+                timer.start()
+            return f"Training starts {self._settings.train_pause:g} s after the last annotation."
+        return "Nothing to do."
+
+    def _start(self, project: str) -> str:
+        with self._lock:
+            if self._running is not None:
+                return f"Project {self._running} is being learnt from: try again when it is done."
+            self._running = project
+        threading.Thread(target=self._run, args=[project], daemon=True).start()
+        return "Training has started."
+
+    def _run(self, project: str) -> None:
+        try:
+            version, is_better = self.train(project)
+            log.warning(
+                "Project %s: %s was trained, and is %s (%s).",
+                project,
+                version.name,
+                "used from now on" if is_better else "not used, since it is no better",
+                _figures(version.facts),
+            )
+        except UserError as error:
+            log.error("Project %s was not learnt from: %s", project, error)
+        except Exception:
+            log.exception("Project %s was not learnt from", project)
+        finally:
+            self._running = None
+
+    def train(self, project: str) -> tuple[Version, bool]:
+        """Export, finetune, judge, and use the new model if it is better.
+
+        Returns:
+            the new version, and whether it is used.
+
+        Raises:
+            UserError: too few annotations, Label Studio does not answer, or the training failed.
+        """
+        folder = self._settings.folder / "training" / project
+        shutil.rmtree(folder, ignore_errors=True)
+        count = export_annotations(project, folder, self._settings)
+        if count < LEAST_IMAGES:
+            raise UserError(
+                f"It has {count} annotated images: submit at least {LEAST_IMAGES}, one to learn "
+                "from and one to judge by."
+            )
+        chosen = self._versions.chosen(project)
+        base = self._settings.model if chosen is None else str(chosen.path)
+        outcome = self._in_process(folder, base)
+        now = datetime.now().astimezone()
+        facts = outcome | {
+            "base": self._settings.model if chosen is None else chosen.name,
+            "project": project,
+            "images": count,
+            "date": now.isoformat(timespec="seconds"),
+        }
+        name = (
+            f"{Path(self._settings.model).stem}.project-{project}.{count}-images."
+            f"{now:%Y-%m-%dT%H-%M-%S}"
+        )
+        version = self._versions.add(project, name, folder / "run" / MODEL, facts)
+        is_better = _mean(outcome["after"]) > _mean(outcome["before"])
+        if is_better:
+            self._versions.choose(project, version.name)
+        return version, is_better
+
+    def _in_process(self, folder: Path, base: str) -> dict[str, Any]:
+        job = {"model": base, "steps": self._settings.train_steps}
+        (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
+        command = [sys.executable, "-m", "samlet_labelstudio.training_job", str(folder)]
+        with (folder / "log.txt").open("wb") as output:
+            self._process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
+            )
+            status = self._process.wait()
+        self._process = None
+        try:
+            outcome: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            outcome = {"error": f"it ended with status {status}; {folder / 'log.txt'} may tell why"}
+        if "error" in outcome:
+            raise UserError(str(outcome["error"]))
+        return outcome
+
+    def _stop(self) -> None:
+        process = self._process
+        if process is not None:
+            with suppress(OSError):
+                process.terminate()
+
+
+def _mean(figures: dict[str, float]) -> float:
+    return (figures["click"] + figures["box"]) / 2
+
+
+def _figures(facts: dict[str, Any]) -> str:
+    return "; ".join(
+        f"IoU {when}: click {facts[when]['click']:.3f}, box {facts[when]['box']:.3f}"
+        for when in ("before", "after")
+    )

@@ -1,0 +1,57 @@
+"""The process that learns: `python -m samlet_labelstudio.training_job FOLDER`.
+
+It reads FOLDER/job.json, images/ and annotations.json, trains as `samlet finetune --train decoder`
+does, and writes FOLDER/outcome.json: the figures on what was kept back, or an error.
+"""
+
+import json
+import os
+import sys
+from pathlib import Path
+from typing import Any
+
+from samlet.distill.settings import FinetuneSettings
+from samlet.errors import UserError
+from samlet.evaluation.measure import measure_prompts
+from samlet.evaluation.prompts import summary
+from samlet.files import atomic_path
+from samlet.finetune import finetune
+from samlet.modeling.sam import Sam
+from samlet.predictor import Predictor
+from samlet_labelstudio.export import ANNOTATIONS, IMAGES
+from samlet_labelstudio.training import JOB, OUTCOME
+
+
+def main(folder: Path) -> None:
+    """Do the job in a folder."""
+    # Annotators, who wait for their clicks, come first.
+    if hasattr(os, "nice"):
+        os.nice(10)
+    try:
+        outcome = _learn(folder)
+    except UserError as error:
+        outcome = {"error": str(error)}
+    with atomic_path(folder / OUTCOME) as temporary:
+        temporary.write_text(json.dumps(outcome), encoding="utf-8")
+
+
+def _learn(folder: Path) -> dict[str, Any]:
+    job = json.loads((folder / JOB).read_text(encoding="utf-8"))
+    settings = FinetuneSettings(
+        images=str(folder / IMAGES),
+        labels=str(folder / ANNOTATIONS),
+        model=job["model"],
+        # Embeddings that are kept stay valid, and few labels spoil less.
+        train="decoder",
+        steps=job["steps"],
+    )
+    made = finetune(settings, folder / "run")
+
+    def figures(model: Sam) -> dict[str, float]:
+        return dict(summary(measure_prompts(Predictor(model, "torch"), made.validation))["all"])
+
+    return {"before": figures(made.before), "after": figures(made.after)}
+
+
+if __name__ == "__main__":
+    main(Path(sys.argv[1]))

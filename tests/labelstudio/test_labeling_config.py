@@ -1,0 +1,107 @@
+"""Labeling configs: what is read from them, and which control answers."""
+
+import pytest
+from samlet_labelstudio.labeling_config import Control, parse
+
+from samlet.errors import UserError
+
+CONFIG = """
+<View>
+  <Header value="Click on nuclei"/>
+  <Image name="img" value="$picture" zoom="true"/>
+  <View>
+    <KeyPointLabels name="click" toName="img" smart="true">
+      <Label value="Nucleus" alias="nucleus" background="#f00"/>
+      <View><Label value="debris"/></View>
+    </KeyPointLabels>
+  </View>
+  <RectangleLabels name="box" toName="img" smartOnly="true"><Label value="debris"/>
+  </RectangleLabels>
+  <PolygonLabels name="outline" toName="img"><Label value="nucleus"/></PolygonLabels>
+  <Choices name="quality" toName="img"><Choice value="good"/></Choices>
+  <Brush name="bare" toName="img"/>
+  <Text name="text" value="$text"/>
+  <RectangleLabels name="elsewhere" toName="text"><Label value="debris"/></RectangleLabels>
+</View>
+"""
+
+
+def config_of(*controls: str, images: tuple[str, ...] = ("img",)) -> str:
+    """A config of controls, each "tag name", with "!" if smart, and labels after it."""
+    tags = [f'<Image name="{image}" value="${image}"/>' for image in images]
+    for i, control in enumerate(controls):
+        tag, *labels = control.split()
+        smart = ' smart="true"' if tag.endswith("!") else ""
+        inner = "".join(f'<Label value="{label}"/>' for label in labels)
+        tag = tag.removesuffix("!") + "Labels"
+        tags.append(f'<{tag} name="c{i}" toName="img"{smart}>{inner}</{tag}>')
+    return f"<View>{''.join(tags)}</View>"
+
+
+def test_controls_and_images() -> None:
+    config = parse(CONFIG)
+    assert config.images == {"img": "picture"}
+    assert config.controls == (
+        Control("click", "KeyPointLabels", "img", ("nucleus", "debris"), True),
+        Control("box", "RectangleLabels", "img", ("debris",), True),
+        Control("outline", "PolygonLabels", "img", ("nucleus",), False),
+    )
+
+
+def test_control_of_several_images() -> None:
+    text = config_of("Brush a", images=("img", "other")).replace('"img">', '"img, other">')
+    config = parse(text)
+    assert config.images == {"img": "img", "other": "other"}
+    assert [control.image for control in config.controls] == ["img", "other"]
+    other = config.answering("other", "a")
+    assert other is not None and other.image == "other"
+
+
+@pytest.mark.parametrize(
+    ("controls", "label", "chosen"),
+    [
+        (["KeyPoint! a", "Polygon a", "Brush a"], "a", "c1"),
+        (["Brush! a", "Rectangle a", "Brush a"], "a", "c1"),
+        (["Rectangle! a", "Ellipse! a", "Polygon! a", "Brush! a"], "a", "c3"),
+        (["Rectangle! a", "Ellipse! a", "Polygon! a"], "a", "c2"),
+        (["Rectangle! a", "Ellipse! a"], "a", "c1"),
+        (["Rectangle! a", "KeyPoint! a"], "a", "c0"),
+        (["Polygon b", "Brush a b"], "a", "c1"),
+        (["Polygon b", "Brush! a"], "a", "c1"),
+        (["Brush", "Polygon b"], None, "c1"),
+        (["Brush! a", "Brush! b"], None, "c0"),
+        (["KeyPoint! a"], "a", None),
+        (["Brush a"], "b", None),
+        (["Brush"], None, None),
+    ],
+)
+def test_which_control_answers(controls: list[str], label: str | None, chosen: str | None) -> None:
+    config = parse(config_of(*controls))
+    control = config.answering("img", label)
+    assert (control and control.name) == chosen
+    assert config.answering("other", label) is None
+
+
+BOMB = "<!DOCTYPE a [<!ENTITY x 'aaaa'><!ENTITY y '&x;&x;&x;&x;'>]><View>&y;</View>"
+FILE = "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><View>&x;</View>"
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        ("<View>", r"not valid XML .*: correct it in Label Studio's settings"),
+        ("", "not valid XML"),
+        ("<View>\ud800</View>", "not valid XML"),
+        ("<View>&x;</View>", "not valid XML"),
+        (BOMB, "without a document type: copy it"),
+        (FILE, "without a document type: copy it"),
+        (None, "must be XML"),
+        (b"<View/>", "must be XML"),
+        ("<View><Text name='t' value='$t'/></View>", "has no image: add a tag such as <Image"),
+        ("<View><Image name='t' value='t.png'/></View>", "has no image"),
+        ("<View><Image value='$t'/></View>", "has no image"),
+    ],
+)
+def test_bad_configs(text: str, sentence: str) -> None:
+    with pytest.raises(UserError, match=sentence):
+        parse(text)

@@ -1,0 +1,228 @@
+"""Prompts from the regions that Label Studio sends."""
+
+from typing import Any
+
+import cv2
+import numpy as np
+import pytest
+from samlet_labelstudio.labeling_config import Control, LabelingConfig
+from samlet_labelstudio.prompts import image_of, read_box, read_prompt
+from skimage import draw
+
+from samlet.errors import UserError
+from samlet.labels import brush_rle
+from samlet.masks import deepest_point
+
+SIZE = (100, 200)
+TAGS = ("KeyPointLabels", "BrushLabels", "RectangleLabels", "EllipseLabels")
+CONFIG = LabelingConfig(
+    tuple(Control(tag[:-6].lower(), tag, "img", ("a", "b"), True) for tag in TAGS),
+    {"img": "image", "other": "image2"},
+)
+
+
+def region(kind: str, label: str | None = "a", **value: Any) -> dict[str, Any]:
+    result: dict[str, Any] = {
+        "id": "abc",
+        "type": f"{kind}labels",
+        "value": {**value, f"{kind}labels": [label]},
+        "from_name": kind,
+        "to_name": "img",
+        "original_width": SIZE[1],
+        "original_height": SIZE[0],
+        "image_rotation": 0,
+    }
+    if label is None:
+        del result["value"][f"{kind}labels"]
+    return result
+
+
+def click(x: Any, y: Any, label: str | None = "a", **more: Any) -> dict[str, Any]:
+    return {**region("keypoint", label, x=x, y=y, width=0.5), **more}
+
+
+def brush(mask: np.ndarray, **more: Any) -> dict[str, Any]:
+    return {**region("brush", format="rle", rle=brush_rle.encode(mask)), **more}
+
+
+def box(x: Any, y: Any, width: Any, height: Any, **more: Any) -> dict[str, Any]:
+    return region("rectangle", x=x, y=y, width=width, height=height, **more)
+
+
+def oval(x: Any, y: Any, radius_x: Any, radius_y: Any, **more: Any) -> dict[str, Any]:
+    return region("ellipse", x=x, y=y, radiusX=radius_x, radiusY=radius_y, **more)
+
+
+def test_clicks_accumulate() -> None:
+    prompt = read_prompt(
+        [
+            click(10, 20, is_positive=True),
+            click(50.25, 50.5, "b", is_positive=False),
+            click(25, 25, None, is_positive=0),
+            click(75, 75, None),
+            click(75, 80, None, is_positive=1),
+        ],
+        CONFIG,
+        SIZE,
+    )
+    assert (prompt.control, prompt.image, prompt.label) == ("keypoint", "img", "b")
+    # 10 % of 200 is the edge at 20, between the centres of the pixels 19 and 20.
+    expected = np.array([[19.5, 19.5], [100, 50], [49.5, 24.5], [149.5, 74.5], [149.5, 79.5]])
+    assert np.allclose(prompt.points, expected)
+    assert prompt.point_labels.tolist() == [1, 0, 0, 1, 1] and prompt.box is None
+
+
+@pytest.mark.parametrize(
+    ("percent", "pixel"),
+    [((100, 100), (199, 99)), ((0, 0), (0, 0)), ((-0.9, 100.9), (0, 99)), ((99.75, 0.5), (199, 0))],
+)
+def test_clicks_stay_in_the_image(percent: tuple[float, float], pixel: tuple[float, float]) -> None:
+    assert read_prompt([click(*percent)], CONFIG, SIZE).points.tolist() == [list(pixel)]
+
+
+def test_boxes_and_points_mix_and_the_last_box_counts() -> None:
+    results = [box(0, 0, 5, 5), click(20, 30), box(10, 20, 30, 40), click(0, 0, is_positive=False)]
+    prompt = read_prompt(results, CONFIG, SIZE)
+    assert prompt.box == pytest.approx((20, 20, 80, 60))
+    assert prompt.point_labels.tolist() == [1, 0]
+
+
+def test_no_points_with_a_box_alone() -> None:
+    prompt = read_prompt([box(10, 20, 30, 40)], CONFIG, SIZE)
+    assert prompt.points.shape == (0, 2) and prompt.point_labels.shape == (0,)
+
+
+@pytest.mark.parametrize(
+    ("drawn", "expected"),
+    [
+        (box(40, 60, -30, -40), (20, 20, 80, 60)),
+        (box(-10, -10, 30, 40), (0, 0, 40, 30)),
+        (box(90, 90, 50, 50), (180, 90, 200, 100)),
+        # Turned by a right angle about (100, 50), what went right goes down, and down goes left.
+        (box(50, 50, 10, 20, rotation=90), (80, 50, 100, 70)),
+        (box(50, 50, 10, 20, rotation=-90), (100, 30, 120, 50)),
+        (oval(50, 50, 10, 20), (80, 30, 120, 70)),
+        (oval(50, 50, 10, 30, rotation=90), (70, 30, 130, 70)),
+        (oval(0, 100, 10, 20), (0, 80, 20, 100)),
+    ],
+)
+def test_boxes(drawn: dict[str, Any], expected: tuple[float, ...]) -> None:
+    prompt = read_prompt([drawn], CONFIG, SIZE)
+    assert prompt.box == pytest.approx(expected)
+    assert read_box(drawn, SIZE) == (prompt.box, "a")
+
+
+@pytest.mark.parametrize("degrees", [17, 45, 118, 200, 341])
+def test_turned_boxes(degrees: float) -> None:
+    found = read_prompt([box(50, 50, 15, 20, rotation=degrees)], CONFIG, SIZE).box
+    turn = np.deg2rad(degrees)
+    clockwise = np.array([[np.cos(turn), -np.sin(turn)], [np.sin(turn), np.cos(turn)]])
+    middle = np.array([100, 50]) + clockwise @ [15, 10]
+    corners = cv2.boxPoints((middle.tolist(), (30, 20), degrees))
+    assert found == pytest.approx((*corners.min(axis=0), *corners.max(axis=0)), abs=1e-3)
+
+    found = read_prompt([oval(50, 50, 15, 12, rotation=degrees)], CONFIG, SIZE).box
+    mask = np.zeros(SIZE, bool)
+    mask[draw.ellipse(49.5, 99.5, 12, 30, SIZE, rotation=-turn)] = True
+    ys, xs = np.nonzero(mask)
+    edges = (xs.min(), ys.min(), xs.max() + 1, ys.max() + 1)
+    assert found == pytest.approx(edges, abs=1.01)
+
+
+@pytest.mark.parametrize("positive", [True, False])
+def test_a_stroke_is_some_clicks_inside_it(positive: bool) -> None:
+    stroke = np.zeros(SIZE, np.uint8)
+    path = np.array([[20, 20], [150, 30], [170, 80], [60, 85]])
+    cv2.polylines(stroke, [path], False, 1, thickness=9)
+    prompt = read_prompt([brush(stroke.astype(bool), is_positive=positive)], CONFIG, SIZE)
+    assert prompt.label == "a" and prompt.box is None
+    xs, ys = prompt.points.astype(int).T
+    assert stroke[ys, xs].all() and len(prompt.points) == 5
+    assert prompt.point_labels.tolist() == [int(positive)] * 5
+    depth = cv2.distanceTransform(stroke, cv2.DIST_L2, 5)
+    assert depth[ys[0], xs[0]] == depth.max() and depth[ys, xs].min() > 2
+    distances = np.linalg.norm(prompt.points[:, None] - prompt.points, axis=2)
+    assert distances[~np.eye(5, dtype=bool)].min() > 25
+
+
+def test_a_dot_is_one_click() -> None:
+    dot = np.zeros(SIZE, np.uint8)
+    cv2.circle(dot, (150, 40), 6, 1, thickness=-1)
+    prompt = read_prompt([brush(dot.astype(bool))], CONFIG, SIZE)
+    assert prompt.points.tolist() == [list(deepest_point(dot))] == [[150, 40]]
+    pixel = np.zeros(SIZE, bool)
+    pixel[99, 199] = True
+    assert read_prompt([brush(pixel)], CONFIG, SIZE).points.tolist() == [[199, 99]]
+
+
+def test_other_regions_are_passed_over() -> None:
+    choice = {"type": "choices", "value": {"choices": ["good"]}}
+    prompt = read_prompt([choice, click(10, 20), {"type": "polygonlabels"}], CONFIG, SIZE)
+    assert len(prompt.points) == 1
+    assert image_of([choice, click(10, 20)], CONFIG) == "img"
+
+
+FULL = brush_rle.encode(np.ones(SIZE, bool))
+FAULTS: list[tuple[str, Any]] = [
+    ('"result" is not a list', {"type": "keypointlabels"}),
+    ('"result" is not a list', None),
+    ('"result" has no keypoint, .*: choose a smart tool', []),
+    ('"result" has no keypoint', [{"type": "choices"}]),
+    (r'result\[0\] has no text "type"', [{}]),
+    (r'result\[1\] has no text "type"', [click(1, 2), 7]),
+    (r'result\[0\] has no text "type"', [click(1, 2, type=["keypointlabels"])]),
+    (r'result\[0\] has no object "value"', [click(1, 2, value=None)]),
+    (r'result\[0\] has no object "value"', [click(1, 2, value=[1, 2])]),
+    (r'result\[0\] has no text "to_name"', [click(1, 2, to_name=None)]),
+    (r'"to_name" that is not in the .* config: reload', [click(1, 2, to_name="elsewhere")]),
+    (r'"from_name" that is not in the .* config', [click(1, 2, from_name="elsewhere")]),
+    (r'"from_name" that is not in the .* config', [click(1, 2, to_name="other")]),
+    (r'result\[1\] has another "to_name"', [click(1, 2), click(1, 2, to_name="other")]),
+    (r'no number "x" from -1 to 101: draw', [click(None, 2)]),
+    (r'no number "x"', [region("keypoint", y=3)]),
+    (r'no number "y"', [click(1, "2")]),
+    (r'no number "y"', [click(1, float("nan"))]),
+    (r'no number "x"', [click(float("inf"), 2)]),
+    (r'no number "x"', [click(True, 2)]),
+    (r'no number "x"', [click(10**400, 2)]),
+    (r'no number "x"', [click(101.5, 2)]),
+    (r'no number "y"', [click(1, -1.5)]),
+    (r'"is_positive" that is not true or false', [click(1, 2, is_positive="yes")]),
+    (r'"is_positive"', [click(1, 2, is_positive=2)]),
+    (r'"image_rotation" other than 0: turn the image back', [click(1, 2, image_rotation=90)]),
+    (r'no number "image_rotation"', [click(1, 2, image_rotation="0")]),
+    (r'"keypointlabels" than labels: choose', [click(1, 2, value={"keypointlabels": "a"})]),
+    (r'"keypointlabels" than labels', [click(1, 2, value={"keypointlabels": [3]})]),
+    (r'no number "width"', [box(1, 2, None, 3)]),
+    (r'no number "height"', [box(1, 2, 3, float("nan"))]),
+    (r'no number "rotation"', [box(1, 2, 3, 4, rotation="right")]),
+    (r'no number "width"', [box(1, 2, 1e308, 4)]),
+    (r'"width" of 0 and hence no area', [box(1, 2, 0, 4, rotation=45)]),
+    (r'"height" of 0 and hence no area', [box(1, 2, 3, 0)]),
+    (r'"value" without any area in the image', [box(110, 2, 3, 4)]),
+    (r'"value" without any area in the image', [box(1, 2, 1e-300, 4)]),
+    (r'no number "radiusX"', [region("ellipse", x=1, y=2, radiusY=3)]),
+    (r'"radiusY" of 0 and hence no area', [oval(1, 2, 3, 0)]),
+    (r'no list "rle"', [region("brush", format="rle")]),
+    (r'no list "rle"', [region("brush", rle="AAAA")]),
+    (r'"rle" that is no brush mask of 200 x 100 pixels', [region("brush", rle=[])]),
+    (r'"rle" that is no brush mask', [region("brush", rle=FULL[:-4])]),
+    (r'"rle" that is no brush mask', [region("brush", rle=[*FULL[:10], 256])]),
+    (r'"rle" that is no brush mask', [region("brush", rle=[*FULL[:10], 1.5])]),
+    (r'"rle" that is no brush mask', [brush(np.ones((100, 201), bool))]),
+    (r'"rle" without a pixel', [brush(np.zeros(SIZE, bool))]),
+]
+
+
+@pytest.mark.parametrize(("sentence", "results"), FAULTS)
+def test_faults(sentence: str, results: Any) -> None:
+    with pytest.raises(UserError, match=sentence) as caught:
+        read_prompt(results, CONFIG, SIZE)
+    assert str(caught.value).endswith(".") and str(caught.value).count(". ") == 0
+
+
+def test_faults_of_boxes() -> None:
+    with pytest.raises(UserError, match='The region has the "type" keypointlabels'):
+        read_box(click(1, 2), SIZE)
+    with pytest.raises(UserError, match='The region has no text "type"'):
+        read_box(None, SIZE)
