@@ -79,11 +79,12 @@ def main(
                 tasks = _upload(server, project, folder)
                 number = server.connect_backend(project, address)
                 stop = time.monotonic() + 60 * minutes
-                work = [
-                    (_client, (i, server, number, tasks, stop, measured)) for i in range(clients)
+                given = (server, number, tasks, stop, measured)
+                threads = [
+                    threading.Thread(target=_client, args=(i, *given)) for i in range(clients)
                 ]
-                work.append((_watch, (address, backend, stop, measured)))
-                threads = [threading.Thread(target=target, args=args) for target, args in work]
+                watched = (address, backend, stop, measured)
+                threads.append(threading.Thread(target=_watch, args=watched))
                 for thread in threads:
                     thread.start()
                 for thread in threads:
@@ -193,14 +194,12 @@ def _print(measured: Measured, clients: int, minutes: float) -> None:
             f"{1000 * np.quantile(times, share):.0f} ms"
         )
         print(f"| {name} | {len(times)} | {told(0.5)} | {told(0.95)} | {told(1)} |")
-    third = max(1, len(measured.megabytes) // 3)
-    before, after = (
-        np.mean(measured.megabytes[part : part + third]) for part in (third, 2 * third)
-    )
+    memory, third = measured.megabytes, max(1, len(measured.megabytes) // 3)
+    before, after = np.mean(memory[third : 2 * third]), np.mean(memory[2 * third :])
     print(
-        f"\nErrors: {len(measured.errors)}. Memory: {before:.0f} MB in the second third of the time, "
-        f"{after:.0f} MB in the last."
+        f"\n{len(measured.errors)} errors. Memory in the second third of the time and in the last:"
     )
+    print(f"{before:.0f} MB and {after:.0f} MB.")
     for error in sorted(set(measured.errors))[:5]:
         print(error[:300])
 
