@@ -69,9 +69,10 @@ def create_app(service: Service, most_at_once: int) -> Flask:
         backend = SamletBackend(str(project.get("id", "")), None, service)
         return jsonify(backend.fit(event, body))
 
-    @app.route("/versions", methods=["POST"])
+    @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:
-        project = _project(_body())
+        # Label Studio asks without naming a project, label-studio-ml's clients with one.
+        project = _project(_body()) if request.method == "POST" else ""
         names = [version.name for version in service.versions.all(project)]
         return jsonify({"versions": [service.settings.model, *names]})
 

@@ -131,6 +131,9 @@ def preannotate(
         if project is not None:
             done, before, failed = work.preannotate_project(service, project, workers)
             console.print(f"{done} tasks pre-annotated, {before} had been before.")
+            console.print(
+                "Annotators see them if the project's settings, Annotation, show predictions."
+            )
         else:
             assert images is not None
             count, failed = work.preannotate_folder(

@@ -1,6 +1,5 @@
 """The backend as label-studio-ml knows it: `predict` and `fit`, on 1.x and 2.x."""
 
-import logging
 import threading
 from collections.abc import Mapping, Sequence
 from functools import lru_cache
@@ -8,11 +7,11 @@ from typing import Any
 
 from samlet.errors import UserError
 from samlet_labelstudio import compat, labeling_config
+from samlet_labelstudio.batches import preannotate_all
 from samlet_labelstudio.labeling_config import LabelingConfig
 from samlet_labelstudio.service import Asked, Service
 from samlet_labelstudio.settings import Settings
 
-log = logging.getLogger(__name__)
 _lock = threading.Lock()
 
 
@@ -83,11 +82,10 @@ class SamletBackend(compat.LabelStudioMLBase):
             kwargs: what else Label Studio sends; of no use here.
 
         Returns:
-            A prediction for each task. If several are pre-annotated, one that cannot be read has
-            none, and the log says why.
+            A prediction for each task.
 
         Raises:
-            UserError: anything wrong with the request, or with the image of a single task.
+            UserError: anything wrong with the request, or see `samlet_labelstudio.batches`.
         """
         if self.config is None:
             raise UserError(
@@ -98,7 +96,7 @@ class SamletBackend(compat.LabelStudioMLBase):
         drawn = context.get("result") if context else None
         if drawn:
             return [self.service.interactive(asked, task, drawn) for task in tasks]
-        return [self._preannotated(asked, task, len(tasks) == 1) for task in tasks]
+        return preannotate_all(self.service, asked, tasks)
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Learn from a project's annotations, in the background; see `samlet_labelstudio.training`.
@@ -114,16 +112,3 @@ class SamletBackend(compat.LabelStudioMLBase):
         project = data.get("project")
         number = str(project.get("id", "")) if isinstance(project, Mapping) else self.project
         return {"status": self.service.trainer.take(number, event)}
-
-    def _preannotated(self, asked: Asked, task: Mapping[str, Any], is_only: bool) -> dict[str, Any]:
-        try:
-            return self.service.preannotate(asked, task)
-        except UserError as error:
-            if is_only:
-                raise
-            log.warning("Task %s was left out: %s", task.get("id"), error)
-            return {
-                "result": [],
-                "score": 0.0,
-                "model_version": self.service.model_version(self.project),
-            }

@@ -15,6 +15,7 @@ from samlet.errors import UserError
 from samlet.files import atomic_path
 from samlet.progress import bar
 from samlet_labelstudio import labeling_config
+from samlet_labelstudio.batches import write_prediction
 from samlet_labelstudio.label_studio import connect, told
 from samlet_labelstudio.service import Asked, Service
 
@@ -40,21 +41,15 @@ def preannotate_project(service: Service, project: int, workers: int) -> tuple[i
     client = connect(service.settings)
     with told(service.settings):
         config = labeling_config.parse(client.projects.get(project).label_config or "")
-        tasks = [task.model_dump() for task in client.tasks.list(project=project, page_size=100)]
+        listed: Any = client.tasks.list(project=project, page_size=100)
+        tasks = [task.model_dump() for task in listed]
     asked = Asked(str(project), config, service.settings)
     version = service.model_version(str(project))
     waiting = [task for task in tasks if not _has(task, version)]
 
     def work(task: Mapping[str, Any]) -> str | None:
         try:
-            found = service.preannotate(asked, task)
-            with told(service.settings):
-                client.predictions.create(
-                    task=task["id"],
-                    result=found["result"],
-                    score=found["score"],
-                    model_version=found["model_version"],
-                )
+            write_prediction(service, asked, task)
         except UserError as error:
             return f"Task {task['id']}: {error}"
         return None

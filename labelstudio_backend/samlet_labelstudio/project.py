@@ -72,7 +72,10 @@ def init_project(
     client = connect(settings)
     with told(settings):
         project = client.projects.create(
-            title=title, label_config=config, show_collab_predictions=True
+            # Otherwise each task that is opened is pre-annotated while its page loads.
+            title=title,
+            label_config=config,
+            show_collab_predictions=False,
         )
         assert project.id is not None
     try:
@@ -84,8 +87,8 @@ def init_project(
         raise UserError(
             f"Project {project.id} was made, but Label Studio cannot use the backend at "
             f"{backend_url}: {error} Start the backend first; where its address is of this machine "
-            "or a private one, start Label Studio with ML_BLOCK_LOCAL_IP=false. Then connect it in "
-            "the project's settings, under Model."
+            "or a private one, start Label Studio with ML_BLOCK_LOCAL_IP=false and "
+            "SSRF_PROTECTION_ENABLED=false. Then connect it in the project's settings, under Model."
         ) from error
     _upload(client, settings, project.id, paths)
     return f"{(settings.label_studio_url or '').rstrip('/')}/projects/{project.id}"

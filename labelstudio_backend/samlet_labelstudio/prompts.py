@@ -1,7 +1,8 @@
 """Prompts that annotators give by drawing with Label Studio's smart tools.
 
 Positions and lengths arrive in percent of the image's width and height, rotations in degrees,
-clockwise: a rectangle turns about the corner (x, y), an ellipse about its centre (x, y).
+clockwise: a rectangle turns about the corner (x, y), an ellipse about its centre (x, y). Where the
+annotator has turned the image ("image_rotation"), they are still those of the unturned one.
 """
 
 from collections.abc import Callable, Iterator, Mapping
@@ -15,6 +16,7 @@ from samlet.errors import UserError
 from samlet.labels import brush_rle
 from samlet.masks import cut_out
 from samlet_labelstudio.labeling_config import LabelingConfig
+from samlet_labelstudio.regions import is_own
 
 Box = tuple[float, float, float, float]
 """x0, y0, x1, y1 in pixels, along pixel edges."""
@@ -137,7 +139,9 @@ def _regions(results: Any) -> Iterator[tuple[str, Any]]:
         raise UserError('"result" is not a list of regions: send the context of Label Studio.')
     for i, result in enumerate(results):
         where = f"result[{i}]"
-        if _field(result, "type", str, where) in _POINTS.keys() | _BOXES.keys():
+        kind = _field(result, "type", str, where)
+        # Label Studio also sends earlier answers that have the type and label of the prompt.
+        if kind in _POINTS.keys() | _BOXES.keys() and not is_own(result):
             yield where, result
 
 
@@ -180,13 +184,7 @@ def _unknown(name: str, where: str) -> UserError:
 
 def _drawing(result: Any, where: str) -> tuple[str, Mapping[str, Any]]:
     """Type and value of a region."""
-    kind, value = _field(result, "type", str, where), _field(result, "value", dict, where)
-    if _number(result, "image_rotation", where, default=0) % 360:
-        raise UserError(
-            f'{where} has an "image_rotation" other than 0: '
-            "turn the image back in Label Studio and draw the region again."
-        )
-    return kind, value
+    return _field(result, "type", str, where), _field(result, "value", dict, where)
 
 
 def _label(value: Mapping[str, Any], kind: str, where: str) -> str | None:

@@ -5,6 +5,7 @@ import logging
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
 from samlet.everything import default_settings
 from samlet.masks import Cutout, area, cut_out
+from samlet_labelstudio.duplicates import distinct
 from samlet_labelstudio.embeddings import EmbeddingCache
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.models import Models
@@ -65,6 +67,7 @@ class Service:
             settings.memory_mb * 1_000_000,
             settings.disk_mb * 1_000_000,
         )
+        self.background = ThreadPoolExecutor(1, thread_name_prefix="samlet-batch")
         self._extra: dict[str, Settings] = {}
         self._drafts: OrderedDict[Any, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
@@ -279,7 +282,9 @@ class Service:
             predictor.model, engine=predictor.engine, **default_settings(predictor.model)
         )
         records = TiledMaskGenerator(generator).generate(picture.read())
-        return [(cut_out(r["segmentation"]), min(r["predicted_iou"], 1.0)) for r in records]
+        return distinct(
+            [(cut_out(r["segmentation"]), min(r["predicted_iou"], 1.0)) for r in records]
+        )
 
     def _in_boxes(
         self, predictor: Predictor, picture: Picture, results: list[Mapping[str, Any]]

@@ -23,7 +23,7 @@ from samlet_labelstudio.versions import MODEL, Version, Versions
 log = logging.getLogger(__name__)
 
 ASKED = "START_TRAINING"
-ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATION_DELETED")
+ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 OUTCOME = "outcome.json"
 JOB = "job.json"
 LEAST_IMAGES = 2

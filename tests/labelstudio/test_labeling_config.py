@@ -1,9 +1,9 @@
 """Labeling configs: what is read from them, and which control answers."""
 
 import pytest
-from samlet_labelstudio.labeling_config import Control, parse
 
 from samlet.errors import UserError
+from samlet_labelstudio.labeling_config import Control, parse
 
 CONFIG = """
 <View>

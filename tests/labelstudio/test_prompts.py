@@ -5,13 +5,14 @@ from typing import Any
 import cv2
 import numpy as np
 import pytest
-from samlet_labelstudio.labeling_config import Control, LabelingConfig
-from samlet_labelstudio.prompts import image_of, read_box, read_prompt
 from skimage import draw
 
 from samlet.errors import UserError
 from samlet.labels import brush_rle
-from samlet.masks import deepest_point
+from samlet.masks import cut_out, deepest_point
+from samlet_labelstudio.labeling_config import Control, LabelingConfig
+from samlet_labelstudio.prompts import image_of, read_box, read_prompt
+from samlet_labelstudio.regions import to_results
 
 SIZE = (100, 200)
 TAGS = ("KeyPointLabels", "BrushLabels", "RectangleLabels", "EllipseLabels")
@@ -51,6 +52,22 @@ def box(x: Any, y: Any, width: Any, height: Any, **more: Any) -> dict[str, Any]:
 
 def oval(x: Any, y: Any, radius_x: Any, radius_y: Any, **more: Any) -> dict[str, Any]:
     return region("ellipse", x=x, y=y, radiusX=radius_x, radiusY=radius_y, **more)
+
+
+def test_a_turned_page_changes_nothing() -> None:
+    # Label Studio 1.23 sends positions in the unturned image, whatever "image_rotation" says.
+    straight, turned = (
+        read_prompt([click(10, 20, image_rotation=angle)], CONFIG, SIZE) for angle in (0, 90)
+    )
+    assert np.array_equal(straight.points, turned.points)
+
+
+def test_earlier_answers_are_no_prompts() -> None:
+    (answer,) = to_results(cut_out(np.ones(SIZE, bool)), CONFIG.controls[2], "a", 0.9)
+    prompt = read_prompt([click(10, 20), answer], CONFIG, SIZE)
+    assert prompt.box is None and len(prompt.points) == 1
+    with pytest.raises(UserError, match="no keypoint"):
+        read_prompt([answer], CONFIG, SIZE)
 
 
 def test_clicks_accumulate() -> None:
@@ -189,8 +206,6 @@ FAULTS: list[tuple[str, Any]] = [
     (r'no number "y"', [click(1, -1.5)]),
     (r'"is_positive" that is not true or false', [click(1, 2, is_positive="yes")]),
     (r'"is_positive"', [click(1, 2, is_positive=2)]),
-    (r'"image_rotation" other than 0: turn the image back', [click(1, 2, image_rotation=90)]),
-    (r'no number "image_rotation"', [click(1, 2, image_rotation="0")]),
     (r'"keypointlabels" than labels: choose', [click(1, 2, value={"keypointlabels": "a"})]),
     (r'"keypointlabels" than labels', [click(1, 2, value={"keypointlabels": [3]})]),
     (r'no number "width"', [box(1, 2, None, 3)]),

@@ -2,7 +2,7 @@
 
 import secrets
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
@@ -11,6 +11,12 @@ from samlet_labelstudio.labeling_config import Control
 from samlet_labelstudio.regions import brush, ellipse, polygon, rectangle
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
+_OWN = "samlet-"
+
+
+def is_own(result: Mapping[str, Any]) -> bool:
+    """Tell whether a region is one that `to_results` gave, which Label Studio keeps the id of."""
+    return str(result.get("id", "")).startswith(_OWN)
 
 
 def to_results(
@@ -44,7 +50,7 @@ def to_results(
     height, width = mask.size
     return [
         {
-            "id": "".join(secrets.choice(_ID_CHARACTERS) for _ in range(10)),
+            "id": _OWN + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(10)),
             "from_name": control.name,
             "to_name": control.image,
             "type": kind,
