@@ -108,7 +108,10 @@ def _failed(sentence: str, status: int) -> tuple[Response, int]:
 
 
 def _body() -> Mapping[str, Any]:
-    body = request.get_json(force=True, silent=True)
+    try:
+        body = request.get_json(force=True, silent=True)
+    except RecursionError:
+        body = None
     if not isinstance(body, dict):
         raise UserError("The request's body is not a JSON object: send what Label Studio sends.")
     return body

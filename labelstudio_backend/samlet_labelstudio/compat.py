@@ -13,18 +13,35 @@ os.environ.setdefault("MODEL_DIR", tempfile.mkdtemp(prefix="samlet-labelstudio-"
 
 from label_studio_ml import model as _model
 
+from samlet.errors import UserError
+
 LabelStudioMLBase: Any = _model.LabelStudioMLBase
 IS_FIRST = hasattr(_model, "LabelStudioMLManager")
 """Whether label-studio-ml is 1.x."""
 
 
 def initialise(backend: Any, project_id: str | None, label_config: str | None) -> None:
-    """Call the base class's constructor; afterwards `setup` was called."""
+    """Call the base class's constructor; afterwards `setup` was called.
+
+    Raises:
+        UserError: label-studio-ml cannot read the labeling config.
+    """
     if IS_FIRST:
-        LabelStudioMLBase.__init__(backend, label_config=label_config)
+        # Without the config, which it parses, too, and less of it than samlet can read.
+        LabelStudioMLBase.__init__(backend)
+        backend.label_config = label_config
         backend.setup()
-    else:
+        return
+    try:
         LabelStudioMLBase.__init__(backend, project_id=project_id, label_config=label_config)
+    except UserError:
+        raise
+    # lxml's, or anything for want of an attribute.
+    except Exception as error:
+        raise UserError(
+            f"label-studio-ml cannot read the labeling config ({error}): "
+            "correct it in Label Studio's settings, Labeling Interface, Code."
+        ) from error
 
 
 def event_and_data(*given: Any, **named: Any) -> tuple[str, dict[str, Any]]:

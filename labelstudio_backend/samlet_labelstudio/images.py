@@ -5,8 +5,9 @@ only it can reach. So only Label Studio itself and listed hosts are asked, at ev
 """
 
 import base64
-import binascii
 import ipaddress
+import logging
+import re
 import socket
 from typing import Any
 from urllib.parse import unquote_to_bytes, urlsplit
@@ -25,6 +26,9 @@ CLOUD = ("s3://", "gs://", "azure-blob://")
 SERVED = ("/data/", "data/", "/upload", "upload", "/storage-data/", "storage-data/")
 """How the paths begin that Label Studio serves itself."""
 
+# It logs whole URLs, with what is secret in them.
+resolver.logger.setLevel(logging.CRITICAL)
+
 
 def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
     """Get an image's file.
@@ -39,10 +43,19 @@ def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
         UserError: not an address of an image, a host that is not allowed, no or a wrong API key, a
             file that is too large, or nobody answers.
     """
-    if url.startswith("data:"):
-        return _from_data_uri(url, settings)
+    content = (
+        _from_data_uri(url, settings) if url.startswith("data:") else _asked(url, task_id, settings)
+    )
+    if len(content) > settings.max_image_mb * 1_000_000:
+        raise _too_large(url, settings)
+    return content
+
+
+def _asked(url: str, task_id: Any, settings: Settings) -> bytes:
     served = url.startswith((*SERVED, *CLOUD))
-    if not served and urlsplit(url).scheme not in ("http", "https"):
+    if url.startswith(("data/", "storage-data/")):
+        url = f"/{url}"
+    if not served and not url.lower().startswith(("http://", "https://")):
         raise UserError(
             f"{_shown(url)} is no address of an image: give tasks an upload, an http(s) URL, cloud "
             "storage or a data URI."
@@ -58,6 +71,12 @@ def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
             f"{_shown(url)} needs an API key: start the backend with --api-key, from Account & "
             "Settings in Label Studio."
         )
+    if url.startswith(CLOUD) and not re.fullmatch("[0-9]+", str(task_id)):
+        # It becomes part of a path.
+        raise UserError(
+            f"{_shown(url)} can only be signed for a task of Label Studio: send the task's number "
+            'as its "id".'
+        )
     is_own = served or (own is not None and host_of(url) == host_of(own))
     token = access_token(settings) if is_own and settings.api_key else ""
     try:
@@ -67,7 +86,10 @@ def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
         status = error.response.status_code
         remedy = "check --api-key" if status in (401, 403) else "check that the image is there"
         raise UserError(f"{_shown(url)} was refused with status {status}: {remedy}.") from error
-    except (requests.RequestException, OSError) as error:
+    except UserError:
+        raise
+    # Of odd URLs, ValueError.
+    except (requests.RequestException, OSError, ValueError) as error:
         raise UserError(
             f"{_shown(url)} cannot be fetched ({type(error).__name__}): check the address, and "
             "that this machine can reach it."
@@ -89,6 +111,7 @@ class GuardedSession(requests.Session):
         super().__init__()
         self._settings = settings
         self._is_signed = False
+        self.hooks["response"].append(self._limit)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """As requests does; it comes here for every redirect, too.
@@ -103,16 +126,14 @@ class GuardedSession(requests.Session):
                 f"--allow-host {urlsplit(url).hostname} if it should be."
             )
         own = self._settings.label_studio_url
-        self._is_signed = own is not None and host_of(url) == host_of(own) and "/presign" in url
-        response = super().send(
+        is_own = own is not None and host_of(url) == host_of(own)
+        self._is_signed = is_own and urlsplit(url).path.endswith("/presign/")
+        return super().send(
             request, **kwargs | {"stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
         )
-        if not response.is_redirect:
-            # Label Studio's resolver reads all of `content`, which this limits.
-            response._content = self._limited(response)
-        return response
 
-    def _limited(self, response: requests.Response) -> bytes:
+    def _limit(self, response: requests.Response, **kwargs: Any) -> None:
+        """Read what others, requests at a redirect too, will read all of as `content`."""
         limit = self._settings.max_image_mb * 1_000_000
         content = bytearray()
         for chunk in response.iter_content(CHUNK_BYTES):
@@ -120,7 +141,7 @@ class GuardedSession(requests.Session):
             if len(content) > limit:
                 response.close()
                 raise _too_large(response.url, self._settings)
-        return bytes(content)
+        response._content = bytes(content)
 
 
 def is_allowed(url: str, settings: Settings) -> bool:
@@ -150,7 +171,8 @@ def _from_data_uri(url: str, settings: Settings) -> bytes:
         if header.endswith(";base64"):
             return base64.b64decode(unquote_to_bytes(body), validate=True)
         return unquote_to_bytes(body)
-    except binascii.Error as error:
+    # binascii.Error, or characters that no text has.
+    except ValueError as error:
         raise UserError(
             "The task's data URI is not valid Base64: encode the image again."
         ) from error
@@ -165,9 +187,8 @@ def _too_large(url: str, settings: Settings) -> UserError:
 
 def _shown(url: str) -> str:
     """A URL for people: without what may be secret in it (user, query), and not endless."""
-    parts = urlsplit(url)
-    if parts.netloc:
-        url = f"{parts.scheme}://{parts.hostname}{parts.path}"
-    else:
-        url = url.partition("?")[0]
+    # A data URI holds the image itself.
+    url = re.split("[?#,]" if url.startswith("data:") else "[?#]", url, maxsplit=1)[0]
+    scheme, slashes, rest = url.rpartition("//")
+    url = scheme + slashes + rest.rpartition("@")[2]
     return url if len(url) <= 100 else f"{url[:97]}..."

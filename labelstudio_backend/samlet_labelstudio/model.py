@@ -67,6 +67,10 @@ class SamletBackend(compat.LabelStudioMLBase):
         else:
             self.set("model_version", version)
 
+    def set_extra_params(self, extra_params: Any) -> None:
+        """Take what 2.x's server is sent as "extra_params"; see `Service.set_extra_params`."""
+        self.service.set_extra_params(self.project, extra_params)
+
     def predict(
         self,
         tasks: Sequence[Mapping[str, Any]],

@@ -41,7 +41,8 @@ def preannotate_project(service: Service, project: int, workers: int) -> tuple[i
     client = connect(service.settings)
     with told(service.settings):
         config = labeling_config.parse(client.projects.get(project).label_config or "")
-        listed: Any = client.tasks.list(project=project, page_size=100)
+        # With the addresses that backends are given, not those that browsers are.
+        listed: Any = client.tasks.list(project=project, page_size=100, resolve_uri=False)
         tasks = [task.model_dump() for task in listed]
     asked = Asked(str(project), config, service.settings)
     version = service.model_version(str(project))

@@ -106,7 +106,7 @@ class Service:
         """
         try:
             params = json.loads(given) if isinstance(given, str) and given.strip() else given or {}
-        except ValueError as error:
+        except (ValueError, RecursionError) as error:
             raise UserError(f"The backend's extra parameters are not JSON: {error}.") from error
         if not isinstance(params, Mapping):
             raise UserError(
@@ -303,7 +303,7 @@ class Service:
 def _draft_key(predictor: Predictor, image_hash: str, prompt: Prompt, count: int) -> Any:
     points = np.asarray(prompt.points[:count], float).tobytes()
     labels = np.asarray(prompt.point_labels[:count], int).tobytes()
-    return id(predictor), image_hash, points, labels, prompt.box
+    return predictor.model.name, image_hash, points, labels, prompt.box
 
 
 def _label(control: Control, label: str | None) -> str:

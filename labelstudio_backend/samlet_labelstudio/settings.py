@@ -65,9 +65,12 @@ class Settings:
 
     def __post_init__(self) -> None:
         url = self.label_studio_url
-        if url is not None and (urlsplit(url).scheme not in ("http", "https") or not host_of(url)):
+        is_http = url is not None and url.lower().startswith(("http://", "https://"))
+        # A password in it would be used instead of the API key, and be shown.
+        if url is not None and (not is_http or not host_of(url) or "@" in url):
             raise UserError(
-                f"Label Studio's address is {url!r}: give it as http://host:port or https://host."
+                f"Label Studio's address is {url.rpartition('@')[2]!r}: give it as "
+                "http://host:port or https://host, without a user or password."
             )
         if not 0 <= self.min_score <= 1:
             raise UserError(f"min_score is {self.min_score}: give a number from 0 to 1.")

@@ -18,7 +18,7 @@ from typing import Any
 from samlet.errors import UserError
 from samlet_labelstudio.export import export_annotations
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.versions import MODEL, Version, Versions
+from samlet_labelstudio.versions import MODEL, Version, Versions, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -57,19 +57,29 @@ class Trainer:
 
         Returns:
             what happens now, in a sentence.
+
+        Raises:
+            UserError: not a project's number.
         """
+        folder_name(project)
         if event == ASKED:
             return self._start(project)
         if event in ANNOTATED and self._settings.train_on_annotations:
             with self._lock:
                 if project in self._timers:
                     self._timers[project].cancel()
-                timer = threading.Timer(self._settings.train_pause, self._start, [project])
+                timer = threading.Timer(self._settings.train_pause, self._when_quiet, [project])
                 timer.daemon = True
                 self._timers[project] = timer
                 timer.start()
             return f"Training starts {self._settings.train_pause:g} s after the last annotation."
         return "Nothing to do."
+
+    def _when_quiet(self, project: str) -> None:
+        if self._running is None:
+            self._start(project)
+        else:
+            self.take(project, ANNOTATED[0])
 
     def _start(self, project: str) -> str:
         with self._lock:
@@ -105,7 +115,7 @@ class Trainer:
         Raises:
             UserError: too few annotations, Label Studio does not answer, or the training failed.
         """
-        folder = self._settings.folder / "training" / project
+        folder = self._settings.folder / "training" / folder_name(project)
         shutil.rmtree(folder, ignore_errors=True)
         count = export_annotations(project, folder, self._settings)
         if count < LEAST_IMAGES:
@@ -146,7 +156,9 @@ class Trainer:
         try:
             outcome: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            outcome = {"error": f"it ended with status {status}; {folder / 'log.txt'} may tell why"}
+            outcome = {
+                "error": f"it ended with status {status}; {folder / 'log.txt'} may tell why."
+            }
         if "error" in outcome:
             raise UserError(str(outcome["error"]))
         return outcome

@@ -102,7 +102,15 @@ class Versions:
         return Version(name, folder / MODEL, facts)
 
     def _folder(self, project: str) -> Path:
-        # It comes with requests, and becomes part of a path.
-        if not re.fullmatch(r"[0-9]{0,18}", project):
-            raise UserError(f"{project[:50]!r} is no project: give its number.")
-        return self.folder / (project or "0")
+        return self.folder / folder_name(project)
+
+
+def folder_name(project: str) -> str:
+    """Name the folder of a project, whose number comes with requests; "0" if it is "".
+
+    Raises:
+        UserError: not a project's number.
+    """
+    if not re.fullmatch(r"[0-9]{0,18}", project):
+        raise UserError(f"{project[:50]!r} is no project: give its number.")
+    return project or "0"

@@ -1,0 +1,429 @@
+"""The backend over HTTP, with the bundled model and images."""
+
+import os
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from io import BytesIO
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import requests
+from PIL import ExifTags, Image
+
+from samlet.masks import iou
+from samlet_labelstudio.api import create_app
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+from tests.labelstudio import asking
+from tests.labelstudio.label_studio import free_port
+
+NAME = "fluorescence_2"
+IMAGE = asking.image_file(NAME)
+NUCLEI = asking.objects(NAME)
+SIZE = NUCLEI[0].shape[:2]
+NUCLEUS = NUCLEI[1]
+LEAST_IOU = 0.8
+"""The model alone has 0.9 on these nuclei."""
+SOON_S = 1.0
+"""Label Studio waits so long for /health."""
+
+
+@pytest.fixture(scope="module")
+def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+    return client_of(Settings(engine="torch", folder=tmp_path_factory.mktemp("backend")))
+
+
+def client_of(settings: Settings, most_at_once: int = 12) -> Any:
+    return create_app(Service(settings), most_at_once).test_client()
+
+
+def predict(client: Any, body: dict[str, Any]) -> list[dict[str, Any]]:
+    answer = client.post("/predict", json=body)
+    assert answer.status_code == 200, answer.json
+    assert answer.json["model_version"] == "nuclei"
+    return list(answer.json["results"])
+
+
+def regions_of(client: Any, drawn: list[asking.Region], text: str | None = None) -> Any:
+    (prediction,) = predict(client, asking.request([asking.task(IMAGE)], drawn, text))
+    assert prediction["model_version"] == "nuclei" and 0.5 < prediction["score"] <= 1
+    return prediction["result"]
+
+
+def found(client: Any, project: str = "1", **more: Any) -> Any:
+    """The pre-annotated regions of the image."""
+    body = asking.request([asking.task(IMAGE, **more)], None, None, project)
+    return predict(client, body)[0]["result"]
+
+
+def set_up(client: Any, project: str, extra: Any) -> Any:
+    body = {"project": f"{project}.1700000000", "schema": asking.config(), "extra_params": extra}
+    return client.post("/setup", json=body)
+
+
+@pytest.mark.parametrize("path", ["/", "/health"])
+def test_health(client: Any, path: str) -> None:
+    answer = client.get(path)
+    assert answer.status_code == 200
+    assert answer.json == {"status": "UP", "model_class": "SamletBackend"}
+
+
+def test_setup(client: Any) -> None:
+    answer = set_up(client, "1", None)
+    assert (answer.status_code, answer.json) == (200, {"model_version": "nuclei"})
+    answer = client.post("/versions", json={"project": "1.17"})
+    assert (answer.status_code, answer.json) == (200, {"versions": ["nuclei"]})
+
+
+def test_unknown_addresses(client: Any) -> None:
+    for answer in (client.get("/nowhere"), client.get("/predict")):
+        assert answer.status_code in (404, 405) and answer.json["error"].startswith("GET /")
+
+
+@pytest.mark.parametrize(
+    ("extra", "sentence"),
+    [
+        ("{", "extra parameters are not JSON"),
+        ("[1]", "extra parameters are no object"),
+        (7, "extra parameters are no object"),
+        ({"min_score": 2}, "min_score is 2.0: give a number from 0 to 1"),
+        ({"min_score": "nan"}, "min_score is nan"),
+        ({"min_score": "high"}, "extra parameter min_score is 'high': give a float"),
+        ('{"min_area": -1}', "min_area is -1: give a number, at least 0"),
+        ({"max_regions": [3]}, "extra parameter max_regions is"),
+        ({"tolerance": "nan"}, "tolerance is nan"),
+        ({"tolerance": "inf"}, "tolerance is inf"),
+    ],
+)
+def test_bad_extra_params(client: Any, extra: Any, sentence: str) -> None:
+    answer = set_up(client, "2", extra)
+    assert answer.status_code == 400
+    assert sentence in answer.json["error"] and answer.json["error"].endswith(".")
+
+
+def test_extra_params_are_the_projects(client: Any) -> None:
+    everything = len(found(client, "1"))
+    # What cannot be changed by a project is passed over.
+    assert set_up(client, "3", {"max_regions": 4, "max_pixels": 1}).status_code == 200
+    assert set_up(client, "4", '{"max_regions": "5"}').status_code == 200
+    counts = [len(found(client, project)) for project in ("3", "4", "1")]
+    assert counts == [4, 5, everything] and everything > 5
+    # A mistake changes nothing; leaving them out does.
+    assert set_up(client, "4", "{").status_code == 400
+    assert len(found(client, "4")) == 5
+    assert set_up(client, "4", None).status_code == 200
+    assert len(found(client, "4")) == everything
+
+
+def test_click(client: Any) -> None:
+    for nucleus in NUCLEI[1:8]:
+        (region,) = regions_of(client, [asking.click_in(nucleus)])
+        assert (region["type"], region["from_name"], region["to_name"]) == (
+            "brushlabels",
+            "answer",
+            "img",
+        )
+        assert (region["original_height"], region["original_width"]) == SIZE
+        assert iou(asking.mask_of([region], SIZE), nucleus) > LEAST_IOU
+
+
+@pytest.mark.parametrize("answer", asking.ANSWERS)
+def test_every_answer(client: Any, answer: str) -> None:
+    regions = regions_of(client, [asking.click_in(NUCLEUS)], asking.config(answer))
+    assert {region["type"] for region in regions} == {answer.lower()}
+    # A round object fills pi / 4 of its box.
+    least = 0.65 if answer == "RectangleLabels" else LEAST_IOU
+    assert iou(asking.mask_of(regions, SIZE), NUCLEUS) > least
+
+
+@pytest.mark.parametrize("answer", asking.ANSWERS)
+def test_label_is_kept(client: Any, answer: str) -> None:
+    for label in ("cell", "debris"):
+        drawn = [asking.click_in(NUCLEUS, label)]
+        for region in regions_of(client, drawn, asking.config(answer)):
+            assert region["value"][answer.lower()] == [label]
+
+
+def test_box(client: Any) -> None:
+    for nucleus in NUCLEI[1:8]:
+        (region,) = regions_of(client, [asking.box_around(nucleus, "debris")])
+        assert iou(asking.mask_of([region], SIZE), nucleus) > LEAST_IOU
+        assert region["value"]["brushlabels"] == ["debris"]
+
+
+def two_neighbours() -> tuple[np.ndarray, np.ndarray]:
+    return NUCLEI[13], NUCLEI[14]
+
+
+def test_second_clicks_refine(client: Any) -> None:
+    first, second = two_neighbours()
+    one = asking.click_in(first)
+
+    def covered(*drawn: asking.Region) -> list[float]:
+        mask = asking.mask_of(regions_of(client, list(drawn)), SIZE)
+        return [float(mask[nucleus].mean()) for nucleus in (first, second)]
+
+    alone = covered(one)
+    assert alone[0] > 0.8 and alone[1] < 0.1
+    assert min(covered(one, asking.click_in(second))) > 0.8
+    # On its border, to push it back.
+    ys, xs = np.nonzero(first)
+    edge = asking.click(float(xs[0]), float(ys[0] + 2), SIZE, positive=False)
+    smaller = covered(one, edge)
+    assert 0.3 < smaller[0] < alone[0] and smaller[1] < 0.1
+
+
+def test_later_clicks_go_on_from_the_mask_before(tmp_path: Path) -> None:
+    first, second = two_neighbours()
+    drawn = [asking.click_in(first), asking.click_in(second)]
+    service = Service(Settings(engine="torch", folder=tmp_path))
+    client = create_app(service, 2).test_client()
+    regions_of(client, drawn[:1])
+    shown = asking.mask_of(regions_of(client, drawn), SIZE)
+    predictor = service.models.get("nuclei")
+    embedding = predictor.encode(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")))
+    points = [[d["value"]["x"] * SIZE[1] / 100, d["value"]["y"] * SIZE[0] / 100] for d in drawn]
+    coords = np.array(points) - 0.5
+    draft = predictor.segment(embedding, coords[:1], [1])
+    expected = predictor.segment(
+        embedding,
+        coords,
+        [1, 1],
+        mask_input=draft.low_res_masks[draft.best_index],
+        multimask_output=False,
+    )
+    assert np.array_equal(shown, expected.best)
+    # A backend that has forgotten, or was started since, answers the same.
+    fresh = client_of(Settings(engine="torch", folder=tmp_path))
+    assert np.array_equal(asking.mask_of(regions_of(fresh, drawn), SIZE), shown)
+
+
+def test_box_and_clicks(client: Any) -> None:
+    box = asking.box_around(NUCLEUS)
+    alone = asking.mask_of(regions_of(client, [box]), SIZE)
+    x, y = np.argwhere(alone)[0][::-1]
+    edge = asking.click(float(x), float(y), SIZE, "debris", positive=False)
+    (region,) = regions_of(client, [box, asking.click_in(NUCLEUS), edge])
+    mixed = asking.mask_of([region], SIZE)
+    assert not np.array_equal(mixed, alone) and iou(mixed, NUCLEUS) > 0.7
+    assert region["value"]["brushlabels"] == ["debris"]
+
+
+@pytest.mark.parametrize(
+    ("orientation", "turn"),
+    [
+        (3, Image.Transpose.ROTATE_180),
+        (5, Image.Transpose.TRANSPOSE),
+        (6, Image.Transpose.ROTATE_90),
+        (8, Image.Transpose.ROTATE_270),
+    ],
+)
+def test_rotated_jpeg(client: Any, orientation: int, turn: Image.Transpose) -> None:
+    # Label Studio shows, and gives percents of, the picture as EXIF says it must be turned.
+    name = "fluorescence_1"
+    upright = Image.open(BytesIO(asking.image_file(name))).convert("RGB")
+    stored = upright.transpose(turn)
+    exif = Image.Exif()
+    exif[ExifTags.Base.Orientation] = orientation
+    stream = BytesIO()
+    stored.save(stream, "JPEG", quality=95, exif=exif)
+    nucleus = asking.objects(name)[0]
+    body = asking.request([asking.task(stream.getvalue())], [asking.click_in(nucleus)])
+    (region,) = predict(client, body)[0]["result"]
+    assert (region["original_height"], region["original_width"]) == nucleus.shape
+    assert iou(asking.mask_of([region], nucleus.shape), nucleus) > LEAST_IOU
+
+
+def test_everything(client: Any) -> None:
+    regions = found(client, "10")
+    scores = [region["score"] for region in regions]
+    assert scores == sorted(scores, reverse=True)
+    assert {region["value"]["brushlabels"][0] for region in regions} == {"cell"}
+    masks = [asking.mask_of([region], SIZE) for region in regions]
+    hit = sum(max(iou(nucleus, mask) for mask in masks) > 0.7 for nucleus in NUCLEI)
+    assert hit > 0.7 * len(NUCLEI) and len(masks) < 1.5 * len(NUCLEI)
+    # One region an object.
+    shared = [iou(a, b) for i, a in enumerate(masks) for b in masks[:i]]
+    assert max(shared) <= 0.5
+
+
+def test_what_is_kept_of_everything(client: Any) -> None:
+    regions = found(client, "11")
+    areas = [int(asking.mask_of([region], SIZE).sum()) for region in regions]
+    least_score, least_area = regions[len(regions) // 2]["score"], int(np.median(areas))
+    expected = [
+        (region["score"], region["value"]["rle"])
+        for region, area in zip(regions, areas, strict=True)
+        if region["score"] >= least_score and area >= least_area
+    ]
+    extra = {"min_score": least_score, "min_area": least_area, "label": "debris"}
+    assert set_up(client, "11", extra).status_code == 200
+    kept = found(client, "11")
+    assert [(region["score"], region["value"]["rle"]) for region in kept] == expected
+    assert {region["value"]["brushlabels"][0] for region in kept} == {"debris"}
+    assert 0 < len(kept) < len(regions)
+    assert set_up(client, "11", extra | {"max_regions": 2}).status_code == 200
+    assert [region["score"] for region in found(client, "11")] == [s for s, _ in expected[:2]]
+    assert set_up(client, "11", {"label": "nobody"}).status_code == 200
+    answer = client.post("/predict", json=asking.request([asking.task(IMAGE)], project="11"))
+    assert answer.status_code == 400 and "nothing to draw nobody with" in answer.json["error"]
+
+
+def test_boxes_of_a_detector(client: Any) -> None:
+    labels = ["debris", "cell", "debris"]
+    boxes = [
+        asking.box_around(nucleus, label)
+        for nucleus, label in zip(NUCLEI[1:4], labels, strict=True)
+    ]
+    by_score = {"score": 0.9, "result": boxes}
+    theirs, own = by_score | {"model_version": "yolo"}, by_score | {"model_version": "nuclei"}
+    regions = found(client, predictions=[theirs])
+    assert len(regions) == 3
+    for nucleus, label in zip(NUCLEI[1:4], labels, strict=True):
+        ious = [iou(asking.mask_of([region], SIZE), nucleus) for region in regions]
+        best = regions[int(np.argmax(ious))]
+        assert max(ious) > LEAST_IOU and best["value"]["brushlabels"] == [label]
+    # What samlet itself has predicted before is no reason to leave the rest out.
+    again = found(client, predictions=[own])
+    assert len(again) == len(found(client)) > 3
+
+
+def test_one_broken_task_of_several(client: Any) -> None:
+    boxes = [{"model_version": "yolo", "result": [asking.box_around(NUCLEUS)]}]
+    broken = [asking.task(IMAGE[:2000], 2), {"id": 3, "data": {"other": "x"}}]
+    tasks = [asking.task(IMAGE, 1, predictions=boxes), *broken, asking.task(IMAGE, 4)]
+    results = predict(client, asking.request(tasks))
+    assert [bool(prediction["result"]) for prediction in results] == [True, False, False, True]
+    assert results[1] == {"result": [], "score": 0.0, "model_version": "nuclei"}
+
+
+@pytest.mark.parametrize("drawn", [None, [asking.click_in(NUCLEUS)]])
+def test_a_broken_task_alone(client: Any, drawn: list[asking.Region] | None) -> None:
+    for broken, sentence in (
+        (asking.task(IMAGE[:2000]), "The task's data URI cannot be decoded"),
+        ({"id": 3, "data": {"other": "x"}}, 'The task has no image in its data under "image"'),
+    ):
+        answer = client.post("/predict", json=asking.request([broken], drawn))
+        assert answer.status_code == 400
+        assert answer.json["error"].startswith(sentence) and answer.json["error"].endswith(".")
+        assert answer.json["detail"] == answer.json["error"]
+
+
+def test_projects_at_once_are_not_mixed_up(client: Any) -> None:
+    projects = [(str(20 + i), asking.ANSWERS[i % 4], f"label{i}") for i in range(8)]
+
+    def ask(project: tuple[str, str, str]) -> None:
+        number, answer, label = project
+        text = asking.config(answer, [label])
+        for nucleus in NUCLEI[1:6]:
+            drawn = [asking.click_in(nucleus, label)]
+            body = asking.request([asking.task(IMAGE)], drawn, text, number)
+            regions = predict(client.application.test_client(), body)[0]["result"]
+            assert {region["type"] for region in regions} == {answer.lower()}
+            assert {region["value"][answer.lower()][0] for region in regions} == {label}
+            assert iou(asking.mask_of(regions, SIZE), nucleus) > 0.6
+
+    with ThreadPoolExecutor(len(projects)) as pool:
+        list(pool.map(ask, projects))
+
+
+class SlowHost(BaseHTTPRequestHandler):
+    """Gives the image only when the test allows it."""
+
+    asked = threading.Semaphore(0)
+    allowed = threading.Event()
+
+    def do_GET(self) -> None:
+        self.asked.release()
+        assert self.allowed.wait(60)
+        self.send_response(200)
+        self.end_headers()
+        self.wfile.write(IMAGE)
+
+    def log_message(self, *args: Any) -> None:
+        pass
+
+
+@pytest.fixture
+def slow_host() -> Iterator[str]:
+    SlowHost.allowed.clear()
+    with ThreadingHTTPServer(("127.0.0.1", 0), SlowHost) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"127.0.0.1:{server.server_port}"
+        SlowHost.allowed.set()
+        server.shutdown()
+
+
+def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
+    settings = Settings(engine="torch", folder=tmp_path, allowed_hosts=(slow_host,))
+    app = create_app(Service(settings), 2)
+
+    def ask(number: int) -> Any:
+        body = asking.request(
+            [asking.task(f"http://{slow_host}/{number}.png")], [asking.click_in(NUCLEUS)]
+        )
+        return app.test_client().post("/predict", json=body)
+
+    with ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(ask, number) for number in (1, 2)]
+        for _ in waiting:
+            assert SlowHost.asked.acquire(timeout=30)
+        refused = ask(3)
+        assert refused.status_code == 503
+        assert refused.json["error"] == "The backend is busy with 2 requests: try again soon."
+        start = time.monotonic()
+        assert app.test_client().get("/health").status_code == 200
+        assert set_up(app.test_client(), "1", None).status_code == 200
+        assert time.monotonic() - start < SOON_S
+        SlowHost.allowed.set()
+        assert [each.result().status_code for each in waiting] == [200, 200]
+    assert ask(3).status_code == 200
+
+
+def test_health_while_the_server_works(tmp_path: Path) -> None:
+    port = free_port()
+    url = f"http://127.0.0.1:{port}"
+    command = [sys.executable, "-c", "from samlet_labelstudio.cli import main; main()"]
+    environment = {"SAMLET_FOLDER": str(tmp_path), "SAMLET_ENGINE": "torch"}
+    process = subprocess.Popen(
+        [*command, "--port", str(port)],
+        env={**os.environ, **environment},
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        wait_for(url)
+        body = asking.request([asking.task(IMAGE)])
+        with ThreadPoolExecutor(4) as pool:
+            waiting = [
+                pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)
+                for _ in range(4)
+            ]
+            seconds = []
+            while not all(each.done() for each in waiting):
+                start = time.monotonic()
+                assert requests.get(f"{url}/health", timeout=10).ok
+                seconds.append(time.monotonic() - start)
+            assert [each.result().status_code for each in waiting] == [200] * 4
+        assert len(seconds) > 3 and max(seconds) < SOON_S, f"{sorted(seconds)[-5:]}"
+    finally:
+        process.terminate()
+        process.wait(30)
+
+
+def wait_for(url: str) -> None:
+    deadline = time.monotonic() + 120
+    while True:
+        try:
+            requests.get(f"{url}/health", timeout=5)
+            return
+        except requests.ConnectionError:
+            assert time.monotonic() < deadline
+            time.sleep(0.2)

@@ -1,0 +1,196 @@
+"""The shared cache of embeddings, with the bundled model."""
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import samlet
+from samlet import Predictor
+from samlet.embedding import ImageEmbedding
+from samlet.errors import UserError
+from samlet.modeling.sam import Sam
+from samlet_labelstudio.embeddings import STATE_SHARE, EmbeddingCache
+
+LARGE = 1 << 40
+FEATURE_BYTES = 256 * 32 * 32 * 4
+"""Of one embedding of the bundled model, whose images have 512 pixels."""
+IN_MEMORY = FEATURE_BYTES * (1 + STATE_SHARE)
+
+
+class Counting(Predictor):
+    """Counts what it encodes."""
+
+    encoded = 0
+
+    def encode(self, image: np.ndarray) -> ImageEmbedding:
+        self.encoded += 1
+        return super().encode(image)
+
+
+def picture(seed: int = 0) -> np.ndarray:
+    return np.random.default_rng(seed).integers(0, 256, (48, 64, 3), np.uint8)
+
+
+def reader(seed: int = 0) -> Callable[[], np.ndarray]:
+    return lambda: picture(seed)
+
+
+def refuse() -> np.ndarray:
+    raise UserError("Nobody should read.")
+
+
+@pytest.fixture(scope="module")
+def model() -> Sam:
+    return samlet.load("nuclei")
+
+
+@pytest.fixture
+def predictor(model: Sam) -> Counting:
+    return Counting(model, "torch")
+
+
+def cache_in(folder: Path, memory: int = LARGE, disk: int = LARGE) -> EmbeddingCache:
+    return EmbeddingCache(folder, memory, disk)
+
+
+def test_size_of_one(predictor: Counting) -> None:
+    assert predictor.encode(picture()).features.nbytes == FEATURE_BYTES
+
+
+def test_ten_readers_cause_one_encoding(predictor: Counting, tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    reads: list[int] = []
+    together = threading.Barrier(10)
+    all_asked = threading.Event()
+
+    def read() -> np.ndarray:
+        reads.append(1)
+        # The others have time to ask while the first one reads.
+        all_asked.wait(0.5)
+        return picture()
+
+    def ask(_: int) -> ImageEmbedding:
+        together.wait(30)
+        return cache.get(predictor, "a", read)
+
+    with ThreadPoolExecutor(10) as pool:
+        found = list(pool.map(ask, range(10)))
+    assert predictor.encoded == len(reads) == 1
+    assert all(embedding is found[0] for embedding in found)
+    assert cache.get(predictor, "a", refuse) is found[0]
+
+
+def test_other_images_are_encoded_at_the_same_time(predictor: Counting, tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    together = threading.Barrier(2)
+
+    def ask(name: str) -> ImageEmbedding:
+        def read() -> np.ndarray:
+            # Only passed if both are being read.
+            together.wait(30)
+            return picture(ord(name))
+
+        return cache.get(predictor, name, read)
+
+    with ThreadPoolExecutor(2) as pool:
+        a, b = pool.map(ask, "ab")
+    assert predictor.encoded == 2 and not torch.equal(a.features, b.features)
+
+
+def test_memory_is_bounded(predictor: Counting, tmp_path: Path) -> None:
+    cache = cache_in(tmp_path / "not" / "there" / "yet", memory=3 * IN_MEMORY)
+    for seed, name in enumerate("abcde"):
+        cache.get(predictor, name, reader(seed))
+        # The most recently used stays.
+        cache.get(predictor, "a", refuse)
+        assert len(cache._kept) <= 3
+    assert {key[-1] for key in cache._kept} == {"a", "d", "e"}
+    # One that is larger than all that is allowed is still given.
+    tiny = cache_in(tmp_path / "tiny", memory=1)
+    first = tiny.get(predictor, "a", reader())
+    assert tiny.get(predictor, "a", refuse) is first
+    tiny.get(predictor, "b", reader(1))
+    assert [key[-1] for key in tiny._kept] == ["b"]
+
+
+def test_disk_is_bounded(predictor: Counting, tmp_path: Path) -> None:
+    cache_in(tmp_path).get(predictor, "a", reader())
+    (file,) = tmp_path.iterdir()
+    # Not touched since yesterday, nor the day before.
+    size = file.stat().st_size
+    cache_in(tmp_path).get(predictor, "b", reader(1))
+    by_name = {path.stem[-1]: path for path in tmp_path.iterdir()}
+    for days, name in enumerate("ba", start=1):
+        long_ago = file.stat().st_mtime - 86400 * days
+        os.utime(by_name[name], (long_ago, long_ago))
+    cache = cache_in(tmp_path, disk=2 * size)
+    # Used again, "a" is no longer the oldest.
+    cache.get(predictor, "a", refuse)
+    cache.get(predictor, "c", reader(2))
+    assert sorted(path.stem[-1] for path in tmp_path.iterdir()) == ["a", "c"]
+
+
+def test_restart(predictor: Counting, tmp_path: Path) -> None:
+    before = cache_in(tmp_path).get(predictor, "a", reader())
+    after = cache_in(tmp_path).get(predictor, "a", refuse)
+    assert predictor.encoded == 1 and torch.equal(after.features, before.features)
+    assert after.original_size == before.original_size == (48, 64)
+    assert predictor.segment(after, [[20, 20]], [1]).best.shape == (48, 64)
+
+
+@pytest.mark.parametrize("kept_bytes", [0, 7, 8, 100, 5000, -1])
+def test_damaged_files(predictor: Counting, tmp_path: Path, kept_bytes: int) -> None:
+    before = cache_in(tmp_path).get(predictor, "a", reader())
+    (path,) = tmp_path.iterdir()
+    path.write_bytes(path.read_bytes()[:kept_bytes])
+    again = cache_in(tmp_path).get(predictor, "a", reader())
+    assert predictor.encoded == 2 and torch.equal(again.features, before.features)
+    # It was repaired.
+    cache_in(tmp_path).get(predictor, "a", refuse)
+
+
+def test_a_folder_that_cannot_be_written(predictor: Counting, tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("not a folder")
+    cache = cache_in(tmp_path / "file" / "embeddings")
+    first = cache.get(predictor, "a", reader())
+    assert cache.get(predictor, "a", refuse) is first
+
+
+def test_other_encoders(predictor: Counting, tmp_path: Path) -> None:
+    changed = samlet.load("nuclei")
+    with torch.no_grad():
+        for parameter in changed.image_encoder.parameters():
+            parameter.mul_(1.01)
+    other = Counting(changed, "torch")
+    cache = cache_in(tmp_path)
+    own, theirs = (cache.get(each, "a", reader()) for each in (predictor, other))
+    assert own.model_id == predictor.model_id != other.model_id == theirs.model_id
+    assert predictor.encoded == other.encoded == 1
+    assert not torch.equal(own.features, theirs.features)
+
+
+def test_an_error_is_only_told_to_those_who_wait(predictor: Counting, tmp_path: Path) -> None:
+    cache = cache_in(tmp_path)
+    reading, go_on = threading.Event(), threading.Event()
+
+    def fail() -> np.ndarray:
+        reading.set()
+        go_on.wait(30)
+        raise UserError("The file is damaged.")
+
+    with ThreadPoolExecutor(2) as pool:
+        first = pool.submit(cache.get, predictor, "a", fail)
+        assert reading.wait(30)
+        second = pool.submit(cache.get, predictor, "a", refuse)
+        go_on.set()
+        for failed in (first, second):
+            assert isinstance(failed.exception(30), UserError)
+    assert predictor.encoded == 0 and not cache._kept
+    assert cache.get(predictor, "a", reader()).original_size == (48, 64)
+    assert predictor.encoded == 1

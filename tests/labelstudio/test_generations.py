@@ -1,0 +1,112 @@
+"""The backend class in label-studio-ml's own server; PyPI has 1.x of it."""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from label_studio_ml.api import init_app
+
+from samlet.errors import UserError
+from samlet.masks import iou
+from samlet_labelstudio import compat, model
+from samlet_labelstudio.model import SamletBackend
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+from tests.labelstudio import asking
+
+NAME = "fluorescence_2"
+NUCLEUS = asking.objects(NAME)[1]
+TASK = asking.task(asking.image_file(NAME))
+HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
+
+
+@pytest.fixture
+def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
+    """A process that has made no service yet."""
+    monkeypatch.setenv("SAMLET_FOLDER", str(tmp_path / "samlet"))
+    for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
+        monkeypatch.delenv(name, raising=False)
+    model._service.cache_clear()
+    yield
+    model._service.cache_clear()
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_first_generations_server(tmp_path: Path) -> None:
+    assert compat.IS_FIRST
+    client = init_app(SamletBackend, model_dir=str(tmp_path)).test_client()
+    assert client.get("/health").json["status"] == "UP"
+    # As Label Studio asks it.
+    body = {"project": "3.17", "schema": asking.config(), "hostname": "http://localhost:8080"}
+    answer = client.post("/setup", json={**body, "access_token": "key", "extra_params": None})
+    assert answer.status_code == 200, answer.json
+    answer = client.post("/predict", json=asking.request([TASK], [asking.click_in(NUCLEUS)]))
+    assert answer.status_code == 200, answer.json
+    (prediction,) = answer.json["results"]
+    assert prediction["model_version"] == "nuclei"
+    assert iou(asking.mask_of(prediction["result"], NUCLEUS.shape), NUCLEUS) > 0.8
+    # A sentence for people, here too.
+    answer = client.post("/predict", json=asking.request([{"id": 1, "data": {}}]))
+    assert answer.status_code == 500 and "The task has no image" in answer.json["detail"]
+
+
+@pytest.mark.usefixtures("environment")
+def test_the_first_generations_constructor() -> None:
+    backend = SamletBackend(
+        label_config=asking.config("PolygonLabels"), train_output={}, hostname="", access_token=""
+    )
+    assert backend.model_version == "nuclei" and backend.label_config.startswith("<View>")
+    (prediction,) = backend.predict(
+        [TASK], context={"result": [asking.click_in(NUCLEUS)]}, login=None, password=None
+    )
+    assert prediction["result"][0]["type"] == "polygonlabels"
+    # Before a project is known there is no config.
+    with pytest.raises(UserError, match="no labeling config"):
+        SamletBackend().predict([TASK])
+
+
+@pytest.mark.parametrize(
+    ("given", "named"),
+    [
+        # 1.x, from `process_event`, and 2.x.
+        (((),), {"event": "E", "data": {"a": 1}, "job_id": "7", "workdir": "/tmp"}),
+        (("E", {"a": 1}), {}),
+        (("E",), {"data": {"a": 1}, "job_id": "7"}),
+        ((), {"event": "E", "data": {"a": 1}}),
+    ],
+)
+def test_event_and_data(given: tuple[Any, ...], named: dict[str, Any]) -> None:
+    assert compat.event_and_data(*given, **named) == ("E", {"a": 1})
+
+
+def test_event_and_data_of_old_servers() -> None:
+    # Before webhooks, `fit` was given the annotations themselves.
+    tasks = [{"id": 1, "annotations": []}]
+    assert compat.event_and_data(tasks, "/tmp/work") == ("/tmp/work", {})
+    assert compat.event_and_data((), workdir=None, data=None) == ("", {})
+
+
+@pytest.mark.parametrize(
+    ("args", "kwargs"),
+    [
+        (("ANNOTATION_CREATED", HOOK), {}),
+        (((),), {"event": "ANNOTATION_CREATED", "data": HOOK, "job_id": "7", "workdir": "/tmp"}),
+    ],
+)
+def test_fit(tmp_path: Path, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+    service = Service(Settings(folder=tmp_path, train_on_annotations=True, train_pause=1000))
+    backend = SamletBackend(service=service)
+    answer = backend.fit(*args, **kwargs)
+    assert answer == {"status": "Training starts 1000 s after the last annotation."}
+    (timer,) = service.trainer._timers.values()
+    assert list(service.trainer._timers) == ["3"]
+    timer.cancel()
+
+
+def test_extra_params_of_the_second_generation(tmp_path: Path) -> None:
+    # Its server calls this with what /setup was sent.
+    service = Service(Settings(folder=tmp_path))
+    SamletBackend("3", service=service).set_extra_params('{"max_regions": 3}')
+    assert service.settings_of("3").max_regions == 3
+    assert service.settings_of("4").max_regions == Settings().max_regions

@@ -1,0 +1,248 @@
+"""Learning from annotations: real trainings of few steps, in real processes."""
+
+import json
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import samlet
+from samlet.errors import UserError
+from samlet.fingerprint import encoder_fingerprint
+from samlet.labels import brush_rle
+from samlet.masks import iou
+from samlet_labelstudio.api import create_app
+from samlet_labelstudio.export import ANNOTATIONS, IMAGES
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+from samlet_labelstudio.training import OUTCOME, Trainer
+from samlet_labelstudio.versions import Versions
+from tests.labelstudio import asking
+from tests.labelstudio.test_images import Host
+
+NAMES = ("stained_1", "fluorescence_3")
+WAIT_S = 90
+
+
+def annotated(number: int, name: str, url: str) -> dict[str, Any]:
+    """A task as Label Studio exports it, with the bundled labels as its annotation."""
+    results = []
+    for i, mask in enumerate(asking.objects(name)[:6]):
+        height, width = mask.shape
+        results.append(
+            {
+                "id": f"r{i}",
+                "type": "brushlabels",
+                "from_name": "answer",
+                "to_name": "img",
+                "original_width": width,
+                "original_height": height,
+                "image_rotation": 0,
+                "value": {
+                    "format": "rle",
+                    "rle": brush_rle.encode(mask),
+                    "brushlabels": ["cell"],
+                },
+            }
+        )
+    annotation = {"id": number, "was_cancelled": False, "result": results}
+    return {"id": number, "data": {"image": url}, "annotations": [annotation]}
+
+
+def exported(folder: Path) -> Path:
+    """The folder of a job, as `export_annotations` leaves it."""
+    (folder / IMAGES).mkdir(parents=True)
+    tasks = [annotated(number, name, f"{number}.png") for number, name in enumerate(NAMES, 1)]
+    for number, name in enumerate(NAMES, 1):
+        (folder / IMAGES / f"{number}.png").write_bytes(asking.image_file(name))
+    (folder / ANNOTATIONS).write_text(json.dumps(tasks))
+    return folder
+
+
+def trainer_in(folder: Path, **more: Any) -> Trainer:
+    settings = Settings(folder=folder, train_steps=2, **more)
+    return Trainer(settings, Versions(folder / "projects"))
+
+
+def wait(until: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + WAIT_S
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+def serve(host: Host, *names: str, number: int = 3) -> None:
+    """Put a project where Label Studio has it: its images and its export."""
+    tasks = []
+    for i, name in enumerate(names):
+        path = f"/data/upload/{number}/{name}.png"
+        host.gives(path, asking.image_file(name))
+        tasks.append(annotated(i, name, path))
+    tasks.append({"id": 100, "data": {"image": "/data/upload/3/a.png"}, "annotations": []})
+    # An image that is not there any more.
+    tasks.append(annotated(101, NAMES[0], f"/data/upload/{number}/gone.png"))
+    host.gives("/api/version/", json.dumps({"edition": "Community"}).encode())
+    host.gives(f"/api/projects/{number}/export", json.dumps(tasks).encode())
+    for path in ("/api/version/", f"/api/projects/{number}/export"):
+        host.answers[path][1]["Content-Type"] = "application/json"
+
+
+def exports(host: Host, number: int = 3) -> int:
+    return sum(path.startswith(f"/api/projects/{number}/export") for path, _ in host.asked)
+
+
+@pytest.fixture
+def host() -> Iterator[Host]:
+    """Stands for Label Studio; tests with a real one are elsewhere."""
+    with Host() as host:
+        yield host
+        host.shutdown()
+
+
+def service_of(host: Host, folder: Path, **more: Any) -> Service:
+    key = "a-key"
+    settings = Settings(
+        engine="torch",
+        folder=folder,
+        label_studio_url=host.url,
+        api_key=key,
+        train_steps=2,
+        **more,
+    )
+    return Service(settings)
+
+
+def hook(client: Any, event: str, project: Any = 3) -> Any:
+    return client.post("/webhook", json={"action": event, "project": {"id": project}})
+
+
+def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
+    serve(host, *NAMES)
+    service = service_of(host, tmp_path)
+    client = create_app(service, 4).test_client()
+    assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
+    answer = hook(client, "START_TRAINING", 4).json
+    assert answer == {"status": "Project 3 is being learnt from: try again when it is done."}
+    # Meanwhile annotators go on.
+    nucleus = asking.objects(NAMES[0])[0]
+    task = asking.task(asking.image_file(NAMES[0]))
+    body = asking.request([task], [asking.click_in(nucleus)], project="3.17")
+    assert service.trainer.running == "3"
+    assert client.post("/predict", json=body).json["model_version"] == "nuclei"
+    wait(lambda: service.trainer.running is None)
+
+    (version,) = service.versions.all("3")
+    facts = version.facts
+    for when in ("before", "after"):
+        assert 0.3 < facts[when]["click"] <= 1 and 0.3 < facts[when]["box"] <= 1
+    assert (facts["base"], facts["project"], facts["images"]) == ("nuclei", "3", 2)
+    assert version.name.startswith("nuclei.project-3.2-images.20")
+    mean = {when: facts[when]["click"] + facts[when]["box"] for when in ("before", "after")}
+    is_better = mean["after"] > mean["before"]
+    assert (service.versions.chosen("3") == version) == is_better
+    names = client.post("/versions", json={"project": "3"}).json["versions"]
+    assert names == ["nuclei", version.name]
+
+    # It is a model that answers, and what it was made from is as it was.
+    service.versions.choose("3", version.name)
+    set_up = {"project": "3.17", "schema": asking.config()}
+    assert client.post("/setup", json=set_up).json == {"model_version": version.name}
+    answer = client.post("/predict", json=body).json
+    assert answer["model_version"] == version.name
+    assert iou(asking.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
+    before, after = samlet.load("nuclei"), samlet.load(str(version.path))
+    assert encoder_fingerprint(after) == encoder_fingerprint(before)
+    weights = after.mask_decoder.state_dict()
+    assert any(
+        not weights[name].equal(value) for name, value in before.mask_decoder.state_dict().items()
+    )
+    body["project"] = "4.17"
+    assert client.post("/predict", json=body).json["model_version"] == "nuclei"
+
+
+def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture) -> None:
+    serve(host, *NAMES)
+    service = service_of(host, tmp_path)
+    client = create_app(service, 4).test_client()
+    hook(client, "START_TRAINING")
+    wait(lambda: service.trainer._process)
+    process = service.trainer._process
+    assert process is not None
+    process.kill()
+    wait(lambda: service.trainer.running is None)
+    (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
+    assert message.startswith("Project 3 was not learnt from: it ended with status -9; ")
+    assert message.endswith("log.txt may tell why.")
+    assert client.get("/health").status_code == 200 and service.versions.all("3") == []
+    # And it can be tried again.
+    assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
+    wait(lambda: service.trainer._process)
+    service.trainer._stop()
+    wait(lambda: service.trainer.running is None)
+
+
+def test_what_the_job_cannot_do(tmp_path: Path) -> None:
+    folder = exported(tmp_path / "job")
+    (folder / ANNOTATIONS).write_text("[]")
+    with pytest.raises(UserError, match=r"annotations\.json has no annotation"):
+        trainer_in(tmp_path)._in_process(folder, "nuclei")
+    assert "error" in json.loads((folder / OUTCOME).read_text())
+
+
+def test_too_few_annotations(tmp_path: Path, host: Host) -> None:
+    serve(host, NAMES[0])
+    with pytest.raises(UserError, match="It has 1 annotated images: submit at least 2"):
+        service_of(host, tmp_path).trainer.train("3")
+    assert host.asked[-1][0] == "/data/upload/3/gone.png"
+
+
+def test_a_project_that_is_not_there(tmp_path: Path, host: Host) -> None:
+    trainer = service_of(host, tmp_path).trainer
+    serve(host, NAMES[0])
+    with pytest.raises(UserError, match="has no such project or task"):
+        trainer.train("7")
+    host.gives("/api/projects/7/export", b"no", 401)
+    with pytest.raises(UserError, match="refuses the API key: copy a valid one"):
+        trainer.train("7")
+
+
+def test_annotations_start_one_training(tmp_path: Path, host: Host) -> None:
+    serve(host)
+    serve(host, number=4)
+    service = service_of(host, tmp_path, train_on_annotations=True, train_pause=0.5)
+    client = create_app(service, 4).test_client()
+    for event in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED") * 2:
+        answer = hook(client, event).json
+        assert answer == {"status": "Training starts 0.5 s after the last annotation."}
+        time.sleep(0.1)
+    assert exports(host) == 0
+    wait(lambda: exports(host) and service.trainer.running is None)
+    time.sleep(1)
+    assert exports(host) == 1
+    # Each project waits for itself.
+    hook(client, "ANNOTATION_CREATED", 4)
+    wait(lambda: exports(host, 4))
+    assert exports(host) == 1
+
+
+@pytest.mark.parametrize("event", ["ANNOTATION_CREATED", "PROJECT_UPDATED", "", "start_training"])
+def test_events_that_start_nothing(tmp_path: Path, host: Host, event: str) -> None:
+    service = service_of(host, tmp_path, train_pause=0.0)
+    client = create_app(service, 4).test_client()
+    assert hook(client, event).json == {"status": "Nothing to do."}
+    assert service.trainer.running is None and not service.trainer._timers
+
+
+@pytest.mark.parametrize("event", ["START_TRAINING", "ANNOTATION_CREATED"])
+def test_a_project_cannot_name_a_folder(tmp_path: Path, host: Host, event: str) -> None:
+    precious = tmp_path / "precious"
+    precious.mkdir()
+    service = service_of(host, tmp_path / "backend", train_on_annotations=True, train_pause=0.0)
+    client = create_app(service, 4).test_client()
+    for project in (str(precious), "../../precious", {"a": 1}):
+        answer = hook(client, event, project)
+        assert answer.status_code == 400 and "is no project" in answer.json["error"]
+    time.sleep(0.2)
+    assert precious.is_dir() and host.asked == []
