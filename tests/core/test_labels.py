@@ -354,7 +354,8 @@ def test_brush_masks_are_packed_as_label_studio_does() -> None:
         rgba = np.repeat(mask.ravel() * np.uint8(255), 4)
         assert packed == list(reference_brush.encode_rle(rgba.tobytes(), 8, [3, 4, 8, 16]))
         assert np.array_equal(reference_brush.decode_rle(bytes(packed), False), rgba)
-        assert np.array_equal(brush_rle.decode(bytes(packed), mask.shape), mask)
+        size = (mask.shape[0], mask.shape[1])
+        assert np.array_equal(brush_rle.decode(bytes(packed), size), mask)
         assert brush_rle.encode(cut_out(mask)) == packed
     with pytest.raises(UserError, match=r"32768 x 32768 pixels is too large .* use polygons"):
         brush_rle.encode(Cutout(SQUARE, 0, 0, (1 << 15, 1 << 15)))

@@ -17,7 +17,7 @@ SMOOTH = [
 ]
 
 
-def rasterised(polygons: list[list[np.ndarray]], shape: tuple[int, int]) -> np.ndarray:
+def rasterised(polygons: list[list[np.ndarray]], shape: tuple[int, ...]) -> np.ndarray:
     """Fill the pixels whose centre an odd number of edges lies to the left of."""
     centres = np.stack(np.meshgrid(np.arange(shape[1]) + 0.5, np.arange(shape[0]) + 0.5), 2)
     inside = np.zeros(shape, bool)
