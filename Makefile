@@ -26,7 +26,8 @@ $(READY): pyproject.toml | $(BIN)/python
 demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_output/
 	$(BIN)/samlet demo --out demo_output
 
-test: $(READY) ## Run the tests
+test: $(READY) ## Run the tests, also with a real Label Studio and browser
+	tests/install-system-packages
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## Check style and types
@@ -47,4 +48,4 @@ nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours;
 	$(BIN)/python recipes/nuclei.py bundle $(RUNS)
 
 clean: ## Remove what was made, the environment too
-	rm -rf $(VENV) demo_output build dist
+	rm -rf $(VENV) .venv-label-studio demo_output build dist
