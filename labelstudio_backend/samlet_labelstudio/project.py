@@ -26,22 +26,31 @@ def labeling_config(labels: list[str]) -> str:
     if not labels or len(set(labels)) < len(labels):
         raise UserError('Give different labels, at least one, such as --labels "cell,debris".')
 
-    def control(tag: str, name: str, more: str = "") -> str:
+    def control(heading: str, tag: str, name: str, more: str = "") -> str:
         lines = [
-            f'    <Label value={quoteattr(label)} background="{COLOURS[i % len(COLOURS)]}"/>'
+            f'      <Label value={quoteattr(label)} background="{COLOURS[i % len(COLOURS)]}"/>'
             for i, label in enumerate(labels)
         ]
-        return "\n".join([f'  <{tag} name="{name}" toName="image"{more}>', *lines, f"  </{tag}>"])
+        return "\n".join(
+            [
+                f'    <Header value="{heading}" size="6"/>',
+                f'    <{tag} name="{name}" toName="image"{more}>',
+                *lines,
+                f"    </{tag}>",
+            ]
+        )
 
+    # In one row above the image, so that labels are in sight, and clicks first, so that the keys
+    # 1, 2, ... choose their labels.
     return "\n".join(
         [
             "<View>",
+            '  <View style="display: flex; flex-wrap: wrap; align-items: center; gap: 0 12px">',
+            control("Smart click", "KeyPointLabels", "click", ' smart="true"'),
+            control("Smart box", "RectangleLabels", "box", ' smart="true"'),
+            control("By hand", "BrushLabels", "mask"),
+            "  </View>",
             '  <Image name="image" value="$image" zoom="true"/>',
-            '  <Header value="Draw by hand"/>',
-            control("BrushLabels", "mask"),
-            '  <Header value="Smart: click on an object, or draw a box around it"/>',
-            control("KeyPointLabels", "click", ' smart="true"'),
-            control("RectangleLabels", "box", ' smart="true"'),
             "</View>",
         ]
     )

@@ -70,6 +70,13 @@ return window.Htx.annotationStore.selected.serializeAnnotation().map(r => {
   return {...r, value};
 });
 """
+SUGGESTED = """
+return [...window.Htx.annotationStore.selected.suggestions.values()].map(region => {
+  const {value, ...rest} = region.serialize();
+  if (value.rle) value.rle = Array.from(value.rle);
+  return {...rest, value};
+});
+"""
 SWITCH = """
 const label = [...document.querySelectorAll('.lsf-bottombar label')]
   .find(l => l.textContent.includes(arguments[0]));
@@ -209,8 +216,9 @@ class Browser:
         """The regions of the open annotation, prompts too, as they would be submitted."""
         return list(self.driver.execute_script(REGIONS))
 
-    def suggestions(self) -> int:
-        return int(self.driver.execute_script(f"return {SUGGESTIONS}"))
+    def suggestions(self) -> list[dict[str, Any]]:
+        """The regions that the backend suggests and nobody has accepted yet."""
+        return list(self.driver.execute_script(SUGGESTED))
 
     def wait_for_suggestions(self, count: int = 1) -> None:
         """Wait until the backend's answer to the latest click or box is shown."""

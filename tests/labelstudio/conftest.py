@@ -1,13 +1,16 @@
-"""One Label Studio for all tests of a run, and a browser for each."""
+"""One Label Studio and one backend for all tests of a run, and a browser for each."""
 
 import contextlib
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from tests.labelstudio import backend as backends
 from tests.labelstudio import browser as browsers
 from tests.labelstudio import label_studio
+from tests.labelstudio.backend import Backend
 from tests.labelstudio.browser import Browser
 from tests.labelstudio.label_studio import LabelStudio
 
@@ -23,6 +26,24 @@ def server(
             folder = tmp_path_factory.mktemp("label-studio")
             started = stack.enter_context(label_studio.running(folder))
         yield started
+
+
+@pytest.fixture(scope="session")
+def backend(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+    """`samlet-labelstudio`, which may read the images of `server`, and trains for a moment."""
+    folder = tmp_path_factory.mktemp("backend")
+    with backends.running(server, folder, SAMLET_TRAIN_STEPS="2") as started:
+        yield started
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
+    """Show what the backend has written beside a test that failed with it."""
+    report = yield
+    backend = getattr(item, "funcargs", {}).get("backend")
+    if report.failed and backend is not None:
+        report.sections.append(("samlet-labelstudio", backend.said()[-10_000:]))
+    return report
 
 
 @pytest.fixture
