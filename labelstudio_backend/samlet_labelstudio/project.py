@@ -12,6 +12,7 @@ from samlet_labelstudio.label_studio import connect, told
 from samlet_labelstudio.settings import Settings
 
 COLOURS = ("#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#8ab17d", "#b56576", "#6d597a", "#f4a261")
+ROW = "display: flex; align-items: baseline; column-gap: 12px"
 
 
 def labeling_config(labels: list[str]) -> str:
@@ -28,27 +29,29 @@ def labeling_config(labels: list[str]) -> str:
 
     def control(heading: str, tag: str, name: str, more: str = "") -> str:
         lines = [
-            f'      <Label value={quoteattr(label)} background="{COLOURS[i % len(COLOURS)]}"/>'
+            f'        <Label value={quoteattr(label)} background="{COLOURS[i % len(COLOURS)]}"/>'
             for i, label in enumerate(labels)
         ]
         return "\n".join(
             [
-                f'    <Header value="{heading}" size="6"/>',
-                f'    <{tag} name="{name}" toName="image"{more}>',
+                f'    <View style="{ROW}">',
+                f'      <Header value="{heading}" size="6"/>',
+                f'      <{tag} name="{name}" toName="image"{more}>',
                 *lines,
-                f"    </{tag}>",
+                f"      </{tag}>",
+                "    </View>",
             ]
         )
 
-    # In one row above the image, so that labels are in sight, and clicks first, so that the keys
+    # In a row above the image, so that labels are in sight, and clicks first, so that the keys
     # 1, 2, ... choose their labels.
     return "\n".join(
         [
             "<View>",
-            '  <View style="display: flex; flex-wrap: wrap; align-items: center; gap: 0 12px">',
-            control("Smart click", "KeyPointLabels", "click", ' smart="true"'),
-            control("Smart box", "RectangleLabels", "box", ' smart="true"'),
-            control("By hand", "BrushLabels", "mask"),
+            f'  <View style="{ROW}; flex-wrap: wrap">',
+            control("Click", "KeyPointLabels", "click", ' smart="true"'),
+            control("Box", "RectangleLabels", "box", ' smart="true"'),
+            control("Brush", "BrushLabels", "mask"),
             "  </View>",
             '  <Image name="image" value="$image" zoom="true"/>',
             "</View>",

@@ -1,0 +1,122 @@
+"""The real `samlet-labelstudio`: its server in a process of its own, and its other commands."""
+
+import contextlib
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+import requests
+
+from tests.labelstudio.label_studio import LabelStudio, free_port, stop
+
+COMMAND = Path(sys.executable).with_name("samlet-labelstudio")
+START_S = 120
+COMMAND_S = 300
+
+
+@dataclass(frozen=True)
+class Backend:
+    """A server that runs.
+
+    Attributes:
+        url: where it listens.
+        folder: its SAMLET_FOLDER.
+        log: what it has written so far, a file.
+        environment: variables that it and its other commands are run with.
+        process: the number of the server's first process.
+    """
+
+    url: str
+    folder: Path
+    log: Path
+    environment: dict[str, str]
+    process: int
+
+    def command(self, *arguments: str, status: int = 0) -> str:
+        """Run `samlet-labelstudio`, check its exit status, and give what it wrote."""
+        done = subprocess.run(
+            [COMMAND, *arguments],
+            env={**self.environment, "COLUMNS": "200"},
+            text=True,
+            capture_output=True,
+            timeout=COMMAND_S,
+            check=False,
+        )
+        assert done.returncode == status, f"{arguments}: {done.stdout}{done.stderr}"
+        return done.stdout
+
+    def seconds_to_health(self) -> float:
+        """How long /health took, which must be less than the second that Label Studio waits."""
+        start = time.monotonic()
+        response = requests.get(f"{self.url}/health", timeout=1)
+        assert response.json()["status"] == "UP"
+        return time.monotonic() - start
+
+    def versions(self, project: int) -> list[str]:
+        """Names of the models that a project may use, that of the start first."""
+        asked = requests.post(f"{self.url}/versions", json={"project": str(project)}, timeout=10)
+        return list(asked.json()["versions"])
+
+    def training(self) -> psutil.Process | None:
+        """The process that learns, if one does."""
+        for child in psutil.Process(self.process).children(recursive=True):
+            with contextlib.suppress(psutil.Error):
+                if "samlet_labelstudio.training_job" in child.cmdline():
+                    return child
+        return None
+
+    def said(self) -> str:
+        """The log so far."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@contextlib.contextmanager
+def running(server: LabelStudio, folder: Path, **environment: str) -> Iterator[Backend]:
+    """The backend of a Label Studio; `folder / "log.txt"` and its data are in `folder`.
+
+    Args:
+        server: whose images it may read.
+        folder: empty.
+        environment: further variables.
+    """
+    port = free_port()
+    variables = {
+        **os.environ,
+        "LABEL_STUDIO_URL": server.url,
+        "LABEL_STUDIO_API_KEY": server.token,
+        "SAMLET_FOLDER": str(folder / "data"),
+        "SAMLET_ENGINE": "torch",
+        **environment,
+    }
+    with (folder / "log.txt").open("wb") as log:
+        process = subprocess.Popen(
+            [COMMAND, "--port", str(port)],
+            env=variables,
+            cwd=folder,
+            stdin=subprocess.DEVNULL,
+            stdout=log,
+            stderr=subprocess.STDOUT,
+            start_new_session=True,
+        )
+    url = f"http://127.0.0.1:{port}"
+    backend = Backend(url, folder / "data", folder / "log.txt", variables, process.pid)
+    try:
+        _wait_for_health(backend, process)
+        yield backend
+    finally:
+        stop(process)
+
+
+def _wait_for_health(backend: Backend, process: subprocess.Popen[bytes]) -> None:
+    deadline = time.monotonic() + START_S
+    while time.monotonic() < deadline and process.poll() is None:
+        with contextlib.suppress(requests.RequestException):
+            backend.seconds_to_health()
+            return
+        time.sleep(0.1)
+    raise RuntimeError(f"samlet-labelstudio did not start:\n{backend.said()}")

@@ -1,0 +1,109 @@
+"""An annotator at work: Label Studio's page in Chromium, and the backend's masks in the export."""
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+from samlet.masks import box_xyxy, deepest_point, iou
+from tests.labelstudio import asking
+from tests.labelstudio.backend import Backend
+from tests.labelstudio.browser import Browser
+from tests.labelstudio.label_studio import LabelStudio
+from tests.labelstudio.projects import Project, brush_mask, init_project
+
+STAINED = "stained_1"
+CROWDED = "fluorescence_3"
+
+
+@pytest.fixture(scope="module")
+def project(
+    server: LabelStudio, backend: Backend, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    folder = tmp_path_factory.mktemp("images")
+    return init_project(server, backend, "In a browser", (STAINED, CROWDED), folder)
+
+
+def at(point: tuple[int, int], mask: np.ndarray) -> tuple[float, float]:
+    """Where the centre of a pixel (x, y) is, as a fraction of the image."""
+    height, width = mask.shape
+    return (point[0] + 0.5) / width, (point[1] + 0.5) / height
+
+
+def suggested(browser: Browser) -> np.ndarray:
+    """The mask that the page shows for the latest prompts."""
+    (region,) = browser.suggestions()
+    return brush_mask(region)
+
+
+def submitted(project: Project, name: str) -> list[dict[str, Any]]:
+    """The regions of an image's only annotation, in Label Studio's JSON export."""
+    exported = json.loads(project.server.export(project.number))
+    (task,) = [each for each in exported if each["id"] == project.tasks[name]]
+    (annotation,) = task["annotations"]
+    return list(annotation["result"])
+
+
+def start(browser: Browser, project: Project, name: str, tool: str) -> None:
+    """Open an image, and switch a smart tool on."""
+    browser.open_task(project.number, project.tasks[name])
+    browser.auto_annotate()
+    browser.choose_smart_tool(tool)
+
+
+def accept_and_submit(browser: Browser, project: Project, name: str) -> list[np.ndarray]:
+    """The masks that Label Studio has afterwards."""
+    browser.accept_suggestions()
+    browser.submit()
+    regions = submitted(project, name)
+    for region in regions:
+        assert (region["type"], region["from_name"]) == ("brushlabels", "mask")
+        assert region["value"]["brushlabels"] == ["cell"]
+    return [brush_mask(region) for region in regions]
+
+
+def test_second_click_refines_the_first(browser: Browser, project: Project) -> None:
+    mask = asking.objects(STAINED)[8]
+    start(browser, project, STAINED, "KeyPointTool")
+    browser.choose_label("click", "cell")
+    browser.click(*at(deepest_point(mask), mask))
+    browser.wait_for_suggestions()
+    first = suggested(browser)
+    assert iou(first, mask) > 0.3
+
+    browser.choose_label("click", "cell")
+    browser.click(*at(deepest_point(mask & ~first), mask))
+    browser.wait_for_suggestions()
+    second = suggested(browser)
+    assert iou(second, mask) > max(0.6, iou(first, mask) + 0.1)
+
+    (kept,) = accept_and_submit(browser, project, STAINED)
+    assert (kept == second).all()
+
+
+def test_box_then_another_object_with_an_alt_click(browser: Browser, project: Project) -> None:
+    boxed, clicked = (asking.objects(CROWDED)[number] for number in (6, 20))
+    x0, y0, x1, y1 = box_xyxy(boxed)
+    height, width = boxed.shape
+    start(browser, project, CROWDED, "RectangleTool")
+    browser.choose_label("box", "cell")
+    browser.drag([(x0 / width, y0 / height), (x1 / width, y1 / height)])
+    browser.wait_for_suggestions()
+    assert iou(suggested(browser), boxed) > 0.7
+    browser.accept_suggestions()
+
+    browser.choose_smart_tool("KeyPointTool")
+    browser.choose_label("click", "cell")
+    browser.click(*at(deepest_point(clicked), clicked))
+    browser.wait_for_suggestions()
+    x, y = deepest_point(suggested(browser) & ~clicked)
+    browser.choose_label("click", "cell")
+    browser.click(*at((x, y), clicked), negative=True)
+    browser.wait_for_suggestions()
+    assert not suggested(browser)[y, x]
+
+    masks = accept_and_submit(browser, project, CROWDED)
+    assert len(masks) == 2
+    assert max(iou(mask, boxed) for mask in masks) > 0.7
+    assert max(iou(mask, clicked) for mask in masks) > 0.4

@@ -1,0 +1,83 @@
+"""Projects of a real Label Studio that arrive pre-annotated, from the page and the command line."""
+
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from samlet.samples import IMAGES
+from tests.labelstudio import asking
+from tests.labelstudio.backend import Backend
+from tests.labelstudio.label_studio import LabelStudio
+from tests.labelstudio.projects import Project, brush_mask, connect_project, mean_of_best
+
+FIRST = "fluorescence_2"
+SECOND = "fluorescence_3"
+
+
+@pytest.fixture(scope="module")
+def project(server: LabelStudio, backend: Backend) -> Project:
+    return connect_project(server, backend, "brush.xml", (FIRST, SECOND))
+
+
+def check(prediction: dict[str, Any]) -> None:
+    """Check that a prediction is of `FIRST`, as Label Studio keeps it, and near the labels."""
+    assert prediction["model_version"] == "nuclei"
+    assert 0.5 < prediction["score"] <= 1
+    regions = prediction["result"]
+    assert {region["value"]["brushlabels"][0] for region in regions} == {"object"}
+    truth = asking.objects(FIRST)
+    assert mean_of_best(truth, [brush_mask(region) for region in regions]) > 0.7
+    assert len(regions) < 2 * len(truth)
+
+
+def test_retrieve_predictions_then_the_rest_from_the_command_line(
+    project: Project, backend: Backend
+) -> None:
+    server, first, second = project.server, project.tasks[FIRST], project.tasks[SECOND]
+    server.retrieve_predictions(project.number, [first])
+    (prediction,) = server.predictions(first)
+    check(prediction)
+    assert server.predictions(second) == []
+
+    arguments = ("preannotate", "--project", str(project.number))
+    assert "1 tasks pre-annotated, 1 had been before." in backend.command(*arguments)
+    assert [each["id"] for each in server.predictions(first)] == [prediction["id"]]
+    assert len(server.predictions(second)) == 1
+
+    assert "0 tasks pre-annotated, 2 had been before." in backend.command(*arguments)
+    assert len(server.predictions(second)) == 1
+
+
+def test_boxes_of_a_detector_become_masks(project: Project) -> None:
+    server = project.server
+    truth = asking.objects(FIRST)[:12]
+    boxes = [asking.box_around(mask, "object") | {"to_name": "image"} for mask in truth]
+    found = {"model_version": "detector", "score": 0.9, "result": boxes}
+    image = server.task(project.tasks[FIRST])["data"]["image"]
+    imported = [{"data": {"image": image}, "predictions": [found]}]
+    (task,) = server.import_tasks(project.number, imported)
+    server.retrieve_predictions(project.number, [task])
+    by_version = {each["model_version"]: each["result"] for each in server.predictions(task)}
+    masks = [brush_mask(region) for region in by_version["nuclei"]]
+    assert len(masks) == len(truth)
+    assert mean_of_best(truth, masks) > 0.75
+    assert len(by_version["detector"]) == len(truth)
+
+
+def test_folder_without_a_server(server: LabelStudio, backend: Backend, tmp_path: Path) -> None:
+    images, out = tmp_path / "images", tmp_path / "tasks.json"
+    images.mkdir()
+    shutil.copy(IMAGES / f"{FIRST}.png", images)
+    said = backend.command(
+        *("preannotate", "--images", str(images), "--labels", "object", "--out", str(out))
+    )
+    assert "holds 1 tasks" in said
+    config = out.with_suffix(".xml").read_text(encoding="utf-8")
+    number = server.create_project("Imported", config)
+    (task,) = server.import_tasks(number, json.loads(out.read_text(encoding="utf-8")))
+    assert server.task(task)["data"]["image"] == f"/data/local-files/?d={FIRST}.png"
+    (prediction,) = server.predictions(task)
+    check(prediction)
