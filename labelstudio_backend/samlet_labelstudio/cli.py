@@ -23,7 +23,8 @@ Key = Annotated[
     typer.Option(help="Of a Label Studio user; safer as LABEL_STUDIO_API_KEY.", metavar="KEY"),
 ]
 Model = Annotated[
-    str | None, typer.Option(help="A name from `samlet models`, or a checkpoint [nuclei].")
+    str | None,
+    typer.Option(help="A name from `samlet models`, or a checkpoint; nuclei by default."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino.")]
 Project = Annotated[int, typer.Option(help="The project's number.", min=1)]
@@ -40,7 +41,7 @@ def main() -> None:
 def serve(
     context: typer.Context,
     host: Annotated[str, typer.Option(help="Listen here; 0.0.0.0 for everybody.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The same.", min=1, max=65535)] = 9090,
+    port: Annotated[int, typer.Option(help="The port there.", min=1, max=65535)] = 9090,
     model: Model = None,
     engine: EngineName = None,
     label_studio_url: Url = None,
@@ -56,6 +57,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
+    from samlet.checkpoints import locate
     from samlet_labelstudio.server import serve as run
 
     settings = Settings.read(
@@ -67,6 +69,8 @@ def serve(
             "allowed_hosts": tuple(allow_host) if allow_host else None,
         }
     )
+    # Downloaded, or found missing, before anybody waits for it.
+    locate(settings.model)
     console.print(f"samlet serves {settings.model} at http://{host}:{port} (Ctrl-C stops it).")
     if settings.label_studio_url is None:
         console.print(

@@ -1,10 +1,13 @@
 """The server: one process, one model, several threads."""
 
+import os
+import socket
 import sys
 from typing import Any
 
 from flask import Flask
 
+from samlet.errors import UserError
 from samlet_labelstudio.api import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
@@ -28,7 +31,19 @@ def serve(settings: Settings, host: str, port: int) -> None:
         settings: see there.
         host: address to listen on; 0.0.0.0 for all.
         port: of the same.
+
+    Raises:
+        UserError: the port is taken, or not ours to use.
     """
+    try:
+        with socket.create_server((host, port)):
+            pass
+    except OSError as error:
+        reason = os.strerror(error.errno) if error.errno else str(error)
+        raise UserError(
+            f"Cannot listen on {host}, port {port} ({reason}): choose another with --port, or stop "
+            "what runs there."
+        ) from error
     if sys.platform == "win32":
         # gunicorn needs fork.
         make_app(settings).run(host, port, threaded=True)

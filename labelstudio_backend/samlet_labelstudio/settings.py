@@ -139,6 +139,9 @@ def host_of(url: str) -> str:
     return f"{parts.hostname.lower()}:{port}" if parts.hostname else ""
 
 
+_KINDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a folder"}
+
+
 def _from_text(kind: Any, text: str, name: str) -> Any:
     try:
         if kind is bool:
@@ -148,7 +151,7 @@ def _from_text(kind: Any, text: str, name: str) -> Any:
         if kind in (int, float, Path):
             return kind(text)
     except (KeyError, ValueError) as error:
-        raise UserError(f"{name} is {text!r}: give a {kind.__name__}.") from error
+        raise UserError(f"{name} is {text!r}: give {_KINDS[kind]}.") from error
     if kind == tuple[str, ...]:
         return tuple(part.strip() for part in text.split(",") if part.strip())
     return text

@@ -95,7 +95,7 @@ def test_unknown_addresses(client: Any) -> None:
         (7, "extra parameters are no object"),
         ({"min_score": 2}, "min_score is 2.0: give a number from 0 to 1"),
         ({"min_score": "nan"}, "min_score is nan"),
-        ({"min_score": "high"}, "extra parameter min_score is 'high': give a float"),
+        ({"min_score": "high"}, "extra parameter min_score is 'high': give a number"),
         ('{"min_area": -1}', "min_area is -1: give a number, at least 0"),
         ({"max_regions": [3]}, "extra parameter max_regions is"),
         ({"tolerance": "nan"}, "tolerance is nan"),
