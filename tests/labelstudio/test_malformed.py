@@ -68,7 +68,9 @@ def answers_well(client: Any) -> None:
 
 NUMBERS = st.one_of(
     st.sampled_from([0, -1, 1e308, -1e308, float("nan"), float("inf"), 10**400, 2**63, 1e-320]),
-    st.floats(),
+    # OpenVINO, which other tests run in this thread, makes it flush subnormal numbers to zero, and
+    # Hypothesis does not draw them then; there is one above.
+    st.floats(allow_subnormal=False),
     st.integers(),
 )
 JUNK = st.recursive(
