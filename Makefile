@@ -28,6 +28,7 @@ demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_outp
 
 test: $(READY) ## Run the tests, also with a real Label Studio and browser
 	tests/install-system-packages
+	$(BIN)/python -m tests.labelstudio.label_studio --install
 	$(BIN)/python -m pytest
 
 lint: $(READY) ## Check style and types

@@ -216,7 +216,9 @@ def test_everything_in_tiles(
     assert "done before" not in call(capsys, monkeypatch, *arguments, "150")[1]
 
 
-@pytest.mark.parametrize("how", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize(
+    "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
+)
 def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path) -> None:
     """Stopped in the middle, it leaves no half-written file, and goes on when run again."""
     folder, out = tmp_path / "in [1]", tmp_path / "out"

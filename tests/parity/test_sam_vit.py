@@ -100,6 +100,7 @@ def same_names_both_ways(theirs: nn.Module, ours: Sam) -> None:
     assert all(torch.equal(back[key], original[key]) for key in original)
 
 
+@pytest.mark.slow
 def test_vit_b(maxima: dict[str, float]) -> None:
     theirs = randomised(segment_anything.sam_model_registry["vit_b"]())
     ours = in_samlet(theirs)
