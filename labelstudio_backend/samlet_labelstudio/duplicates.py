@@ -3,27 +3,27 @@
 SAM itself compares boxes, and loosely, since it looks for the parts of objects as well.
 """
 
-import numpy as np
-from pycocotools import mask as coco
+from collections.abc import Sequence
+from typing import Any
 
-from samlet.masks import Cutout
+from samlet.evaluation.matching import iou_matrix
 
 MOST_SHARED = 0.5
 """Masks with a higher IoU are of one object."""
 
 
-def distinct(found: list[tuple[Cutout, float]]) -> list[tuple[Cutout, float]]:
-    """Keep of each object the mask with the highest score.
+def distinct(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep of each object the mask that the model trusts most.
 
     Args:
-        found: masks of one image, with their scores.
+        records: of one image, as everything mode gives them.
 
     Returns:
-        Those kept, by falling score.
+        Those kept, by falling "predicted_iou".
     """
-    ranked = sorted(found, key=lambda each: -each[1])
-    runs = [coco.frPyObjects(mask.runs(), *mask.size) for mask, _ in ranked]
-    shared = np.asarray(coco.iou(runs, runs, [False] * len(runs))).reshape(len(runs), len(runs))
+    ranked = sorted(records, key=lambda record: -record["predicted_iou"])
+    masks = [record["segmentation"] for record in ranked]
+    shared = iou_matrix(masks, masks)
     kept: list[int] = []
     for i in range(len(ranked)):
         if not kept or shared[i, kept].max() <= MOST_SHARED:

@@ -1,9 +1,7 @@
 """Embeddings of the images that annotators work on: computed once, shared, and bounded."""
 
 import threading
-from collections import OrderedDict
 from collections.abc import Callable
-from concurrent.futures import Future
 from contextlib import suppress
 from pathlib import Path
 
@@ -12,6 +10,7 @@ import numpy as np
 from samlet import Predictor
 from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
+from samlet_labelstudio.shared import Shared
 
 STATE_SHARE = 10
 """What a predictor keeps of an image in use is about so many times the embedding itself."""
@@ -31,10 +30,8 @@ class EmbeddingCache:
 
     def __init__(self, folder: Path, memory_bytes: int, disk_bytes: int) -> None:
         self.folder = folder
-        self.memory_bytes = memory_bytes
         self.disk_bytes = disk_bytes
-        self._kept: OrderedDict[str, Future[ImageEmbedding]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._kept: Shared[ImageEmbedding] = Shared(memory_bytes, _bytes)
         self._disk_lock = threading.Lock()
 
     def get(
@@ -51,24 +48,9 @@ class EmbeddingCache:
             UserError: what `read` raises.
         """
         key = f"{predictor.model_id}-{image_hash}"
-        with self._lock:
-            promised = self._kept.get(key)
-            if promised is not None:
-                self._kept.move_to_end(key)
-            else:
-                own = self._kept[key] = Future()
-        if promised is not None:
-            return promised.result()
-        try:
-            own.set_result(self._from_disk(key) or self._encoded(predictor, key, read))
-        except BaseException as error:
-            with self._lock:
-                del self._kept[key]
-            own.set_exception(error)
-            raise
-        with self._lock:
-            self._forget()
-        return own.result()
+        return self._kept.get(
+            key, lambda: self._from_disk(key) or self._encoded(predictor, key, read)
+        )
 
     def _encoded(
         self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
@@ -91,18 +73,6 @@ class EmbeddingCache:
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
-
-    def _forget(self) -> None:
-        """Drop the least recently used from memory; the caller has the lock."""
-        done = [key for key, promised in self._kept.items() if promised.done()]
-        sizes = {key: _bytes(self._kept[key].result()) for key in done}
-        total = sum(sizes.values())
-        # The last one is in use, however large it is.
-        for key in done[:-1]:
-            if total <= self.memory_bytes:
-                break
-            total -= sizes[key]
-            del self._kept[key]
 
     def _tidy(self) -> None:
         """Delete the files that were not used for longest."""

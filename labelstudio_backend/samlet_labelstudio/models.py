@@ -1,18 +1,15 @@
-"""Models in memory: loaded in the background, and shared."""
-
-import threading
-from collections import OrderedDict
-from concurrent.futures import Future
+"""Models in memory: loaded when they are first asked for, and shared."""
 
 import samlet
 from samlet import Predictor
+from samlet_labelstudio.shared import Shared
 
 KEPT = 3
 """Models in memory: the bundled one, and those of the projects that are worked on."""
 
 
 class Models:
-    """Loads models when they are first asked for; safe to use from any number of threads.
+    """Loads models; safe to use from any number of threads.
 
     Args:
         engine: see `samlet.engines.open_engine`.
@@ -20,8 +17,7 @@ class Models:
 
     def __init__(self, engine: str) -> None:
         self.engine = engine
-        self._loaded: OrderedDict[str, Future[Predictor]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._loaded: Shared[Predictor] = Shared(KEPT, lambda predictor: 1)
 
     def get(self, name: str) -> Predictor:
         """Give a model, ready to predict; all that wait for it wait for one loading.
@@ -32,20 +28,4 @@ class Models:
         Raises:
             UserError: see `samlet.load`.
         """
-        with self._lock:
-            promised = self._loaded.get(name)
-            if promised is None:
-                own = self._loaded[name] = Future()
-            self._loaded.move_to_end(name)
-            while len(self._loaded) > KEPT:
-                self._loaded.popitem(last=False)
-        if promised is not None:
-            return promised.result()
-        try:
-            own.set_result(Predictor(samlet.load(name), self.engine))
-        except BaseException as error:
-            with self._lock:
-                self._loaded.pop(name, None)
-            own.set_exception(error)
-            raise
-        return own.result()
+        return self._loaded.get(name, lambda: Predictor(samlet.load(name), self.engine))

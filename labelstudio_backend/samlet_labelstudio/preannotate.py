@@ -17,6 +17,7 @@ from samlet.progress import bar
 from samlet_labelstudio import labeling_config
 from samlet_labelstudio.batches import write_prediction
 from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.project import labeling_config as config_with
 from samlet_labelstudio.service import Asked, Service
 
 PART = ".part"
@@ -80,8 +81,6 @@ def preannotate_folder(
     Raises:
         UserError: no images, or a file that cannot be written.
     """
-    from samlet_labelstudio.project import labeling_config as config_with
-
     text = config_with(labels)
     config = labeling_config.parse(text)
     control = config.answering("image", service.settings.label)
@@ -93,24 +92,19 @@ def preannotate_folder(
     asked = Asked("", config, service.settings)
 
     def work(name: str) -> str | None:
+        task: dict[str, Any] = {"data": {"image": prefix + quote(name)}}
         try:
-            task: dict[str, Any] = {"data": {"image": prefix + quote(name)}}
             found = service.preannotate(asked, task, folder / name)
         except UserError as error:
             return str(error)
         done[name] = task | {"predictions": [found]}
+        with part.open("a", encoding="utf-8") as file:
+            file.write(json.dumps([name, done[name]]) + "\n")
         return None
-
-    def keep(name: str) -> str | None:
-        failure = work(name)
-        if failure is None:
-            with part.open("a", encoding="utf-8") as file:
-                file.write(json.dumps([name, done[name]]) + "\n")
-        return failure
 
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        failed = _all_of([name for name in paths if name not in done], keep, workers)
+        failed = _all_of([name for name in paths if name not in done], work, workers)
     except OSError as error:
         raise UserError(f"Cannot write {part}: {error.strerror}. Choose another --out.") from error
     with atomic_path(out.with_suffix(".xml")) as temporary:

@@ -17,6 +17,7 @@ from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
 from samlet.everything import default_settings
 from samlet.masks import Cutout, area, cut_out
+from samlet.predictor import Masks
 from samlet_labelstudio.duplicates import distinct
 from samlet_labelstudio.embeddings import EmbeddingCache
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
@@ -227,19 +228,11 @@ class Service:
         self, predictor: Predictor, embedding: ImageEmbedding, image_hash: str, prompt: Prompt
     ) -> tuple[Cutout, float]:
         count = len(prompt.points)
-        is_ambiguous = count == 1 and prompt.box is None
-        answer = predictor.segment(
-            embedding,
-            prompt.points if count else None,
-            prompt.point_labels if count else None,
-            prompt.box,
-            self._draft(predictor, embedding, image_hash, prompt, count - 1),
-            multimask_output=is_ambiguous,
-        )
-        best = answer.best_index
-        self._keep(_draft_key(predictor, image_hash, prompt, count), answer.low_res_masks[best])
-        score = min(max(float(answer.iou_predictions[best]), 0.0), 1.0)
-        return cut_out(answer.masks[best]), score
+        draft = self._draft(predictor, embedding, image_hash, prompt, count - 1)
+        answer = _segmented(predictor, embedding, prompt, count, draft)
+        best = answer.low_res_masks[answer.best_index]
+        self._keep(_draft_key(predictor, image_hash, prompt, count), best)
+        return cut_out(answer.best), _score(answer)
 
     def _draft(
         self,
@@ -259,13 +252,7 @@ class Service:
         with self._lock:
             draft = self._drafts.get(key)
         if draft is None:
-            answer = predictor.segment(
-                embedding,
-                prompt.points[:count] if count else None,
-                prompt.point_labels[:count] if count else None,
-                prompt.box,
-                multimask_output=count == 1 and prompt.box is None,
-            )
+            answer = _segmented(predictor, embedding, prompt, count)
             draft = answer.low_res_masks[answer.best_index]
             self._keep(key, draft)
         return draft
@@ -282,9 +269,10 @@ class Service:
             predictor.model, engine=predictor.engine, **default_settings(predictor.model)
         )
         records = TiledMaskGenerator(generator).generate(picture.read())
-        return distinct(
-            [(cut_out(r["segmentation"]), min(r["predicted_iou"], 1.0)) for r in records]
-        )
+        return [
+            (cut_out(record["segmentation"]), min(record["predicted_iou"], 1.0))
+            for record in distinct(records)
+        ]
 
     def _in_boxes(
         self, predictor: Predictor, picture: Picture, results: list[Mapping[str, Any]]
@@ -295,9 +283,31 @@ class Service:
             embedding, boxes=[box for box, _ in boxes], multimask_output=False
         )
         return [
-            (cut_out(answer.best), min(max(float(answer.iou_predictions[0]), 0.0), 1.0), label)
+            (cut_out(answer.best), _score(answer), label)
             for answer, (_, label) in zip(answers, boxes, strict=True)
         ]
+
+
+def _segmented(
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    prompt: Prompt,
+    count: int,
+    draft: np.ndarray | None = None,
+) -> Masks:
+    """Answer the box and the first `count` clicks of a prompt."""
+    return predictor.segment(
+        embedding,
+        prompt.points[:count] if count else None,
+        prompt.point_labels[:count] if count else None,
+        prompt.box,
+        draft,
+        multimask_output=count == 1 and prompt.box is None,
+    )
+
+
+def _score(answer: Masks) -> float:
+    return min(max(float(answer.iou_predictions[answer.best_index]), 0.0), 1.0)
 
 
 def _draft_key(predictor: Predictor, image_hash: str, prompt: Prompt, count: int) -> Any:

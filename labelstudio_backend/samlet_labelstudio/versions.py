@@ -3,7 +3,6 @@
 import json
 import re
 import shutil
-from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -47,11 +46,8 @@ class Versions:
         Raises:
             UserError: not a project's number.
         """
-        found = []
-        for path in sorted(self._folder(project).glob(f"*/{FACTS}")):
-            with suppress(OSError, ValueError):
-                facts = json.loads(path.read_text(encoding="utf-8"))
-                found.append(Version(path.parent.name, path.with_name(MODEL), facts))
+        read = (_read(path.parent) for path in sorted(self._folder(project).glob(f"*/{FACTS}")))
+        found = [version for version in read if version is not None]
         return sorted(found, key=lambda version: str(version.facts.get("date")))
 
     def chosen(self, project: str) -> Version | None:
@@ -64,7 +60,7 @@ class Versions:
             name = (self._folder(project) / CHOSEN).read_text(encoding="utf-8").strip()
         except OSError:
             return None
-        return next((v for v in self.all(project) if v.name == name), None)
+        return _read(self._folder(project) / name) if name else None
 
     def choose(self, project: str, name: str | None) -> None:
         """Use a version from now on; None goes back to the model that the backend started with.
@@ -103,6 +99,15 @@ class Versions:
 
     def _folder(self, project: str) -> Path:
         return self.folder / folder_name(project)
+
+
+def _read(folder: Path) -> Version | None:
+    """The version in a folder; None if it is not whole."""
+    try:
+        facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
+    except (OSError, ValueError):
+        return None
+    return Version(folder.name, folder / MODEL, facts)
 
 
 def folder_name(project: str) -> str:

@@ -4,7 +4,6 @@ Masks are bool, H x W, or COCO's compressed RLE, which takes few bytes. There ar
 """
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 from pycocotools import mask as coco
@@ -12,8 +11,7 @@ from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
 from samlet.masks import from_label_map, from_rle, to_rle
-
-Mask = np.ndarray | Mapping[str, Any]
+from samlet.rle import Mask
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoUs from which a mask counts as found: 0.50, 0.55, ..., 0.95."""
