@@ -18,6 +18,7 @@ from typing import Annotated
 import torch
 import typer
 from torch import nn
+from validation import names as validation_names
 
 import samlet
 from samlet.distill.coupled_training import MaskPupil
@@ -35,7 +36,6 @@ from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
 
 MODES = ("decoupled", "semi-coupled", "coupled")
-VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
 TRIAL_STEPS = 30
 LEARNING_RATES = {"decoupled": 2e-3, "semi-coupled": 1e-3, "coupled": 1e-3}
 
@@ -48,7 +48,7 @@ def main(
     images: Annotated[int, typer.Option(help="Validation images to measure.")] = 20,
 ) -> None:
     """Train the three, measure them, print the table."""
-    names = {line for line in VALIDATION.read_text().splitlines() if not line.startswith("#")}
+    names = set(validation_names())
     training = load_examples(data, without=names)
     validation = load_examples(data, only=names)[:images]
     teacher_model = samlet.load(teacher)

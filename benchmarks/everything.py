@@ -17,6 +17,7 @@ import segment_anything
 import torch
 import typer
 from segment_anything import modeling as official
+from validation import names as validation_names
 
 import samlet
 from samlet.distill.data import Example, load_examples
@@ -29,7 +30,6 @@ from samlet.masks import to_rle
 from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import Sam
 
-VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
 SMALLEST = 20
 WAYS: dict[str, dict[str, Any]] = {
     "grid 24": {"points_per_side": 24, "prompts": "grid"},
@@ -45,7 +45,7 @@ def main(
     points_per_side: Annotated[int, typer.Option(help="Of the grid against the official.")] = 32,
 ) -> None:
     """Measure, and print both tables."""
-    names = [line for line in VALIDATION.read_text().splitlines() if not line.startswith("#")]
+    names = validation_names()
     chosen = set(names[:: max(1, len(names) // images)][:images])
     examples = load_examples(data, only=chosen)
     model = samlet.load("nuclei")

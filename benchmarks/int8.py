@@ -20,6 +20,7 @@ import openvino as ov
 import torch
 import typer
 from torch import Tensor
+from validation import names as validation_names
 
 import samlet
 from samlet import images, samples
@@ -30,8 +31,6 @@ from samlet.evaluation.prompts import summary
 from samlet.evaluation.tables import Table, format_table
 from samlet.export import export
 from samlet.modeling.sam import Sam
-
-VALIDATION = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
 
 Encode = Callable[[np.ndarray], np.ndarray]
 
@@ -107,7 +106,7 @@ def main(
 
 def _unseen(data: Path, count: int) -> Sequence[Example]:
     """Validation images, evenly spread, none of them among the samples."""
-    names = {line for line in VALIDATION.read_text().splitlines() if line and line[0] != "#"}
+    names = set(validation_names())
     known = {images.read(path).tobytes() for path in images.find(samples.IMAGES)}
     examples = [e for e in load_examples(data, only=names) if e.image.tobytes() not in known]
     return [examples[i] for i in np.linspace(0, len(examples) - 1, count).round().astype(int)]

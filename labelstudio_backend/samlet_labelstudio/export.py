@@ -7,6 +7,7 @@ from typing import Any
 
 from samlet.errors import UserError
 from samlet.image_files import SUFFIXES
+from samlet.labels.label_studio import image_key
 from samlet.labels.regions import is_shape
 from samlet_labelstudio.images import fetch
 from samlet_labelstudio.label_studio import connect, told
@@ -60,19 +61,15 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
 
 def _image_key(task: dict[str, Any]) -> str | None:
     """The key of a task's data whose image has shapes; None if there is none."""
-    data = task.get("data", {})
-    shapes = [
+    shapes = (
         result
         for annotation in task.get("annotations", [])
         if not annotation.get("was_cancelled")
         for result in annotation.get("result", [])
         if is_shape(result.get("type", ""))
-    ]
-    if not shapes:
-        return None
-    named = shapes[0].get("to_name")
-    candidates = [named, *data] if named in data else list(data)
-    return next((key for key in candidates if isinstance(data[key], str)), None)
+    )
+    shape = next(shapes, None)
+    return None if shape is None else image_key(task.get("data", {}), shape)
 
 
 def _suffix(url: str) -> str:

@@ -9,7 +9,7 @@ import torch
 import samlet
 from samlet import images, samples
 from samlet.distill.data import Example
-from samlet.modeling.image_encoder import TinyViTConfig
+from samlet.modeling.image_encoder import TINY_VITS, TinyViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.outputs import read_label_map
 
@@ -30,6 +30,13 @@ def sample(name: str, objects: int = 1000) -> Example:
 def small_model() -> Sam:
     torch.manual_seed(0)
     return Sam(SMALL).eval()
+
+
+@pytest.fixture(scope="module")
+def model() -> Sam:
+    """A narrow one with random weights, at 256 px; some modules have another of this name."""
+    torch.manual_seed(0)
+    return Sam(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
 
 
 @pytest.fixture(scope="session")

@@ -1,4 +1,4 @@
-"""A model that sees what it is shown: each colour in the picture is an object."""
+"""Engines for tests: one that is scripted, and one to which each colour is an object."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -12,8 +12,8 @@ from samlet.engines import Answer, Engine, ImageState
 from samlet.modeling.sam import Sam
 
 
-class Colours(Engine):
-    """The mask of a point is all that has its shade of red, at the model's resolution; 0 is none.
+class Scripted(Engine):
+    """Answers prompts by itself, with nothing of the model.
 
     Attributes:
         encoded: how many images it was shown.
@@ -21,12 +21,10 @@ class Colours(Engine):
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model)
-        self.mean, self.std = float(model.pixel_mean[0]), float(model.pixel_std[0])
         self.encoded = 0
 
     def encode(self, images: Tensor) -> Tensor:
         self.encoded += 1
-        self.seen = (images[0, 0] * self.std + self.mean).round().int()
         return torch.zeros(1, 256, 16, 16)
 
     def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
@@ -34,6 +32,18 @@ class Colours(Engine):
 
     def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
         raise NotImplementedError
+
+
+class Colours(Scripted):
+    """The mask of a point is all of its shade of red, at the model's resolution; 0 is none."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model)
+        self.mean, self.std = float(model.pixel_mean[0]), float(model.pixel_std[0])
+
+    def encode(self, images: Tensor) -> Tensor:
+        self.seen = (images[0, 0] * self.std + self.mean).round().int()
+        return super().encode(images)
 
     def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
         x, y = points[0][:, 0].long().T.clamp(0, self.seen.shape[0] - 1)

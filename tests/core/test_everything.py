@@ -13,35 +13,25 @@ from torch import Tensor
 
 from samlet import masks
 from samlet.crops import Enlarger, crop_boxes, is_cut_off, layer_grids, point_grid
-from samlet.engines import Answer, Engine, ImageState
+from samlet.engines import Answer, ImageState
 from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
-from samlet.modeling.image_encoder import TINY_VITS
-from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam import Sam
 from samlet.seeds import coarse_to_fine, region_points
 from samlet.transforms import ResizeLongestSide
+from tests.core.seeing import Scripted
 
 Discovery = Callable[..., SamAutomaticMaskGenerator]
 
 ALL: dict[str, Any] = {"pred_iou_thresh": 0, "stability_score_thresh": 0, "box_nms_thresh": 1}
 
 
-class Discs(Engine):
+class Discs(Scripted):
     """Around each point discs of three radii, the more trusted the larger."""
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model)
-        self.encoded = self.asked = 0
-
-    def encode(self, images: Tensor) -> Tensor:
-        self.encoded += 1
-        return torch.zeros(1, 256, 16, 16)
-
-    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
-        return ()
-
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
-        raise NotImplementedError
+        self.asked = 0
 
     def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
         self.asked += len(points[0])
@@ -53,12 +43,6 @@ class Discs(Engine):
         centre = ((tokens + 0.5) / 4 - 0.5).unsqueeze(1)
         distance = torch.hypot(x - centre[..., :1], y - centre[..., 1:])
         return 2 * (kernels.unsqueeze(-1) - distance)
-
-
-@pytest.fixture(scope="module")
-def model() -> Sam:
-    torch.manual_seed(0)
-    return Sam(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
 
 
 @pytest.fixture(scope="module")

@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import pytest
-import torch
 
 from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
@@ -21,12 +20,6 @@ from samlet.tiles import TiledMaskGenerator
 from tests.core.seeing import Colours, paint
 
 Sight = Callable[..., TiledMaskGenerator]
-
-
-@pytest.fixture(scope="module")
-def model() -> Sam:
-    torch.manual_seed(0)
-    return Sam(SamConfig(image_size=256, tiny_vit=TINY_VITS["tiny_vit_2m"]))
 
 
 @pytest.fixture(scope="module")

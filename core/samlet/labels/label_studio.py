@@ -107,18 +107,31 @@ def _by_image(
     return shapes or {_reference(data, {}, where): []}
 
 
-def _reference(data: dict[str, Any], result: dict[str, Any], where: str) -> str:
+def image_key(data: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """Find the key of a task's data that holds the image of a result's shape; None if none does.
+
+    Args:
+        data: the task's.
+        result: an entry of an annotation's "result"; {} for a task without any.
+    """
     # Either names the key of the image, but the name of the tag only by convention.
     for key in (str(result.get("source", "")).removeprefix("$"), result.get("to_name")):
         if isinstance(key, str) and isinstance(data.get(key), str):
-            return data[key]
-    for value in data.values():
+            return key
+    for key, value in data.items():
         if isinstance(value, str) and is_image(value):
-            return value
-    raise UserError(
-        f'{where} names no image in its "data" ({", ".join(data)}): '
-        "export a project that labels images, one a task."
-    )
+            return key
+    return None
+
+
+def _reference(data: dict[str, Any], result: dict[str, Any], where: str) -> str:
+    key = image_key(data, result)
+    if key is None:
+        raise UserError(
+            f'{where} names no image in its "data" ({", ".join(data)}): '
+            "export a project that labels images, one a task."
+        )
+    return str(data[key])
 
 
 def _read_layers(image: Path, results: list[dict[str, Any]], where: str) -> np.ndarray:
