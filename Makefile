@@ -26,19 +26,19 @@ $(READY): pyproject.toml | $(BIN)/python
 demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_output/
 	$(BIN)/samlet demo --out demo_output
 
-test: $(READY) ## Run the tests, also with a real Label Studio and browser
+test: $(READY) ## Run the tests, also with a real Label Studio, browser and napari
 	tests/install-system-packages
 	$(BIN)/python -m tests.labelstudio.label_studio --install
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2
 
 lint: $(READY) ## Check style and types
-	$(BIN)/ruff check core labelstudio_backend tests recipes benchmarks examples
-	$(BIN)/ruff format --check core labelstudio_backend tests recipes benchmarks examples
+	$(BIN)/ruff check core labelstudio_backend napari_plugin tests recipes benchmarks examples
+	$(BIN)/ruff format --check core labelstudio_backend napari_plugin tests recipes benchmarks examples
 	$(BIN)/mypy
 
 format: $(READY) ## Format the code
-	$(BIN)/ruff check --fix core labelstudio_backend tests recipes benchmarks examples
-	$(BIN)/ruff format core labelstudio_backend tests recipes benchmarks examples
+	$(BIN)/ruff check --fix core labelstudio_backend napari_plugin tests recipes benchmarks examples
+	$(BIN)/ruff format core labelstudio_backend napari_plugin tests recipes benchmarks examples
 
 nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours; resumes)
 	$(BIN)/python recipes/nuclei.py teacher $(DATA) $(RUNS)/teacher

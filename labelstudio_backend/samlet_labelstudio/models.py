@@ -2,7 +2,7 @@
 
 import samlet
 from samlet import Predictor
-from samlet_labelstudio.shared import Shared
+from samlet.shared import Shared
 
 KEPT = 3
 """Models in memory: the bundled one, and those of the projects that are worked on."""

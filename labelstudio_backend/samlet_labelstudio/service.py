@@ -18,8 +18,8 @@ from samlet.errors import UserError
 from samlet.everything import default_settings
 from samlet.masks import Cutout, area, cut_out
 from samlet.predictor import Masks
-from samlet_labelstudio.duplicates import distinct
-from samlet_labelstudio.embeddings import EmbeddingCache
+from samlet.duplicates import distinct
+from samlet.embedding_cache import EmbeddingCache
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.models import Models
 from samlet_labelstudio.pictures import Picture, Pictures, open_file
@@ -327,7 +327,7 @@ def _boxes(task: Mapping[str, Any], image: str, own: set[str]) -> list[Mapping[s
         result
         for prediction in (predictions if isinstance(predictions, list) else [])
         if isinstance(prediction, Mapping)
-        and prediction.get("model_version") not in own
+        and str(prediction.get("model_version")) not in own
         and isinstance(prediction.get("result"), list)
         for result in prediction["result"]
         if isinstance(result, Mapping)

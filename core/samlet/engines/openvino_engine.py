@@ -62,12 +62,16 @@ class _Part:
             "INFERENCE_PRECISION_HINT": "f32",
         }
         self._compiled = core.compile_model(path, "CPU", settings)
-        self._own = threading.local()
+        # Not `threading.local`: a thread that Python did not start, as Qt's are, would free its
+        # request while its Python state is taken down, which OpenVINO does not survive.
+        self._requests: dict[int, ov.InferRequest] = {}
 
     def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
         """Run; what comes out is overwritten when the same thread runs it again."""
-        if not hasattr(self._own, "request"):
-            self._own.request = self._compiled.create_infer_request()
+        thread = threading.get_ident()
+        request = self._requests.get(thread)
+        if request is None:
+            request = self._requests[thread] = self._compiled.create_infer_request()
         arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-        results = self._own.request.infer(arrays, share_inputs=True, share_outputs=True)
+        results = request.infer(arrays, share_inputs=True, share_outputs=True)
         return tuple(torch.from_numpy(results[i]) for i in range(len(results)))

@@ -1,4 +1,4 @@
-"""Everything mode keeps several outlines of an object; annotators want one.
+"""Everything mode keeps several outlines of an object; people who label want one.
 
 SAM itself compares boxes, and loosely, since it looks for the parts of objects as well.
 """

@@ -47,6 +47,11 @@ class Shared(Generic[T]):
             self._forget()
         return own.result()
 
+    def is_ready(self, key: str) -> bool:
+        """Whether a key's value can be had without waiting."""
+        promised = self._promised.get(key)
+        return promised is not None and promised.done()
+
     def __len__(self) -> int:
         return len(self._promised)
 

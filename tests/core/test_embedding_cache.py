@@ -13,9 +13,9 @@ import torch
 import samlet
 from samlet import Predictor
 from samlet.embedding import ImageEmbedding
+from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam
-from samlet_labelstudio.embeddings import STATE_SHARE, EmbeddingCache
 
 LARGE = 1 << 40
 FEATURE_BYTES = 256 * 32 * 32 * 4

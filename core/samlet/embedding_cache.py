@@ -1,4 +1,4 @@
-"""Embeddings of the images that annotators work on: computed once, shared, and bounded."""
+"""Embeddings of the images that people work on: computed once, shared, and bounded."""
 
 import threading
 from collections.abc import Callable
@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 
-from samlet import Predictor
 from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
-from samlet_labelstudio.shared import Shared
+from samlet.predictor import Predictor
+from samlet.shared import Shared
 
 STATE_SHARE = 10
 """What a predictor keeps of an image in use is about so many times the embedding itself."""

@@ -1,0 +1,1 @@
+"""Samlet in napari: click objects, propagate them through slices, finetune on your corrections."""

@@ -1,0 +1,329 @@
+"""Prompts become masks here, in two threads: one encodes windows, and one answers prompts.
+
+The two are apart so that a click on what is encoded need not wait for what is not.
+"""
+
+import hashlib
+import threading
+from collections import OrderedDict
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any, Literal
+
+import numpy as np
+
+from samlet.embedding import ImageEmbedding
+from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
+from samlet.errors import UserError
+from samlet.predictor import Masks, Predictor
+from samlet.shared import Shared
+from samlet_napari.pixels import Picture
+from samlet_napari.prompts import Step, Steps, box_of, points_of
+from samlet_napari.windows import Window
+
+MEMORY_BYTES = 1 << 30
+"""Of the embeddings that stay in memory, with what the predictor keeps beside each."""
+
+REMEMBERED = 64
+"""Answers that later steps of the same object go on from."""
+
+
+class Encodings:
+    """The windows of a picture as one encoder sees them; safe to use from any thread.
+
+    Args:
+        predictor: whose encoder.
+        picture: the image.
+        cache: where embeddings are looked for and kept, by their pixels.
+    """
+
+    def __init__(self, predictor: Predictor, picture: Picture, cache: EmbeddingCache) -> None:
+        self.predictor = predictor
+        self.picture = picture
+        self._cache = cache
+        self._made: Shared[ImageEmbedding] = Shared(MEMORY_BYTES, _bytes)
+
+    def is_ready(self, window: Window) -> bool:
+        """Whether a window can be had without waiting."""
+        return self._made.is_ready(str(window))
+
+    def get(self, window: Window) -> ImageEmbedding:
+        """Give a window's embedding; `original_size` is that of the window.
+
+        Raises:
+            UserError: the pixels cannot be shown to a model.
+        """
+        return self._made.get(str(window), lambda: self._make(window))
+
+    def keep(self, cache: EmbeddingCache) -> None:
+        """Look for embeddings, and keep them, elsewhere from now on; also those in memory."""
+        self._cache = cache
+        self._made = Shared(MEMORY_BYTES, _bytes)
+
+    def _make(self, window: Window) -> ImageEmbedding:
+        side = self.predictor.model.config.image_size
+        pixels = self.picture.read(window.plane, window.box, side)
+        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32]
+        embedding = self._cache.get(self.predictor, digest, lambda: pixels)
+        # What was read of a pyramid may be smaller, and yet masks must be as large as the window.
+        return replace(embedding, original_size=window.size)
+
+
+Kind = Literal["object", "hover"]
+
+
+@dataclass(frozen=True)
+class Ask:
+    """A question to the model.
+
+    Attributes:
+        kind: "object" for one that is being clicked, "hover" for what lies under the cursor.
+        number: of the object; a later question about the same one replaces this.
+        window: where to look.
+        steps: the prompts, in pixels of the plane.
+    """
+
+    kind: Kind
+    number: int
+    window: Window
+    steps: Steps
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What the model says.
+
+    Attributes:
+        ask: the question.
+        masks: in the window; None if it could not be answered.
+        error: why it could not.
+    """
+
+    ask: Ask
+    masks: Masks | None
+    error: str = ""
+
+    @property
+    def mask(self) -> np.ndarray | None:
+        """The mask that the user has chosen, or else the one that the model trusts most."""
+        return (
+            None if self.masks is None else self.masks.masks[shown(self.ask.steps[-1], self.masks)]
+        )
+
+
+def shown(step: Step, masks: Masks) -> int:
+    """Which of the candidates counts after a step."""
+    return masks.best_index if step.choice is None else min(step.choice, len(masks.masks) - 1)
+
+
+class Answerer:
+    """Answers questions about one image at a time.
+
+    Of the questions that wait, those about objects come first, in their order; of those about
+    what is under the cursor only the latest counts.
+
+    Args:
+        on_answer: called from a thread of the answerer with each answer.
+        on_encoding: called from a thread of the answerer when encoding begins (True), and when
+            nothing is left to encode (False).
+    """
+
+    def __init__(
+        self, on_answer: Callable[[Answer], None], on_encoding: Callable[[bool], None]
+    ) -> None:
+        self._on_answer = on_answer
+        self._on_encoding = on_encoding
+        self._encodings: Encodings | None = None
+        self._objects: OrderedDict[int, Ask] = OrderedDict()
+        self._hover: Ask | None = None
+        self._ahead: list[Window] = []
+        self._known: OrderedDict[Any, Masks] = OrderedDict()
+        self._is_closed = False
+        self._changed = threading.Condition()
+        for work in (self._encode_all, self._answer_all):
+            threading.Thread(target=work, name=f"samlet {work.__name__}", daemon=True).start()
+
+    def show(self, encodings: Encodings | None) -> None:
+        """Answer questions about another image, or none; what waits is dropped."""
+        with self._changed:
+            self._encodings = encodings
+            # Not cleared: an answer about the image before may still be on its way into it.
+            self._known = OrderedDict()
+            self._drop()
+
+    def cancel(self) -> None:
+        """Drop all questions, and what was to be encoded; a window on its way is finished."""
+        with self._changed:
+            self._drop()
+
+    def ask(self, ask: Ask) -> None:
+        """Ask; the answer comes through `on_answer`, unless it is dropped."""
+        with self._changed:
+            if ask.kind == "hover":
+                self._hover = ask
+            else:
+                self._objects[ask.number] = ask
+            self._changed.notify_all()
+
+    def forget(self, number: int) -> None:
+        """Drop the question about an object, and what lies under the cursor."""
+        with self._changed:
+            self._objects.pop(number, None)
+            self._hover = None
+
+    def encode_ahead(self, windows: Sequence[Window]) -> None:
+        """Encode windows when nothing else is to be done, in place of those asked for before."""
+        with self._changed:
+            self._ahead = list(windows)
+            self._changed.notify_all()
+
+    def close(self) -> None:
+        """End the threads, once they are done with what they do."""
+        with self._changed:
+            self._is_closed = True
+            self._encodings = None
+            self._drop()
+
+    def _drop(self) -> None:
+        self._objects.clear()
+        self._hover = None
+        self._ahead.clear()
+        self._changed.notify_all()
+
+    def _waiting(self) -> list[Ask]:
+        return [*self._objects.values(), *([self._hover] if self._hover else [])]
+
+    def _next_window(self) -> Window | None:
+        if self._encodings is None:
+            return None
+        wanted = [ask.window for ask in self._waiting()] + self._ahead
+        return next((w for w in wanted if not self._encodings.is_ready(w)), None)
+
+    def _next_ask(self) -> Ask | None:
+        if self._encodings is None:
+            return None
+        return next((a for a in self._waiting() if self._encodings.is_ready(a.window)), None)
+
+    def _encode_all(self) -> None:
+        is_told = False
+        while True:
+            with self._changed:
+                while not self._is_closed and (window := self._next_window()) is None:
+                    if is_told:
+                        is_told = False
+                        self._on_encoding(False)
+                    self._changed.wait()
+                if self._is_closed:
+                    return
+                encodings = self._encodings
+            assert window is not None and encodings is not None
+            if not is_told:
+                is_told = True
+                self._on_encoding(True)
+            try:
+                encodings.get(window)
+            except UserError as error:
+                self._refuse(encodings, window, str(error))
+            except Exception as error:
+                # What a lazy array raises when it is read is anybody's.
+                self._refuse(encodings, window, f"The image cannot be read: {error}")
+            with self._changed:
+                self._changed.notify_all()
+
+    def _refuse(self, encodings: Encodings, window: Window, error: str) -> None:
+        with self._changed:
+            if encodings is not self._encodings:
+                return
+            refused = [ask for ask in self._waiting() if ask.window == window]
+            self._ahead = [w for w in self._ahead if w != window]
+            self._take(refused)
+        for ask in refused:
+            self._on_answer(Answer(ask, None, error))
+
+    def _answer_all(self) -> None:
+        while True:
+            with self._changed:
+                while not self._is_closed and (ask := self._next_ask()) is None:
+                    self._changed.wait()
+                if self._is_closed:
+                    return
+                encodings, known = self._encodings, self._known
+                if ask is not None and ask.kind == "hover":
+                    self._take([ask])
+            assert ask is not None and encodings is not None
+            try:
+                answer = Answer(ask, _segment(encodings, ask, known))
+            except UserError as error:
+                answer = Answer(ask, None, str(error))
+            except Exception as error:
+                # Without this thread nothing would be answered any more.
+                answer = Answer(ask, None, f"The model cannot answer: {error}")
+            with self._changed:
+                if encodings is not self._encodings:
+                    # The same may have been asked about another image by now.
+                    continue
+                # Meanwhile it may have been dropped, or replaced by a later one. What lies under
+                # the cursor is told all the same: it never rests while the mouse moves.
+                is_wanted = ask.kind == "hover" or self._objects.get(ask.number) == ask
+                self._take([ask])
+            if is_wanted:
+                self._on_answer(answer)
+
+    def _take(self, asks: list[Ask]) -> None:
+        for ask in asks:
+            if self._objects.get(ask.number) == ask:
+                del self._objects[ask.number]
+            if self._hover == ask:
+                self._hover = None
+
+
+def _segment(encodings: Encodings, ask: Ask, known: OrderedDict[Any, Masks]) -> Masks:
+    """Answer step by step, as the model learnt it: each goes on from the mask before."""
+    embedding = encodings.get(ask.window)
+    previous: np.ndarray | None = None
+    masks: Masks | None = None
+    for count, step in enumerate(ask.steps, start=1):
+        steps = ask.steps[:count]
+        is_open = step.choice is not None or _is_lone_point(steps)
+        key = (ask.window, steps[:-1], step.points, step.box, is_open)
+        masks = known.get(key)
+        if masks is None:
+            masks = _segmented(encodings.predictor, embedding, ask.window, steps, previous, is_open)
+            if ask.kind == "object":
+                known[key] = masks
+                while len(known) > REMEMBERED:
+                    known.popitem(last=False)
+        previous = masks.low_res_masks[shown(step, masks)]
+    assert masks is not None
+    return masks
+
+
+def _is_lone_point(steps: Steps) -> bool:
+    """Whether one of several masks may be meant."""
+    return len(points_of(steps)) == 1 and box_of(steps) is None
+
+
+def _segmented(
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    window: Window,
+    steps: Steps,
+    previous: np.ndarray | None,
+    is_open: bool,
+) -> Masks:
+    left, top, right, bottom = window.box
+    points = points_of(steps)
+    coords = np.array([[x - left, y - top] for x, y, _ in points]).reshape(-1, 2)
+    box = box_of(steps)
+    return predictor.segment(
+        embedding,
+        coords.clip(0, [right - left, bottom - top]) if points else None,
+        [int(positive) for _, _, positive in points] if points else None,
+        None if box is None else np.array(box) - (left, top, left, top),
+        previous,
+        multimask_output=is_open,
+    )
+
+
+def _bytes(embedding: ImageEmbedding) -> int:
+    return embedding.features.nbytes * (1 + STATE_SHARE)

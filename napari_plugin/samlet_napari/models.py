@@ -1,0 +1,113 @@
+"""The models that can be chosen in napari: bundled, the user's own, and those to download."""
+
+import os
+import re
+import shutil
+from pathlib import Path
+
+import platformdirs
+from psygnal import Signal
+
+import samlet
+from samlet import Predictor, checkpoints
+from samlet.checkpoints import BUNDLED
+from samlet.downloads import REMOTE_FILES, cache_dir
+from samlet.files import atomic_path
+from samlet.shared import Shared
+
+SUFFIX = ".safetensors"
+LONGEST = 80
+"""Letters of a name; folders with long names leave room for no more on Windows."""
+KEPT = 3
+"""Models in memory: more than that are seldom compared."""
+
+_loaded: Shared[Predictor] = Shared(KEPT, lambda predictor: 1)
+
+
+class Listing:
+    """Tells that the list of models is another one.
+
+    Attributes:
+        changed: emitted in the thread that called `add`.
+    """
+
+    changed = Signal()
+
+
+listing = Listing()
+
+
+def folder() -> Path:
+    """Where own models are: SAMLET_NAPARI_MODELS, or the user's data folder."""
+    chosen = os.environ.get("SAMLET_NAPARI_MODELS")
+    if chosen:
+        return Path(chosen).expanduser()
+    return Path(platformdirs.user_data_dir("samlet")) / "models"
+
+
+def names() -> list[str]:
+    """All names: bundled, own, and downloadable ones."""
+    own = sorted((path.stem for path in _files()), key=str.casefold)
+    return [*BUNDLED, *(name for name in own if not _is_ours(name)), *REMOTE_FILES]
+
+
+def add(name: str, checkpoint: Path) -> Path:
+    """Keep a copy of a checkpoint as an own model, and tell `listing`.
+
+    Args:
+        name: what the user calls it; it becomes a file's name, with a number if it is taken.
+        checkpoint: one of samlet's .safetensors files.
+
+    Returns:
+        the copy; its stem is the model's name.
+
+    Raises:
+        UserError: the folder cannot be written, or the checkpoint is gone.
+    """
+    wanted = re.sub(r"[^\w.-]+", "-", name)[:LONGEST].strip("-.") or "model"
+    # Windows and macOS do not tell names apart by their case.
+    taken = {known.casefold() for known in names()}
+    free, number = wanted, 2
+    while free.casefold() in taken:
+        free, number = f"{wanted}-{number}", number + 1
+    path = folder() / f"{free}{SUFFIX}"
+    with atomic_path(path) as temporary:
+        shutil.copyfile(checkpoint, temporary)
+    listing.changed.emit()
+    return path
+
+
+def locate(name: str) -> str:
+    """What `samlet.load` takes: an own model's file; a samlet name or a path as it is."""
+    if not _is_ours(name):
+        for path in _files():
+            if path.stem == name:
+                return str(path)
+    return name
+
+
+def is_here(name: str) -> bool:
+    """Whether nothing has to be downloaded before it can be used."""
+    return name not in REMOTE_FILES or (cache_dir() / REMOTE_FILES[name].filename).is_file()
+
+
+def predictor(name: str) -> Predictor:
+    """Give a model, ready to predict: loaded once for all viewers and threads.
+
+    Raises:
+        UserError: see `samlet.load`.
+    """
+    located = locate(name)
+    file = checkpoints.locate(located)
+    # A file that was replaced is another model.
+    key = f"{file} {file.stat().st_mtime_ns}"
+    return _loaded.get(key, lambda: Predictor(samlet.load(located)))
+
+
+def _is_ours(name: str) -> bool:
+    return name in BUNDLED or name in REMOTE_FILES
+
+
+def _files() -> list[Path]:
+    # What begins with a dot is still being written.
+    return [path for path in folder().glob(f"*{SUFFIX}") if not path.name.startswith(".")]

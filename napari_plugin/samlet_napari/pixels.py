@@ -1,0 +1,269 @@
+"""What a napari image layer shows, as RGB pixels of any part of any plane.
+
+A `Picture` is a snapshot of a layer's settings, so that other threads never touch the layer.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from napari.layers import Image
+
+from samlet.crops import Box
+from samlet.errors import UserError
+from samlet.images import to_rgb
+
+MOST_READ = 4096
+"""Pixels along a window that are read at most: of larger ones every n-th."""
+
+SHADES = 256
+
+
+@dataclass(frozen=True)
+class Plane:
+    """A slice through an image.
+
+    Attributes:
+        axes: the data axes that are its rows and its columns.
+        index: where it is along every data axis; 0 along its own two.
+    """
+
+    axes: tuple[int, int]
+    index: tuple[int, ...]
+
+    def moved(self, axis: int, to: int) -> "Plane":
+        """The plane elsewhere along an axis."""
+        return Plane(self.axes, (*self.index[:axis], to, *self.index[axis + 1 :]))
+
+    def region(self, box: Box, step: int = 1) -> tuple[int | slice, ...]:
+        """What indexes a window of the plane in an array of the image's shape."""
+        x0, y0, x1, y1 = box
+        where: list[int | slice] = list(self.index)
+        where[self.axes[0]], where[self.axes[1]] = slice(y0, y1, step), slice(x0, x1, step)
+        return tuple(where)
+
+    def place(self, x: float, y: float) -> tuple[float, ...]:
+        """Data coordinates of a point of the plane."""
+        where: list[float] = list(self.index)
+        where[self.axes[0]], where[self.axes[1]] = y, x
+        return tuple(where)
+
+    @property
+    def is_transposed(self) -> bool:
+        """Whether its columns come before its rows in the data."""
+        return self.axes[0] > self.axes[1]
+
+
+@dataclass(frozen=True)
+class Channel:
+    """One layer's part in a picture.
+
+    Attributes:
+        levels: its arrays, each smaller than the one before; one if it is no pyramid.
+        limits: the values that become black and full intensity; None to take percentiles.
+        colours: uint8, 256 x 3: what each intensity looks like; None for grey, and for RGB.
+    """
+
+    levels: tuple[Any, ...]
+    limits: tuple[float, float] | None
+    colours: np.ndarray | None
+
+
+@dataclass(frozen=True, eq=False)
+class Picture:
+    """An image as planes of RGB pixels.
+
+    Attributes:
+        channels: added up, as napari's additive blending does.
+        shape: of the data, without the axis of RGB.
+        is_rgb: whether the data has an axis of RGB or RGBA behind those.
+        colour_axis: an axis whose first three entries are red, green and blue; None for none.
+    """
+
+    channels: tuple[Channel, ...]
+    shape: tuple[int, ...]
+    is_rgb: bool
+    colour_axis: int | None = None
+
+    @classmethod
+    def of(
+        cls,
+        layers: Sequence[Image],
+        *,
+        as_shown: bool = True,
+        colour_axis: int | None = None,
+    ) -> "Picture":
+        """Take a snapshot of a layer, or of several to blend.
+
+        Args:
+            layers: of one shape; of several each is coloured by its colormap.
+            as_shown: with their contrast limits, or by percentiles of what is read.
+            colour_axis: see the class.
+
+        Raises:
+            UserError: the layers are of several shapes, or not images of two axes or more.
+        """
+        shape = shape_of(layers[0])
+        for layer in layers[1:]:
+            if shape_of(layer) != shape:
+                raise UserError(
+                    f"{layer.name} is {_told(shape_of(layer))} and {layers[0].name} is "
+                    f"{_told(shape)}: hide one of them, as only layers of one size are blended."
+                )
+        if len(shape) < 2 or 0 in shape:
+            raise UserError(f"{layers[0].name} is {_told(shape)}: choose an image with pixels.")
+        blended = len(layers) > 1
+        channels = tuple(
+            Channel(
+                tuple(layer.data) if layer.multiscale else (layer.data,),
+                None if layer.rgb or not as_shown else _limits(layer),
+                _colours(layer) if blended and not layer.rgb else None,
+            )
+            for layer in layers
+        )
+        return cls(channels, shape, bool(layers[0].rgb), colour_axis)
+
+    def size(self, plane: Plane) -> tuple[int, int]:
+        """Height and width of a plane."""
+        return self.shape[plane.axes[0]], self.shape[plane.axes[1]]
+
+    def read(self, plane: Plane, box: Box, detail: int = MOST_READ) -> np.ndarray:
+        """Read a window.
+
+        Args:
+            plane: whose.
+            box: x0, y0, x1, y1, half open, within the plane.
+            detail: pixels along the longer side that suffice; of a pyramid the coarsest level
+                that has them is read. Beyond `MOST_READ`, and without a pyramid, at most twice as
+                many as suffice.
+
+        Returns:
+            uint8, h x w x 3: of the window's size, or smaller.
+
+        Raises:
+            UserError: the pixels are not real numbers.
+        """
+        parts = [self._one(channel, plane, box, detail) for channel in self.channels]
+        if len(parts) == 1:
+            return parts[0]
+        height, width = (min(part.shape[axis] for part in parts) for axis in (0, 1))
+        total = np.zeros((height, width, 3), np.uint16)
+        for part in parts:
+            # A pyramid gives fewer pixels of the same window than what is none.
+            rows = np.arange(height) * part.shape[0] // height
+            columns = np.arange(width) * part.shape[1] // width
+            total += part[np.ix_(rows, columns)]
+        return total.clip(0, 255).astype(np.uint8)
+
+    def _one(self, channel: Channel, plane: Plane, box: Box, detail: int) -> np.ndarray:
+        level = self._level(channel, plane, box, detail)
+        array = channel.levels[level]
+        where, within = _scaled(plane, box, self.shape, array.shape)
+        step = max(1, max(within[2] - within[0], within[3] - within[1]) // max(detail, MOST_READ))
+        if self.colour_axis is None:
+            values = self._values(array, where, within, step)
+        else:
+            count = min(3, self.shape[self.colour_axis])
+            planes = [where.moved(self.colour_axis, number) for number in range(count)]
+            values = np.stack([self._values(array, p, within, step) for p in planes], axis=-1)
+        return _to_8_bit(values, channel, self.is_rgb)
+
+    def _level(self, channel: Channel, plane: Plane, box: Box, detail: int) -> int:
+        longest = max(box[2] - box[0], box[3] - box[1])
+        level = 0
+        for number, array in enumerate(channel.levels):
+            shrunk = min(array.shape[axis] / self.shape[axis] for axis in plane.axes)
+            if longest * shrunk >= detail:
+                level = number
+        return level
+
+    def _values(self, array: Any, plane: Plane, box: Box, step: int) -> np.ndarray:
+        values = np.asarray(array[plane.region(box, step)])
+        return np.swapaxes(values, 0, 1) if plane.is_transposed else values
+
+
+def _scaled(plane: Plane, box: Box, full: Sequence[int], shape: Sequence[int]) -> tuple[Plane, Box]:
+    """A plane and a window of it in a pyramid's level, of which the shape is given."""
+    index = tuple(
+        min(i * small // large, small - 1)
+        for i, large, small in zip(plane.index, full, shape, strict=False)
+    )
+    spans = []
+    for axis, start, stop in ((plane.axes[1], box[0], box[2]), (plane.axes[0], box[1], box[3])):
+        ratio = shape[axis] / full[axis]
+        first = min(int(start * ratio), shape[axis] - 1)
+        spans.append((first, max(first + 1, min(round(stop * ratio), shape[axis]))))
+    (x0, x1), (y0, y1) = spans
+    return Plane(plane.axes, index), (x0, y0, x1, y1)
+
+
+def _to_8_bit(values: np.ndarray, channel: Channel, is_rgb: bool) -> np.ndarray:
+    if values.dtype.kind not in "buif":
+        raise UserError(f"The image is of {values.dtype}: convert it to real numbers first.")
+    if is_rgb:
+        colour = values[..., :3]
+        # napari shows RGB without contrast limits: floats from 0 to 1, whole numbers in full.
+        if colour.dtype.kind in "bf":
+            return _stretched(colour, (0.0, 1.0))
+        return _stretched(colour, (0.0, float(np.iinfo(colour.dtype).max)))
+    rgb = to_rgb(values if channel.limits is None else _stretched(values, channel.limits))
+    return rgb if channel.colours is None else channel.colours[rgb[..., 0]]
+
+
+def _stretched(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+    """From the limits to 0 and 255; what is no number becomes 0."""
+    low, high = limits
+    if values.dtype == np.uint8 and limits == (0.0, 255.0):
+        return np.ascontiguousarray(values)
+    # float32 holds 16-bit integers exactly, but not larger ones.
+    numbers: np.ndarray = values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64)
+    shares = (numbers - low) * (255 / (high - low) if high > low else 0.0)
+    return np.nan_to_num(np.rint(shares), nan=0.0).clip(0, 255).astype(np.uint8)
+
+
+def _limits(layer: Image) -> tuple[float, float]:
+    low, high = layer.contrast_limits
+    return float(low), float(high)
+
+
+def _colours(layer: Image) -> np.ndarray:
+    mapped = np.asarray(layer.colormap.map(np.linspace(0, 1, SHADES)))[:, :3]
+    return np.rint(mapped * 255).astype(np.uint8)
+
+
+def shape_of(layer: Image) -> tuple[int, ...]:
+    """The shape of an image's data in full resolution, without an axis of RGB."""
+    data: Any = layer.data[0] if layer.multiscale else layer.data
+    shape = tuple(int(length) for length in data.shape)
+    return shape[:-1] if layer.rgb else shape
+
+
+def _told(shape: Sequence[int]) -> str:
+    return " x ".join(map(str, shape))
+
+
+def plane_of(layer: Image, displayed: Sequence[int], point: Sequence[float]) -> Plane:
+    """Which plane of a layer a viewer shows.
+
+    Args:
+        layer: the image.
+        displayed: the viewer's axes of rows and columns.
+        point: where the viewer is, in world coordinates.
+
+    Raises:
+        UserError: the viewer shows it in 3D, or along axes that the layer does not have.
+    """
+    if len(displayed) != 2:
+        raise UserError("Clicks need the 2D view: press Ctrl-Y, or the cube below the layers.")
+    missing = len(point) - layer.ndim
+    rows, columns = (axis - missing for axis in displayed)
+    if min(rows, columns) < 0:
+        raise UserError(f"{layer.name} has no axis {min(displayed)}, which the viewer shows.")
+    shape = shape_of(layer)
+    place = layer.world_to_data(np.asarray(point, dtype=float))[-layer.ndim :]
+    index = [
+        0 if axis in (rows, columns) else int(np.clip(round(float(at)), 0, length - 1))
+        for axis, (at, length) in enumerate(zip(place, shape, strict=True))
+    ]
+    return Plane((rows, columns), tuple(index))

@@ -1,0 +1,100 @@
+"""What a viewer shows of an image: which slice, which part, and where on it the cursor is."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from napari.components import ViewerModel
+from napari.layers import Image
+
+from samlet.crops import Box
+from samlet_napari.pixels import Plane, plane_of, shape_of
+
+
+class View:
+    """An image in a viewer.
+
+    Args:
+        viewer: whose dims and camera.
+        image: one of its layers.
+        colour_axis: the axis of the data that holds colours; None for none.
+    """
+
+    def __init__(self, viewer: ViewerModel, image: Image, colour_axis: int | None = None) -> None:
+        self._viewer = viewer
+        self._image = image
+        self._colour_axis = colour_axis
+        self.shape = shape_of(image)
+
+    def place(self, position: Sequence[float]) -> tuple[Plane, float, float]:
+        """A place in the world as plane, x and y of the image.
+
+        Raises:
+            UserError: the viewer shows no plane of it.
+        """
+        image, dims = self._image, self._viewer.dims
+        plane = plane_of(image, dims.displayed, dims.point)
+        data = np.asarray(image.world_to_data(np.asarray(position, float)))[-image.ndim :]
+        return plane, float(data[plane.axes[1]]), float(data[plane.axes[0]])
+
+    def plane(self) -> Plane:
+        """The plane that the viewer shows.
+
+        Raises:
+            UserError: it shows none.
+        """
+        return self.place(self._viewer.dims.point)[0]
+
+    def box(self) -> Box:
+        """The part of the plane that is seen, half open.
+
+        Raises:
+            UserError: as `plane`.
+        """
+        image, plane = self._image, self.plane()
+        corners = np.asarray(image.corner_pixels, float)
+        if image.multiscale:
+            corners = corners * np.asarray(image.downsample_factors[image.data_level])
+        height, width = self.size(plane)
+        (y0, y1), (x0, x1) = (sorted(corners[:, axis].tolist()) for axis in plane.axes)
+        box = (max(int(x0), 0), max(int(y0), 0), min(int(x1) + 1, width), min(int(y1) + 1, height))
+        # Before the first drawing napari does not know.
+        return box if box[2] - box[0] > 1 and box[3] - box[1] > 1 else (0, 0, width, height)
+
+    def extent(self) -> float:
+        """Pixels along the longer side of what is seen.
+
+        Raises:
+            UserError: as `plane`.
+        """
+        x0, y0, x1, y1 = self.box()
+        return float(max(x1 - x0, y1 - y0))
+
+    def size(self, plane: Plane) -> tuple[int, int]:
+        """Height and width of a plane."""
+        return self.shape[plane.axes[0]], self.shape[plane.axes[1]]
+
+    def slice_axis(self, plane: Plane) -> int | None:
+        """The axis along which a stack is leafed through; None if it is none."""
+        axes = [
+            axis
+            for axis, length in enumerate(self.shape)
+            if axis not in plane.axes and length > 1 and axis != self._colour_axis
+        ]
+        used = self._viewer.dims.last_used - (self._viewer.dims.ndim - len(self.shape))
+        return used if used in axes else (axes[-1] if axes else None)
+
+    def neighbours(self, plane: Plane) -> list[Plane]:
+        """The next slice, and the one before."""
+        axis = self.slice_axis(plane)
+        if axis is None:
+            return []
+        here = plane.index[axis]
+        return [plane.moved(axis, i) for i in (here + 1, here - 1) if 0 <= i < self.shape[axis]]
+
+    def go_to(self, plane: Plane) -> None:
+        """Show a plane."""
+        image, dims = self._image, self._viewer.dims
+        world: Any = image.data_to_world(plane.index)
+        for axis in set(range(image.ndim)) - set(plane.axes):
+            dims.set_point(axis + dims.ndim - image.ndim, world[axis])

@@ -1,0 +1,76 @@
+"""Which part of an image the model looks at to answer a prompt.
+
+An image that is not much larger than the model's input is seen whole. Of a larger one the model
+sees a square as large as what the user sees, so that zooming in shows it more detail.
+"""
+
+from dataclasses import dataclass
+from math import floor, log2
+
+from samlet.crops import Box
+from samlet.tiles import WHOLE_UP_TO
+from samlet_napari.pixels import Plane
+
+Extent = tuple[float, float, float, float]
+"""x0, y0, x1, y1 of points, which may coincide."""
+
+
+@dataclass(frozen=True)
+class Window:
+    """A part of a plane.
+
+    Attributes:
+        plane: whose.
+        box: x0, y0, x1, y1, half open.
+    """
+
+    plane: Plane
+    box: Box
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width in pixels."""
+        x0, y0, x1, y1 = self.box
+        return y1 - y0, x1 - x0
+
+    def holds(self, extent: Extent) -> bool:
+        """Whether all of an extent lies inside."""
+        x0, y0, x1, y1 = self.box
+        return x0 <= extent[0] and y0 <= extent[1] and extent[2] <= x1 and extent[3] <= y1
+
+
+def window_for(
+    plane: Plane, size: tuple[int, int], extent: Extent, visible: float, side: int
+) -> Window:
+    """Choose a window around prompts.
+
+    Windows of a size lie on a grid with half their side as its step, so that nearby prompts share
+    one, and every prompt has a quarter of the side around it, the image's border excepted.
+
+    Args:
+        plane: where the prompts are.
+        size: its height and width.
+        extent: of the prompts.
+        visible: pixels along the longer side of what the user sees.
+        side: of the model's input.
+    """
+    height, width = size
+    if max(size) <= WHOLE_UP_TO * side:
+        return Window(plane, (0, 0, width, height))
+    reach = max(extent[2] - extent[0], extent[3] - extent[1])
+    times = max(1.0, visible / side, 2 * reach / side)
+    tile = side * 2 ** floor(log2(times))
+    # Rounding down must not leave less room around the prompts than they need.
+    if 2 * reach > tile:
+        tile *= 2
+    if tile >= max(size):
+        return Window(plane, (0, 0, width, height))
+    x0, x1 = _span((extent[0] + extent[2]) / 2, tile, width)
+    y0, y1 = _span((extent[1] + extent[3]) / 2, tile, height)
+    return Window(plane, (x0, y0, x1, y1))
+
+
+def _span(centre: float, tile: int, length: int) -> tuple[int, int]:
+    step = tile // 2
+    start = min(max(round((centre - tile / 2) / step) * step, 0), max(length - tile, 0))
+    return start, min(start + tile, length)

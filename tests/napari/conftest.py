@@ -1,0 +1,64 @@
+"""A real napari in a real window, on a virtual screen where there is no other."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from napari._qt.qt_event_loop import get_qapp
+from pytestqt.qtbot import QtBot
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+import napari
+from tests.napari.desk import Desk, blocked
+from tests.napari.screen import screen
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    for what, longest in blocked.items():
+        terminalreporter.write_line(f"napari's window was blocked for {longest:.0f} ms by {what}")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nothing of the user's is read or written."""
+    monkeypatch.setenv("SAMLET_NAPARI_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
+@pytest.fixture(scope="session")
+def _screen() -> Iterator[None]:
+    with screen():
+        yield
+
+
+@pytest.fixture(scope="session")
+def qapp(_screen: None) -> QApplication:
+    """The application as napari makes it, with its icons."""
+    return get_qapp()
+
+
+@pytest.fixture(scope="session")
+def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
+    """A window for all tests, since it takes seconds to open one."""
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(1250, 800)
+    QTest.qWait(200)
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture
+def viewer(_window: napari.Viewer, qtbot: QtBot) -> Iterator[napari.Viewer]:
+    """An empty viewer without widgets."""
+    yield _window
+    _window.window.remove_dock_widget("all")
+    _window.layers.clear()
+    _window.dims.ndisplay = 2
+    _window.dims.order = tuple(range(_window.dims.ndim))
+    QTest.qWait(10)
+
+
+@pytest.fixture
+def desk(viewer: napari.Viewer) -> Desk:
+    return Desk(viewer)

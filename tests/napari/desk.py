@@ -1,0 +1,152 @@
+"""A viewer with the widget "Segment", and hands to use it: the mouse and keys are simulated."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from itertools import pairwise
+from pathlib import Path
+from time import monotonic
+
+import numpy as np
+from napari.layers import Image
+from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtTest import QTest
+from qtpy.QtWidgets import QApplication
+
+import napari
+from samlet_napari.widget import SegmentWidget
+
+BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
+
+
+blocked: dict[str, float] = {}
+"""What was done, and the longest time in milliseconds that the window did not answer meanwhile."""
+
+
+class Desk:
+    """A viewer with the widget, and hands to use it.
+
+    Positions are data coordinates of the image that is clicked on, in napari's order.
+    """
+
+    def __init__(self, viewer: napari.Viewer) -> None:
+        self.viewer = viewer
+        _, widget = viewer.window.add_plugin_dock_widget("samlet", "Segment")
+        assert isinstance(widget, SegmentWidget)
+        self.widget = widget
+        self.controller = widget.controller
+        self.canvas = viewer.window._qt_viewer.canvas.native
+        self.said: list[str] = []
+        self.controller.status.connect(self.said.append)
+
+    @property
+    def status(self) -> str:
+        """What the status line says."""
+        return str(self.widget.status.value)
+
+    def open(self, image: Image) -> None:
+        """Choose an image, and wait until it can be clicked on."""
+        self.widget.image.value = image
+        self.until(lambda: self.controller.session is not None)
+        # The window may have become larger since the image was added.
+        self.viewer.reset_view()
+        self.settle()
+
+    def settle(self) -> None:
+        """Wait until the model has nothing to do."""
+        answerer = self.controller._answerer
+        QTest.qWait(300)
+        self.until(
+            lambda: (
+                not answerer._waiting()
+                and answerer._next_window() is None
+                and (self.controller.session is None or not self.controller.session.waiting)
+            )
+        )
+        QTest.qWait(30)
+
+    def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
+        """Wait for something."""
+        end = monotonic() + seconds
+        while not holds():
+            assert monotonic() < end, f"not within {seconds} s; the status is {self.status!r}"
+            QTest.qWait(5)
+
+    @contextmanager
+    def watched(self, what: str) -> Iterator[None]:
+        """Note for the report how long the window is blocked at most by what happens inside."""
+        times = [monotonic()]
+        timer = QTimer()
+        timer.timeout.connect(lambda: times.append(monotonic()))
+        timer.start(1)
+        yield
+        timer.stop()
+        blocked[what] = 1000 * max(np.diff([*times, monotonic()]))
+
+    def at(self, *place: float) -> QPoint:
+        """Where on the canvas a place of the image is; it must be in view."""
+        image = self.controller.image
+        assert image is not None
+        world = np.asarray(image.data_to_world(place), float)
+        # Two canvas points tell the linear map from the world; the canvas is not turned.
+        canvas = self.viewer.window._qt_viewer.canvas
+        displayed = list(self.viewer.dims.displayed)
+        box = canvas.view
+        a = np.asarray(canvas._map_canvas2world((0, 0), box))[displayed]
+        x = np.asarray(canvas._map_canvas2world((100, 0), box))[displayed]
+        y = np.asarray(canvas._map_canvas2world((0, 100), box))[displayed]
+        matrix = np.stack([(x - a) / 100, (y - a) / 100], axis=1)
+        px, py = np.linalg.solve(matrix, world[displayed] - a)
+        point = QPoint(round(px), round(py))
+        assert self.canvas.rect().contains(point)
+        return point
+
+    def hover(self, *place: float) -> None:
+        """Move the mouse over a place."""
+        # The real cursor moves, and it may be there already.
+        QTest.mouseMove(self.canvas, QPoint(3, 3))
+        QTest.qWait(20)
+        QTest.mouseMove(self.canvas, self.at(*place))
+        image = self.controller.image
+        assert image is not None
+        world = np.asarray(image.data_to_world(place), float)
+        near = 3 / self.viewer.scene.camera.zoom
+        self.until(lambda: np.abs(np.asarray(self.viewer.cursor.position) - world).max() < near, 5)
+
+    def click(self, *place: float, button: str = "left", ctrl: bool = False) -> None:
+        """Click on a place."""
+        held = Qt.KeyboardModifier.ControlModifier if ctrl else Qt.KeyboardModifier.NoModifier
+        QTest.mouseClick(self.canvas, BUTTONS[button], held, self.at(*place))
+        QApplication.processEvents()
+
+    def drag(self, *places: tuple[float, ...]) -> None:
+        """Press at the first place, move through the others, and let go."""
+        points = [self.at(*place) for place in places]
+        QTest.mousePress(self.canvas, Qt.MouseButton.LeftButton, pos=points[0])
+        for a, b in pairwise(points):
+            for share in np.linspace(0.25, 1, 4):
+                QTest.mouseMove(self.canvas, a + (b - a) * share)
+                QTest.qWait(15)
+        QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=points[-1])
+        QApplication.processEvents()
+
+    def key(self, key: Qt.Key, ctrl: bool = False) -> None:
+        """Press a key over the canvas."""
+        held = Qt.KeyboardModifier.ControlModifier if ctrl else Qt.KeyboardModifier.NoModifier
+        QTest.keyClick(self.canvas, key, held)
+        QApplication.processEvents()
+
+    def press(self, text: str) -> None:
+        """Press one of the widget's buttons."""
+        QTest.mouseClick(self.widget.buttons[text].native, Qt.MouseButton.LeftButton)
+        QApplication.processEvents()
+
+    def labels(self) -> np.ndarray:
+        """What was committed."""
+        layer = self.controller.labels
+        assert layer is not None
+        return np.asarray(layer.data[0] if layer.multiscale else layer.data)
+
+    def screenshot(self, path: Path) -> None:
+        """Write a picture of the whole window."""
+        QTest.qWait(100)
+        self.viewer.screenshot(str(path), canvas_only=False, flash=False)

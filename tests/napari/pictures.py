@@ -1,0 +1,104 @@
+"""The guide's pictures, from a real window: `python -m tests.napari.pictures`."""
+
+import argparse
+import os
+import tempfile
+from pathlib import Path
+
+import numpy as np
+from PIL import Image as Pictures
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+import samlet_napari.torch_import  # noqa: F401
+from samlet import samples
+from samlet.masks import deepest_point
+from samlet.outputs import read_label_map
+from samlet_napari import sample_data
+from tests.napari.screen import screen
+
+FOLDER = Path(__file__).parents[2] / "docs" / "images"
+SIZE = (1250, 780)
+COLOURS = 200
+COMMITTED = (2, 12, 14, 15, 17, 22, 27, 29, 32, 35, 37, 41)
+HOVERED, CLICKED, NEGATIVE = 36, 36, 37
+NUCLEUS = 27
+
+
+def take(folder: Path) -> None:
+    """Take all pictures; earlier ones are replaced."""
+    import napari
+    from tests.napari.desk import Desk
+
+    viewer = napari.Viewer(show=True)
+    viewer.window._qt_window.resize(*SIZE)
+    desk = Desk(viewer)
+    truth = read_label_map(samples.LABELS / "fluorescence_1.png")
+
+    viewer.open_sample("samlet", "fluorescence")
+    desk.open(viewer.layers[0])
+    desk.widget.auto_commit.value = True
+    for label in COMMITTED:
+        x, y = deepest_point(truth == label)
+        desk.click(y, x)
+    desk.settle()
+    desk.widget.auto_commit.value = False
+    x, y = deepest_point(truth == HOVERED)
+    desk.hover(y, x)
+    desk.settle()
+    save(desk, folder / "napari-hover.png")
+    desk.click(y, x)
+    desk.settle()
+    x, y = deepest_point(truth == NEGATIVE)
+    desk.click(y, x, button="right")
+    desk.settle()
+    save(desk, folder / "napari-click.png")
+    desk.key(Qt.Key.Key_Escape)
+
+    viewer.layers.clear()
+    viewer.open_sample("samlet", "stained")
+    desk.open(viewer.layers[0])
+    desk.press("Everything")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    save(desk, folder / "napari-everything.png")
+
+    viewer.layers.clear()
+    viewer.open_sample("samlet", "stack")
+    desk.open(viewer.layers[0])
+    stack = sample_data.stack_labels()
+    slices = np.flatnonzero((stack == NUCLEUS).any((1, 2)))
+    middle = int(slices[len(slices) // 2])
+    viewer.dims.set_current_step(0, middle)
+    desk.settle()
+    x, y = deepest_point(stack[middle] == NUCLEUS)
+    desk.click(middle, y, x)
+    desk.settle()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    save(desk, folder / "napari-stack.png")
+    viewer.close()
+
+
+def save(desk: "object", path: Path) -> None:
+    """Keep what the window shows, in few colours."""
+    QTest.qWait(300)
+    desk.screenshot(path)  # type: ignore[attr-defined]
+    with Pictures.open(path) as picture:
+        small = picture.convert("RGB").quantize(COLOURS, dither=Pictures.Dither.NONE)
+    small.save(path, optimize=True)
+    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+
+
+def main() -> None:
+    """Open a window, and take the pictures."""
+    parser = argparse.ArgumentParser(description="Takes the guide's pictures of napari.")
+    parser.add_argument("--out", type=Path, default=FOLDER, help="folder [docs/images]")
+    arguments = parser.parse_args()
+    arguments.out.mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary, screen():
+        os.environ["XDG_CACHE_HOME"] = temporary
+        take(arguments.out)
+
+
+if __name__ == "__main__":
+    main()

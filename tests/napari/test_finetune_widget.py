@@ -1,0 +1,187 @@
+"""The "Finetune" widget in a real viewer, with real trainings of few steps."""
+
+import threading
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.viewer import Viewer
+from PIL import Image
+
+from samlet import samples
+from samlet.checkpoints import BUNDLED
+from samlet.masks import deepest_point, iou
+from samlet.outputs import read_label_map
+from samlet_napari import models
+from samlet_napari.finetune_widget import FinetuneWidget
+from samlet_napari.finetuning import RUN
+
+WAIT_MS = 90_000
+SIGTERM = 15
+
+
+@pytest.fixture(autouse=True)
+def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("SAMLET_NAPARI_MODELS", str(tmp_path / "models"))
+    monkeypatch.setenv("SAMLET_NAPARI_RUNS", str(tmp_path / "runs"))
+    return tmp_path
+
+
+@pytest.fixture
+def viewer(qtbot: Any) -> Iterator[Viewer]:
+    viewer = Viewer(show=True)
+    yield viewer
+    viewer.close()
+
+
+@pytest.fixture
+def widget(viewer: Viewer) -> FinetuneWidget:
+    widget = FinetuneWidget(viewer)
+    viewer.window.add_dock_widget(widget, name="Finetune")
+    return widget
+
+
+def stack() -> tuple[np.ndarray, np.ndarray]:
+    """Two pieces of a sample with their labels, as planes, and one without labels between."""
+    image = np.asarray(Image.open(samples.IMAGES / "fluorescence_1.png").convert("L"))
+    labels = read_label_map(samples.LABELS / "fluorescence_1.png").astype(np.int32)
+    pieces = np.s_[0:200, 0:200], np.s_[200:400, 200:400]
+    nothing = np.zeros((200, 200), int)
+    return (
+        np.stack([image[pieces[0]], nothing, image[pieces[1]]]).astype(np.uint8),
+        np.stack([labels[pieces[0]], nothing, labels[pieces[1]]]).astype(np.int32),
+    )
+
+
+def catches_sigterm(widget: FinetuneWidget) -> bool:
+    """Whether the training is in its loop, where it ends between steps when asked to."""
+    run = widget._finetuning
+    if run is None or run._process is None:
+        return False
+    status = Path(f"/proc/{run._process.pid}/status").read_text()
+    (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
+    return bool(int(caught, 16) >> (SIGTERM - 1) & 1)
+
+
+def test_from_layers_to_a_model(viewer: Viewer, widget: FinetuneWidget, qtbot: Any) -> None:
+    tell, threads = widget._tell, set()
+
+    def overheard(sentence: str) -> None:
+        threads.add(threading.get_ident())
+        tell(sentence)
+
+    widget._tell = overheard  # type: ignore[method-assign]
+    assert widget._status.value == "Choose an image layer and its labels."
+    pixels, objects = stack()
+    image = viewer.add_image(pixels, name="cells")
+    labels = viewer.add_labels(objects, name="answer")
+    assert (widget._image_layer.value, widget._labels_layer.value) == (image, labels)
+    # The time is told without being asked for.
+    qtbot.waitUntil(lambda: widget._pace is not None, timeout=WAIT_MS)
+    assert widget._pace is not None and widget._pace.images == 2
+    before = widget._time.value
+    widget._steps.value = 100_000
+    assert before.startswith("About ") and before.endswith("with 2 labelled images.")
+    assert " h on this computer" in widget._time.value
+
+    widget._steps.value = 2
+    widget._name.value = "my cells"
+    qtbot.waitUntil(lambda: not widget._is_busy())
+    widget._train.native.click()
+    assert widget._stop.enabled and not widget._train.enabled
+    qtbot.waitUntil(lambda: catches_sigterm(widget), timeout=WAIT_MS)
+    # What is trained on was written down.
+    viewer.layers.clear()
+    widget._stop.native.click()
+    assert widget._status.value == "Stopping after this step…"
+    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
+    assert widget._status.value.startswith("Stopped at step ")
+    assert models.names()[1] != "my-cells" and widget._go_on.enabled
+
+    drawn: list[list[tuple[int, float]]] = []
+    logged: list[list[tuple[int, float]]] = []
+    show = widget._curve.show
+
+    def seen(rows: Any, steps: int) -> None:
+        show(rows, steps)
+        drawn.append(widget._curve.points)
+        logged.append([(row.step, row.loss) for row in rows])
+
+    widget._curve.show = seen  # type: ignore[method-assign]
+    run = widget._finetuning
+    assert run is not None
+    state = run.folder / RUN / "train" / "state.pt"
+    assert state.exists()
+    widget._go_on.native.click()
+    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
+    assert widget._status.value.startswith("Done: my-cells is in the list of models. Mean IoU")
+    assert drawn == logged and [step for step, _ in drawn[-1]] == [2]
+    assert widget._bar.value == widget._bar.max == 2
+    assert threads == {threading.get_ident()}
+    assert not run.folder.exists()
+
+    assert models.names()[1] == "my-cells" and "my-cells" in widget._model.choices
+    predictor = models.predictor("my-cells")
+    assert predictor.model.card["finetuned by"].endswith("decoder, 2 steps of 4 images")
+    largest = objects[2] == np.bincount(objects[2][objects[2] > 0]).argmax()
+    embedding = predictor.encode(pixels[2])
+    answer = predictor.segment(embedding, [deepest_point(largest)], [1])
+    assert iou(answer.best, largest) > 0.5
+
+
+def test_mistakes_are_sentences(
+    viewer: Viewer, widget: FinetuneWidget, qtbot: Any, folders: Path
+) -> None:
+    widget._train.native.click()
+    assert widget._status.value.startswith("Choose an image layer: there is none")
+    viewer.add_image(np.zeros((30, 40), np.uint8), name="cells")
+    widget._train.native.click()
+    assert widget._status.value.startswith("Choose a labels layer: there is none")
+    viewer.add_labels(np.ones((40, 30), int), name="other")
+    widget._train.native.click()
+    assert widget._status.value.startswith("other is 40 x 30 and cells is 30 x 40")
+    empty = viewer.add_labels(np.zeros((30, 40), int), name="empty")
+    widget._labels_layer.value = empty
+    widget._train.native.click()
+    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
+    assert widget._status.value == "empty has no objects: label some in cells first."
+    assert not widget._go_on.enabled and list((folders / "runs").iterdir()) == []
+    # The names of layers are kept up to date.
+    empty.name = "full"
+    assert widget._labels_layer.native.currentText() == "full"
+
+
+def test_nothing_is_downloaded_unasked(
+    viewer: Viewer, widget: FinetuneWidget, qtbot: Any, folders: Path, monkeypatch: Any
+) -> None:
+    monkeypatch.setenv("SAMLET_CACHE", str(folders / "cache"))
+    widget._model.value = "sam_vit_h"
+    viewer.add_image(np.zeros((30, 40), np.uint8), name="cells")
+    viewer.add_labels(np.ones((30, 40), int), name="answer")
+    qtbot.waitUntil(lambda: "sam_vit_h is downloaded first" in widget._time.value)
+    assert not widget._is_busy() and not (folders / "cache").exists()
+
+
+@pytest.mark.parametrize("way", ["dock", "viewer"])
+def test_closing_ends_the_training(qtbot: Any, way: str) -> None:
+    viewer = Viewer(show=True)
+    widget = FinetuneWidget(viewer)
+    dock = viewer.window.add_dock_widget(widget, name="Finetune")
+    pixels, objects = stack()
+    viewer.add_image(pixels)
+    viewer.add_labels(objects)
+    widget._train.native.click()
+    qtbot.waitUntil(lambda: widget._finetuning is not None, timeout=WAIT_MS)
+    run = widget._finetuning
+    assert run is not None
+    process = run._process
+    assert process is not None and process.poll() is None
+    if way == "dock":
+        viewer.window.remove_dock_widget(dock)
+    viewer.close()
+    qtbot.waitUntil(lambda: process.poll() is not None)
+    qtbot.waitUntil(lambda: not run.folder.exists())
+    # Nothing of it listens any more.
+    models.add("cells", BUNDLED["nuclei"])

@@ -1,0 +1,95 @@
+"""The list of models: own ones beside samlet's."""
+
+import os
+import shutil
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import pytest
+
+from samlet import checkpoints
+from samlet.downloads import REMOTE_FILES
+from samlet.errors import UserError
+from samlet_napari import models
+
+NUCLEI = checkpoints.BUNDLED["nuclei"]
+
+
+@pytest.fixture(autouse=True)
+def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    folder = tmp_path / "own models"
+    monkeypatch.setenv("SAMLET_NAPARI_MODELS", str(folder))
+    return folder
+
+
+def test_own_models_stand_between_bundled_and_downloadable_ones(own: Path) -> None:
+    assert models.names() == ["nuclei", *REMOTE_FILES]
+    models.add("yeast", NUCLEI)
+    models.add("Bacteria", NUCLEI)
+    (own / "notes.txt").touch()
+    (own / ".half-written.safetensors").touch()
+    # Its name is taken: it could not be told from the bundled one.
+    shutil.copyfile(NUCLEI, own / "nuclei.safetensors")
+    assert models.names() == ["nuclei", "Bacteria", "yeast", *REMOTE_FILES]
+    assert models.locate("nuclei") == "nuclei"
+    assert models.locate("yeast") == str(own / "yeast.safetensors")
+
+
+@pytest.mark.parametrize(
+    ("name", "kept"),
+    [
+        ("cells", "cells-3"),
+        ("CELLS", "CELLS-3"),
+        ("nuclei", "nuclei-2"),
+        ("mobile_sam", "mobile_sam-2"),
+        ("../../evil", "evil"),
+        ("Zellen, über 5 µm", "Zellen-über-5-µm"),
+        (" v1.2 ", "v1.2"),
+        ("...", "model"),
+        ("", "model"),
+        ("x" * 300, "x" * 80),
+    ],
+)
+def test_a_name_is_never_taken_twice(own: Path, name: str, kept: str) -> None:
+    own.mkdir()
+    for taken in ("cells", "cells-2"):
+        (own / f"{taken}.safetensors").write_text("precious")
+    path = models.add(name, NUCLEI)
+    assert path == own / f"{kept}.safetensors"
+    assert path.read_bytes() == NUCLEI.read_bytes()
+    assert (own / "cells.safetensors").read_text() == "precious"
+    assert kept in models.names()
+
+
+def test_a_model_that_cannot_be_kept(own: Path, tmp_path: Path) -> None:
+    told: list[str] = []
+    models.listing.changed.connect(lambda: told.append("changed"))
+    with pytest.raises(UserError, match="Cannot write"):
+        models.add("cells", tmp_path / "gone.safetensors")
+    assert list(own.iterdir()) == [] and told == []
+    models.add("cells", NUCLEI)
+    assert told == ["changed"]
+
+
+def test_viewers_and_threads_share_a_model() -> None:
+    path = models.add("cells", NUCLEI)
+    with ThreadPoolExecutor(4) as pool:
+        first, *others = pool.map(models.predictor, ["cells"] * 3 + [str(path)])
+    assert all(other is first for other in others)
+    assert models.predictor("nuclei") is not first
+    # Another file with the same name.
+    os.utime(path, ns=(0, 0))
+    assert models.predictor("cells") is not first
+
+
+def test_a_model_that_is_not_there() -> None:
+    with pytest.raises(UserError, match="There is no model cells"):
+        models.predictor("cells")
+
+
+def test_what_must_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    assert models.is_here("nuclei") and models.is_here("cells")
+    assert not models.is_here("mobile_sam")
+    (tmp_path / REMOTE_FILES["mobile_sam"].filename).touch()
+    assert models.is_here("mobile_sam")

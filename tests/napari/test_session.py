@@ -1,0 +1,704 @@
+"""A user's clicks, from the prompt to the labels, with the bundled model and no window."""
+
+import queue
+import threading
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from napari.layers import Image, Labels
+
+import samlet
+from samlet import Predictor, images, samples
+from samlet.embedding import ImageEmbedding
+from samlet.embedding_cache import EmbeddingCache
+from samlet.errors import UserError
+from samlet.modeling.sam import Sam
+from samlet.outputs import read_label_map
+from samlet.predictor import Masks
+from samlet.rle import area
+from samlet_napari.answers import Answer, Answerer, Ask, Encodings
+from samlet_napari.label_store import LabelStore
+from samlet_napari.pixels import Channel, Picture, Plane
+from samlet_napari.prompts import Placed, Step
+from samlet_napari.propagate import iou
+from samlet_napari.session import Session
+from samlet_napari.windows import Window
+
+FLAT = Plane((0, 1), (0, 0))
+FIRST, SECOND = Plane((1, 2), (0, 0, 0)), Plane((1, 2), (1, 0, 0))
+LARGE = 1 << 40
+SIDE = 512
+
+
+class Gated(Predictor):
+    """Waits before it encodes a black image, and before it decodes anything, if told so."""
+
+    def __init__(self, model: Sam) -> None:
+        super().__init__(model, "torch")
+        self.reached, self.may_encode = threading.Event(), threading.Event()
+        self.asked, self.may_decode = threading.Event(), threading.Event()
+        self.may_decode.set()
+
+    def encode(self, image: np.ndarray) -> ImageEmbedding:
+        if not image.any():
+            self.reached.set()
+            assert self.may_encode.wait(60)
+        return super().encode(image)
+
+    def segment(self, *args: Any, **options: Any) -> Masks:
+        self.asked.set()
+        assert self.may_decode.wait(60)
+        return super().segment(*args, **options)
+
+
+class Bench:
+    """A session on an image, with the answerer that it asks; answers come when they are pumped."""
+
+    def __init__(self, pixels: np.ndarray, predictor: Predictor, folder: Path) -> None:
+        self.predictor = predictor
+        self.picture = Picture.of([Image(pixels, contrast_limits=(0, 255))])
+        self.cache = EmbeddingCache(folder, LARGE, LARGE)
+        self.encodings = Encodings(predictor, self.picture, self.cache)
+        self.answers: queue.Queue[Answer] = queue.Queue()
+        self.answerer = Answerer(self.answers.put, lambda _: None)
+        self.answerer.show(self.encodings)
+        self.session = Session(self.answerer, self.picture.size, SIDE)
+        self.labels = Labels(np.zeros(pixels.shape, np.uint16))
+        self.session.write_to(LabelStore(self.labels, pixels.shape, is_empty=True))
+
+    @property
+    def store(self) -> LabelStore:
+        assert self.session.store is not None
+        return self.session.store
+
+    def pump(self, until: Callable[[], bool] | None = None) -> None:
+        """Hand answers over, until nothing is waited for, or something else holds."""
+        while not (until() if until else not self.session.waiting):
+            self.session.take(self.answers.get(timeout=60))
+
+    def click(self, x: float, y: float, positive: bool = True, plane: Plane = FLAT) -> None:
+        self.session.click(plane, x, y, positive)
+
+    def mask(self) -> np.ndarray:
+        """What is seen of the open object, once all of it is answered."""
+        self.pump()
+        draft = self.session.draft
+        assert draft is not None and draft.answer is not None and draft.answer.mask is not None
+        return draft.answer.mask
+
+    def window(self) -> Window:
+        self.pump()
+        draft = self.session.draft
+        assert draft is not None and draft.answer is not None
+        return draft.answer.ask.window
+
+    def masks(self, *clicks: tuple[float, float, bool]) -> Masks:
+        """What the predictor says, each click going on from the best mask before."""
+        embedding = self.predictor.encode(self.picture.read(FLAT, whole(self.picture)))
+        previous: np.ndarray | None = None
+        for count in range(1, len(clicks) + 1):
+            points = [[x, y] for x, y, _ in clicks[:count]]
+            kinds = [int(positive) for _, _, positive in clicks[:count]]
+            masks = self.predictor.segment(
+                embedding, points, kinds, None, previous, multimask_output=count == 1
+            )
+            previous = masks.low_res_masks[masks.best_index]
+        return masks
+
+
+def whole(picture: Picture) -> tuple[int, int, int, int]:
+    height, width = picture.size(FLAT)
+    return 0, 0, width, height
+
+
+@pytest.fixture(scope="module")
+def cut() -> np.ndarray:
+    return images.read(samples.IMAGES / "fluorescence_1.png")[:256, :256, 0]
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return read_label_map(samples.LABELS / "fluorescence_1.png")[:256, :256]
+
+
+@pytest.fixture(scope="module")
+def nuclei(truth: np.ndarray) -> list[tuple[float, float]]:
+    """Where to click: the middles of the large ones."""
+    large = [label for label in np.unique(truth[truth > 0]) if area(truth == label) > 1000]
+    rows_columns = [np.argwhere(truth == label).mean(axis=0) for label in large]
+    middles = [(float(column), float(row)) for row, column in rows_columns]
+    assert len(middles) == 6 and all(truth[round(y), round(x)] for x, y in middles)
+    return middles
+
+
+@pytest.fixture(scope="module")
+def model() -> Sam:
+    return samlet.load("nuclei")
+
+
+@pytest.fixture(scope="module")
+def predictor(model: Sam) -> Predictor:
+    return Predictor(model, "torch")
+
+
+@pytest.fixture
+def bench(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> Iterator[Bench]:
+    bench = Bench(cut, predictor, tmp_path)
+    yield bench
+    bench.answerer.close()
+
+
+@pytest.fixture
+def large_bench(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> Iterator[Bench]:
+    """Of an image that the model sees in windows."""
+    bench = Bench(np.tile(cut, (4, 5)), predictor, tmp_path)
+    yield bench
+    bench.answerer.close()
+
+
+@pytest.fixture
+def gated(cut: np.ndarray, model: Sam, tmp_path: Path) -> Iterator[Bench]:
+    """Of a stack, whose second slice is black, and cannot be encoded yet."""
+    predictor = Gated(model)
+    bench = Bench(np.stack([cut, np.zeros_like(cut)]), predictor, tmp_path)
+    yield bench
+    predictor.may_encode.set()
+    predictor.may_decode.set()
+    bench.answerer.close()
+
+
+def gates(bench: Bench) -> Gated:
+    assert isinstance(bench.predictor, Gated)
+    return bench.predictor
+
+
+def test_a_click_gives_the_predictors_mask(
+    bench: Bench, truth: np.ndarray, nuclei: list[tuple[float, float]]
+) -> None:
+    ious = []
+    for x, y in nuclei:
+        bench.click(x, y)
+        mask = bench.mask()
+        assert np.array_equal(mask, bench.masks((x, y, True)).best)
+        ious.append(iou(mask, truth == truth[round(y), round(x)]))
+        bench.session.cancel()
+    assert np.mean(ious) > 0.8 and min(ious) > 0.5
+
+
+@pytest.mark.parametrize("at_once", [False, True])
+def test_a_second_click_goes_on_from_the_first_mask(
+    bench: Bench, nuclei: list[tuple[float, float]], at_once: bool
+) -> None:
+    (x, y), (other_x, other_y) = nuclei[:2]
+    clicks = [(x, y, True), (other_x, other_y, True), (x + 40, y, False)]
+    for click in clicks:
+        bench.click(*click)
+        if not at_once:
+            bench.pump()
+    expected = bench.masks(*clicks).best
+    assert np.array_equal(bench.mask(), expected)
+    assert not np.array_equal(expected, bench.masks(*clicks[:1]).best)
+
+
+def test_undo_gives_exactly_the_earlier_mask(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    x, y = nuclei[0]
+    seen = []
+    for click in ((x, y, True), (x + 30, y, True), (x, y + 40, False)):
+        bench.click(*click)
+        seen.append(bench.mask())
+    assert not np.array_equal(seen[0], seen[1])
+    for expected in reversed(seen[:-1]):
+        assert bench.session.undo() == "the last prompt"
+        assert np.array_equal(bench.mask(), expected)
+    assert bench.session.undo() == "the object" and bench.session.draft is None
+    assert bench.session.undo() == ""
+
+
+def test_clicks_at_once_are_looked_at_as_slow_ones_are(large_bench: Bench) -> None:
+    found = []
+    for is_slow in (True, False):
+        large_bench.click(300, 300)
+        if is_slow:
+            large_bench.pump()
+        large_bench.click(500, 500)
+        large_bench.click(400, 310, False)
+        found.append((large_bench.window(), large_bench.mask()))
+        large_bench.session.cancel()
+    assert found[0][0] == found[1][0]
+    assert np.array_equal(found[0][1], found[1][1])
+
+
+def test_undo_looks_where_the_earlier_mask_was_seen(large_bench: Bench) -> None:
+    large_bench.click(300, 300)
+    window, mask = large_bench.window(), large_bench.mask()
+    large_bench.click(900, 600)
+    assert not window.holds((300, 300, 900, 600))
+    assert large_bench.window() != window
+    large_bench.session.undo()
+    assert large_bench.window() == window
+    assert np.array_equal(large_bench.mask(), mask)
+
+
+def test_zooming_does_not_change_what_the_model_sees_of_an_object(large_bench: Bench) -> None:
+    large_bench.click(300, 300)
+    window = large_bench.window()
+    large_bench.session.visible = 1100.0
+    large_bench.click(310, 300)
+    assert large_bench.window() == window
+    # Of the next object it sees as much as the user.
+    large_bench.session.cancel()
+    large_bench.click(300, 300)
+    assert large_bench.window().size == (1024, 1024)
+
+
+def test_candidates_are_the_models_three_masks(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    x, y = nuclei[0]
+    bench.click(x, y)
+    three = bench.masks((x, y, True))
+    best = three.best_index
+    assert np.array_equal(bench.mask(), three.masks[best])
+    for turn in (1, 2, 3, 4):
+        bench.session.next_candidate()
+        assert np.array_equal(bench.mask(), three.masks[(best + turn) % 3])
+    bench.click(x + 30, y)
+    embedding = bench.predictor.encode(bench.picture.read(FLAT, whole(bench.picture)))
+    expected = bench.predictor.segment(
+        embedding,
+        [[x, y], [x + 30, y]],
+        [1, 1],
+        mask_input=three.low_res_masks[(best + 4) % 3],
+        multimask_output=False,
+    )
+    assert np.array_equal(bench.mask(), expected.best)
+
+
+def test_candidates_of_a_box(bench: Bench) -> None:
+    bench.session.draw_box(FLAT, (60, 60, 20, 20))
+    one = bench.mask()
+    seen = []
+    for _ in range(4):
+        bench.session.next_candidate()
+        seen.append(bench.mask())
+    assert np.array_equal(seen[0], seen[3]) and one.shape == seen[0].shape
+    assert len({mask.tobytes() for mask in seen}) > 1
+
+
+def test_a_candidate_needs_a_mask(bench: Bench) -> None:
+    for prepare in (lambda: None, lambda: bench.click(40, 40)):
+        prepare()
+        with pytest.raises(UserError, match="no mask yet"):
+            bench.session.next_candidate()
+
+
+def test_boxes_without_pixels_are_refused(bench: Bench) -> None:
+    for box in ((10, 10, 10.5, 40), (-30, 5, 0, 20), (300, 5, 400, 20)):
+        with pytest.raises(UserError, match="box holds no pixel"):
+            bench.session.draw_box(FLAT, box)
+    assert bench.session.draft is None
+
+
+def test_a_commit_before_the_answer_is_written_when_it_arrives(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    x, y = nuclei[0]
+    bench.click(x, y)
+    bench.session.commit()
+    assert bench.session.draft is None and not bench.labels.data.any()
+    bench.click(*nuclei[1])
+    bench.pump()
+    assert np.array_equal(bench.labels.data == 1, bench.masks((x, y, True)).best)
+    assert bench.session.draft is not None and not (bench.labels.data > 1).any()
+
+
+def test_a_commit_needs_an_object_and_labels(bench: Bench) -> None:
+    with pytest.raises(UserError, match="no object yet"):
+        bench.session.commit()
+    bench.session.write_to(None)
+    bench.click(40, 40)
+    with pytest.raises(UserError, match="no labels"):
+        bench.session.commit()
+    assert bench.session.draft is not None
+
+
+def test_each_of_five_fast_clicks_is_an_object(
+    bench: Bench, truth: np.ndarray, nuclei: list[tuple[float, float]]
+) -> None:
+    bench.session.auto_commit = True
+    for x, y in nuclei[:5]:
+        bench.click(x, y)
+    assert bench.session.waiting == 5
+    bench.pump()
+    for label, (x, y) in enumerate(nuclei[:5], start=1):
+        assert iou(bench.labels.data == label, truth == truth[round(y), round(x)]) > 0.5
+        assert bench.store.planes_of(label) == [FLAT]
+    for left in (4, 3):
+        assert bench.session.undo() == "the last commit"
+        assert np.unique(bench.labels.data).tolist() == list(range(left + 1))
+
+
+def test_undo_takes_back_what_still_waits_first(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    bench.session.auto_commit = True
+    bench.click(*nuclei[0])
+    bench.pump()
+    bench.click(*nuclei[1])
+    assert bench.session.undo() == "the last object"
+    assert not bench.session.waiting
+    assert bench.session.undo() == "the last commit"
+    assert not bench.labels.data.any()
+
+
+def test_an_object_is_taken_up_again_with_its_steps(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    x, y = nuclei[0]
+    bench.click(x, y)
+    bench.mask()
+    bench.session.next_candidate()
+    bench.click(x + 20, y)
+    mask = bench.mask()
+    draft = bench.session.draft
+    assert draft is not None
+    bench.session.commit()
+    bench.click(*nuclei[1])
+    bench.pump()
+    bench.session.commit()
+    row, column = np.argwhere(mask)[0]
+    assert bench.session.edit(FLAT, column, row) == 1
+    again = bench.session.draft
+    assert again is not None and again.steps == draft.steps and again.label == 1
+    assert np.array_equal(bench.mask(), mask)
+    bench.click(x, y - 30, False)
+    refined = bench.mask()
+    assert not np.array_equal(refined, mask)
+    bench.session.commit()
+    assert np.array_equal(bench.labels.data == 1, refined & (bench.labels.data != 2))
+    assert bench.store.next_label() == 3
+    bench.session.undo()
+    assert np.array_equal(bench.labels.data == 1, mask)
+
+
+def test_an_object_that_nobody_prompted_is_taken_up_by_its_box(bench: Bench) -> None:
+    bench.labels.data_setitem(tuple(np.mgrid[30:50, 60:80].reshape(2, -1)), 8)
+    assert bench.session.edit(FLAT, 70, 40) == 8
+    draft = bench.session.draft
+    assert draft is not None and draft.steps == (Step(box=(60.0, 30.0, 80.0, 50.0)),)
+    with pytest.raises(UserError, match="no object here"):
+        bench.session.edit(FLAT, 200, 200)
+
+
+def put_boxes(*boxes: tuple[int, int, int, int]) -> list[Any]:
+    return [
+        (Placed(FLAT, (), None), box, np.ones((box[3] - box[1], box[2] - box[0]), bool))
+        for box in boxes
+    ]
+
+
+def test_objects_found_at_once_skip_taken_ground(bench: Bench) -> None:
+    assert bench.session.put(put_boxes((0, 0, 20, 20))) == 1
+    before = bench.labels.data.copy()
+    found = put_boxes((0, 0, 20, 10), (0, 9, 20, 20), (15, 0, 40, 20), (100, 100, 120, 120))
+    assert bench.session.put(found[:2]) == 0
+    assert np.array_equal(bench.labels.data, before)
+    assert bench.session.put(found) == 2
+    assert np.unique(bench.labels.data).tolist() == [0, 1, 2, 3]
+    assert bench.session.put(put_boxes((200, 200, 210, 210)), goes_on=True) == 1
+    assert bench.session.undo() == "the last commit"
+    assert np.array_equal(bench.labels.data, before)
+    assert bench.session.undo() == "the last commit"
+    assert not bench.labels.data.any()
+    assert bench.session.undo() == ""
+
+
+def test_objects_found_at_once_take_ground_if_they_may(bench: Bench) -> None:
+    bench.session.put(put_boxes((0, 0, 20, 20)))
+    bench.session.overwrite = True
+    assert bench.session.put(put_boxes((5, 5, 10, 10))) == 1
+    assert (bench.labels.data[5:10, 5:10] == 2).all()
+
+
+def test_when_numbers_run_out_what_was_written_can_be_taken_back(bench: Bench) -> None:
+    labels = Labels(np.zeros((256, 256), np.uint8))
+    labels.data[255, 255] = 253
+    bench.session.write_to(LabelStore(labels, (256, 256)))
+    with pytest.raises(UserError, match="no free number"):
+        bench.session.put(put_boxes((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)))
+    assert np.unique(labels.data).tolist() == [0, 253, 254, 255]
+    assert bench.session.undo() == "the last commit"
+    assert np.unique(labels.data).tolist() == [0, 253]
+
+
+def test_no_number_left_is_told_and_nothing_is_lost(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    full = Labels(np.zeros((256, 256), np.uint8))
+    full.data[255, 255] = 255
+    bench.session.write_to(LabelStore(full, (256, 256)))
+    bench.click(*nuclei[0])
+    mask = bench.mask()
+    with pytest.raises(UserError, match="no free number"):
+        bench.session.commit()
+    # The object is still there, to be committed elsewhere.
+    assert np.array_equal(bench.mask(), mask)
+    bench.session.cancel()
+    bench.click(*nuclei[0])
+    bench.session.commit()
+    bench.pump()
+    assert "no free number" in bench.session.error
+
+
+def test_labels_that_go_away_before_the_answer(
+    bench: Bench, nuclei: list[tuple[float, float]]
+) -> None:
+    bench.click(*nuclei[0])
+    bench.session.commit()
+    bench.session.write_to(None)
+    bench.pump()
+    assert "no labels" in bench.session.error
+
+
+def test_what_lies_under_the_cursor(bench: Bench, nuclei: list[tuple[float, float]]) -> None:
+    x, y = nuclei[0]
+    bench.session.point_at(FLAT, x, y)
+    bench.pump(lambda: bench.session.hover is not None)
+    hover = bench.session.hover
+    assert hover is not None and hover.mask is not None
+    assert np.array_equal(hover.mask, bench.masks((x, y, True)).best)
+    bench.session.point_at(FLAT, 300, 40)
+    assert bench.session.hover is None
+
+
+@pytest.mark.parametrize("is_click", [True, False])
+def test_answers_about_the_cursor_are_old_once_it_clicks_or_leaves(
+    bench: Bench, nuclei: list[tuple[float, float]], is_click: bool
+) -> None:
+    bench.session.point_at(FLAT, *nuclei[0])
+    answer = bench.answers.get(timeout=60)
+    assert answer.ask.kind == "hover" and answer.mask is not None
+    if is_click:
+        bench.click(*nuclei[1])
+    else:
+        bench.session.point_nowhere()
+    assert not bench.session.take(answer)
+    assert bench.session.hover is None
+
+
+def test_cancel_drops_what_is_on_its_way(gated: Bench) -> None:
+    gated.click(40, 40, plane=FIRST)
+    answer = gated.answers.get(timeout=60)
+    gated.session.cancel()
+    assert not gated.session.take(answer)
+    gated.click(40, 40, plane=SECOND)
+    assert gates(gated).reached.wait(60)
+    gated.session.cancel()
+    gates(gated).may_encode.set()
+    gated.click(50, 50, plane=SECOND)
+    only = gated.answers.get(timeout=60)
+    assert only.ask.steps == (Step(((50, 50, True),)),) and gated.session.take(only)
+    assert not gated.session.waiting
+
+
+def test_a_click_in_another_plane_begins_anew(gated: Bench) -> None:
+    gates(gated).may_encode.set()
+    gated.click(40, 40, plane=FIRST)
+    gated.click(45, 45, plane=SECOND)
+    draft = gated.session.draft
+    assert draft is not None and draft.plane == SECOND and len(draft.steps) == 1
+
+
+class Failing:
+    """An array that cannot be read, until it can."""
+
+    def __init__(self, values: np.ndarray) -> None:
+        self._values = values
+        self.shape, self.dtype, self.ndim = values.shape, values.dtype, values.ndim
+        self.error: Exception | None = None
+
+    def __getitem__(self, where: Any) -> np.ndarray:
+        if self.error is not None:
+            raise self.error
+        values: np.ndarray = self._values[where]
+        return values
+
+
+@pytest.mark.parametrize(
+    ("error", "told"),
+    [
+        (OSError("the disk is gone"), "The image cannot be read: the disk is gone"),
+        (UserError("It is of no use."), "It is of no use."),
+    ],
+)
+def test_errors_are_told_and_the_session_goes_on(
+    bench: Bench, cut: np.ndarray, error: Exception, told: str
+) -> None:
+    array = Failing(cut)
+    picture = Picture((Channel((array,), (0.0, 255.0), None),), cut.shape, False)
+    bench.answerer.show(Encodings(bench.predictor, picture, bench.cache))
+    array.error = error
+    bench.click(40, 40)
+    bench.session.commit()
+    bench.pump()
+    assert bench.session.error == told
+    bench.click(40, 40)
+    bench.pump()
+    assert bench.session.draft is None and bench.session.error == told
+    array.error = None
+    bench.click(40, 40)
+    assert bench.mask().any() and bench.session.error == ""
+
+
+def test_an_encoder_that_fails_is_told_too(bench: Bench, model: Sam) -> None:
+    class Failing(Predictor):
+        def segment(self, *args: Any, **options: Any) -> Masks:
+            raise RuntimeError("out of memory")
+
+    bench.answerer.show(Encodings(Failing(model, "torch"), bench.picture, bench.cache))
+    bench.click(40, 40)
+    bench.pump()
+    assert "out of memory" in bench.session.error
+    bench.answerer.show(bench.encodings)
+    bench.click(40, 40)
+    assert bench.mask().any()
+
+
+def test_an_encoded_window_is_answered_while_another_is_encoded(gated: Bench) -> None:
+    gated.click(40, 40, plane=FIRST)
+    gated.pump()
+    gated.session.commit()
+    gated.click(40, 40, plane=SECOND)
+    gated.session.commit()
+    assert gates(gated).reached.wait(60)
+    gated.click(60, 60, plane=FIRST)
+    gated.pump(lambda: gated.session.draft is not None and gated.session.draft.is_answered)
+    assert gated.session.waiting == 1 and not gates(gated).may_encode.is_set()
+    gates(gated).may_encode.set()
+    gated.pump()
+
+
+def test_windows_are_encoded_ahead(gated: Bench) -> None:
+    windows = [gated.session.window(plane, (9, 9, 9, 9)) for plane in (FIRST, SECOND)]
+    gated.answerer.encode_ahead(windows)
+    assert gates(gated).reached.wait(60)
+    assert [gated.encodings.is_ready(window) for window in windows] == [True, False]
+
+
+def test_encoding_is_told_from_its_beginning_to_its_end(
+    cut: np.ndarray, predictor: Predictor, tmp_path: Path
+) -> None:
+    told: queue.Queue[bool] = queue.Queue()
+    answerer = Answerer(lambda _: None, told.put)
+    picture = Picture.of([Image(np.stack([cut, cut[::-1]]), contrast_limits=(0, 255))])
+    encodings = Encodings(predictor, picture, EmbeddingCache(tmp_path, LARGE, LARGE))
+    answerer.show(encodings)
+    windows = [Window(plane, (0, 0, 256, 256)) for plane in (FIRST, SECOND)]
+    answerer.encode_ahead(windows)
+    assert [told.get(timeout=60) for _ in range(2)] == [True, False]
+    assert all(encodings.is_ready(window) for window in windows)
+    answerer.close()
+
+
+def test_close_ends_both_threads(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> None:
+    before = set(threading.enumerate())
+    bench = Bench(cut, predictor, tmp_path)
+    bench.click(40, 40)
+    bench.pump()
+    threads = set(threading.enumerate()) - before
+    assert len(threads) == 2
+    bench.answerer.close()
+    for thread in threads:
+        thread.join(30)
+        assert not thread.is_alive()
+
+
+def test_showing_nothing_drops_everything(gated: Bench) -> None:
+    gated.click(40, 40, plane=SECOND)
+    gated.session.commit()
+    gated.session.point_at(SECOND, 9, 9)
+    gated.answerer.encode_ahead([gated.session.window(FIRST, (9, 9, 9, 9))])
+    assert gates(gated).reached.wait(60)
+    gated.answerer.show(None)
+    gates(gated).may_encode.set()
+    gated.answerer.show(gated.encodings)
+    gated.click(60, 60, plane=SECOND)
+    answer = gated.answers.get(timeout=60)
+    assert answer.ask.steps == (Step(((60, 60, True),)),)
+    assert not gated.encodings.is_ready(gated.session.window(FIRST, (9, 9, 9, 9)))
+
+
+def test_answers_of_an_earlier_image_are_not_taken_for_those_of_a_later(
+    gated: Bench, cut: np.ndarray, predictor: Predictor, tmp_path: Path
+) -> None:
+    window = gated.session.window(FIRST, (40, 40, 40, 40))
+    ask = Ask("object", 1, window, (Step(((40, 40, True),)),))
+    gates(gated).may_decode.clear()
+    gated.answerer.ask(ask)
+    assert gates(gated).asked.wait(60)
+    other = Picture.of([Image(np.stack([cut.T, cut]), contrast_limits=(0, 255))])
+    encodings = Encodings(predictor, other, gated.cache)
+    gated.answerer.show(encodings)
+    gated.answerer.ask(ask)
+    gates(gated).may_decode.set()
+    answer = gated.answers.get(timeout=60)
+    expected = predictor.segment(encodings.get(window), [[40, 40]], [1])
+    assert answer.mask is not None and np.array_equal(answer.mask, expected.best)
+
+
+def test_an_image_that_fails_late_does_not_refuse_questions_about_the_next(
+    bench: Bench, cut: np.ndarray
+) -> None:
+    reached, go_on = threading.Event(), threading.Event()
+
+    class Late(Failing):
+        def __getitem__(self, where: Any) -> np.ndarray:
+            reached.set()
+            assert go_on.wait(60)
+            raise OSError("the disk is gone")
+
+    picture = Picture((Channel((Late(cut),), (0.0, 255.0), None),), cut.shape, False)
+    bench.answerer.show(Encodings(bench.predictor, picture, bench.cache))
+    bench.click(40, 40)
+    assert reached.wait(60)
+    bench.answerer.show(bench.encodings)
+    bench.session.ask_again()
+    go_on.set()
+    assert bench.mask().any() and bench.session.error == ""
+
+
+def test_open_objects_are_asked_about_again(
+    bench: Bench, cut: np.ndarray, nuclei: list[tuple[float, float]]
+) -> None:
+    x, y = nuclei[0]
+    bench.click(x, y)
+    before = bench.mask()
+    other = Picture.of([Image(cut, contrast_limits=(0, 40))])
+    encodings = Encodings(bench.predictor, other, bench.cache)
+    bench.answerer.show(encodings)
+    bench.session.ask_again()
+    assert bench.session.waiting
+    expected = bench.predictor.segment(encodings.get(bench.window()), [[x, y]], [1])
+    assert np.array_equal(bench.mask(), expected.best)
+    assert not np.array_equal(bench.mask(), before)
+
+
+def test_embeddings_are_found_again_on_disk(
+    bench: Bench, cut: np.ndarray, model: Sam, tmp_path: Path
+) -> None:
+    bench.click(40, 40)
+    mask = bench.mask()
+
+    class Lazy(Predictor):
+        def encode(self, image: np.ndarray) -> ImageEmbedding:
+            raise UserError("Nobody should encode.")
+
+    again = Bench(cut, Lazy(model, "torch"), tmp_path)
+    again.click(40, 40)
+    assert np.array_equal(again.mask(), mask)
+    again.answerer.close()

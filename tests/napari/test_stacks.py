@@ -1,0 +1,155 @@
+"""Stacks and large images in a real window."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+from napari.layers import Image
+from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
+
+from samlet import images, samples
+from samlet.masks import deepest_point
+from samlet.outputs import read_label_map
+from samlet_napari import sample_data
+from tests.napari.desk import Desk
+
+NUCLEUS = 27
+
+
+@pytest.fixture(scope="module")
+def truth() -> np.ndarray:
+    return sample_data.stack_labels()
+
+
+@pytest.fixture
+def stack(desk: Desk) -> Image:
+    desk.viewer.open_sample("samlet", "stack")
+    layer = desk.viewer.layers[0]
+    assert isinstance(layer, Image)
+    desk.open(layer)
+    return layer
+
+
+def iou(a: np.ndarray, b: np.ndarray) -> float:
+    return float((a & b).sum() / (a | b).sum())
+
+
+def go_to(desk: Desk, slice_number: int) -> None:
+    desk.viewer.dims.set_current_step(0, slice_number)
+    desk.settle()
+
+
+def click_on(desk: Desk, truth: np.ndarray, slice_number: int) -> None:
+    x, y = deepest_point(truth[slice_number] == NUCLEUS)
+    desk.click(slice_number, y, x)
+    desk.settle()
+
+
+def test_an_object_is_carried_through_the_stack(
+    desk: Desk, stack: Image, truth: np.ndarray
+) -> None:
+    slices = np.flatnonzero((truth == NUCLEUS).any((1, 2)))
+    middle = int(slices[len(slices) // 2])
+    go_to(desk, middle)
+    click_on(desk, truth, middle)
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert "goes on through" in desk.status
+    go_to(desk, middle)
+    desk.press("Propagate back")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    found = desk.labels()
+    assert set(np.unique(found)) == {0, 1}
+    assert iou(found == 1, truth == NUCLEUS) > 0.6
+    there = np.flatnonzero((found == 1).any((1, 2)))
+    assert abs(there[0] - slices[0]) <= 1 and abs(there[-1] - slices[-1]) <= 1
+    assert desk.viewer.dims.current_step[0] == there[0]
+
+    # Corrected in one slice, it keeps its number there, and what was clicked stays.
+    other = int(slices[-2])
+    go_to(desk, other)
+    before = found[other].copy()
+    x, y = deepest_point(before == 1)
+    desk.hover(other, y, x)
+    desk.key(Qt.Key.Key_E)
+    desk.settle()
+    click_on(desk, truth, other)
+    desk.key(Qt.Key.Key_C)
+    corrected = desk.labels()[other].copy()
+    assert set(np.unique(corrected)) == {0, 1}
+    go_to(desk, middle)
+    x, y = deepest_point(desk.labels()[middle] == 1)
+    desk.hover(middle, y, x)
+    desk.key(Qt.Key.Key_E)
+    desk.settle()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    np.testing.assert_array_equal(desk.labels()[other], corrected)
+    assert "before one that you have clicked in" in desk.status
+
+
+def test_one_undo_takes_a_propagation_back(desk: Desk, stack: Image, truth: np.ndarray) -> None:
+    slices = np.flatnonzero((truth == NUCLEUS).any((1, 2)))
+    middle = int(slices[len(slices) // 2])
+    go_to(desk, middle)
+    click_on(desk, truth, middle)
+    desk.key(Qt.Key.Key_C)
+    alone = desk.labels().copy()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert (desk.labels() != alone).any()
+    desk.press("Undo (Z)")
+    np.testing.assert_array_equal(desk.labels(), alone)
+
+
+def test_slices_are_encoded_as_they_are_visited_and_neighbours_ahead(
+    desk: Desk, stack: Image
+) -> None:
+    encodings = desk.controller.encodings
+    assert encodings is not None
+    for number in (3, 4, 9):
+        go_to(desk, number)
+        plane = desk.controller.view().plane()
+        for near in (plane, plane.moved(0, number + 1), plane.moved(0, number - 1)):
+            assert encodings.is_ready(desk.controller.session.window(near, (0, 0, 0, 0)))  # type: ignore[union-attr]
+    assert not encodings.is_ready(
+        desk.controller.session.window(plane.moved(0, 0), (0, 0, 0, 0))  # type: ignore[union-attr]
+    )
+
+
+def test_a_large_image_is_clicked_on_tile_by_tile(desk: Desk, tmp_path: Path) -> None:
+    picture = images.read(samples.IMAGES / "fluorescence_1.png")[..., 0]
+    labels = read_label_map(samples.LABELS / "fluorescence_1.png")
+    height, width = picture.shape
+    side = 5000
+    store = zarr.create_array(
+        tmp_path / "large.zarr", shape=(side, side), chunks=(512, 512), dtype="uint8"
+    )
+    store[:] = np.tile(picture, (side // height + 1, side // width + 1))[:side, :side]
+    desk.open(desk.viewer.add_image(store, contrast_limits=(0, 255), name="large"))
+    row, column = 4 * height, 3 * width
+    x, y = deepest_point(labels == NUCLEUS)
+    desk.viewer.scene.camera.center = (row + y, column + x)
+    desk.viewer.scene.camera.zoom = 1.2
+    QTest.qWait(100)
+    desk.settle()
+    with desk.watched("a click in a large image"):
+        desk.click(row + y, column + x)
+        desk.settle()
+    session = desk.controller.session
+    assert session is not None and session.draft is not None and session.draft.answer is not None
+    x0, y0, x1, y1 = session.draft.answer.ask.window.box
+    assert x1 - x0 <= 1024 and y1 - y0 <= 1024
+    desk.key(Qt.Key.Key_C)
+    found = desk.labels()
+    assert found.shape == (side, side)
+    assert desk.controller.labels is not None and desk.controller.labels.multiscale
+    there = found[row : row + height, column : column + width]
+    assert iou(there == 1, labels == NUCLEUS) > 0.7
+    assert (found == 1).sum() == (there == 1).sum()
+    # What is seen from afar shows the object, too.
+    assert (np.asarray(desk.controller.labels.data[-1]) == 1).any()
+    desk.key(Qt.Key.Key_Z)
+    assert not any(np.asarray(level).any() for level in desk.controller.labels.data)
