@@ -185,9 +185,17 @@ def finetune(
         console.print(f"Wrote {made.path}")
         if len(made.validation) and os.environ.get("RANK", "0") == "0":
             table = {
-                name: summary(measure_prompts(Predictor(model, "torch"), made.validation))["all"]
+                name: figures
                 for name, model in (("before", made.before), ("after", made.after))
+                if (
+                    figures := summary(
+                        measure_prompts(Predictor(model, "torch"), made.validation)
+                    ).get("all")
+                )
             }
+            if not table:
+                console.print("Nothing was measured: what was kept back has no objects.")
+                return
             console.print(
                 f"\nMean IoU on what was kept back ({len(made.validation)} of the images):\n"
             )

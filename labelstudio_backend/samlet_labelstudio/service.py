@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from samlet import Predictor, SamAutomaticMaskGenerator, TiledMaskGenerator
+from samlet.duplicates import distinct
 from samlet.embedding import ImageEmbedding
+from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
 from samlet.everything import default_settings
 from samlet.masks import Cutout, area, cut_out
 from samlet.predictor import Masks
-from samlet.duplicates import distinct
-from samlet.embedding_cache import EmbeddingCache
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.models import Models
 from samlet_labelstudio.pictures import Picture, Pictures, open_file

@@ -48,7 +48,13 @@ def _learn(folder: Path) -> dict[str, Any]:
     made = finetune(settings, folder / "run")
 
     def figures(model: Sam) -> dict[str, float]:
-        return dict(summary(measure_prompts(Predictor(model, "torch"), made.validation))["all"])
+        scores = measure_prompts(Predictor(model, "torch"), made.validation)
+        if not scores:
+            raise UserError(
+                "the annotated images that were kept back to judge by have no objects: "
+                "annotate more."
+            )
+        return dict(summary(scores)["all"])
 
     return {"before": figures(made.before), "after": figures(made.after)}
 

@@ -24,8 +24,8 @@ from samlet_napari.windows import Window
 MEMORY_BYTES = 1 << 30
 """Of the embeddings that stay in memory, with what the predictor keeps beside each."""
 
-REMEMBERED = 64
-"""Answers that later steps of the same object go on from."""
+REMEMBERED_BYTES = 1 << 28
+"""Of the answers that later steps of the same object go on from; at least the latest is kept."""
 
 
 class Encodings:
@@ -291,7 +291,7 @@ def _segment(encodings: Encodings, ask: Ask, known: OrderedDict[Any, Masks]) -> 
             masks = _segmented(encodings.predictor, embedding, ask.window, steps, previous, is_open)
             if ask.kind == "object":
                 known[key] = masks
-                while len(known) > REMEMBERED:
+                while len(known) > 1 and sum(map(_size, known.values())) > REMEMBERED_BYTES:
                     known.popitem(last=False)
         previous = masks.low_res_masks[shown(step, masks)]
     assert masks is not None
@@ -323,6 +323,10 @@ def _segmented(
         previous,
         multimask_output=is_open,
     )
+
+
+def _size(masks: Masks) -> int:
+    return masks.masks.nbytes + masks.low_res_masks.nbytes
 
 
 def _bytes(embedding: ImageEmbedding) -> int:

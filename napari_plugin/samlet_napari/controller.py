@@ -402,8 +402,8 @@ class Controller:
     def _let_go(self, removed: Any) -> None:
         if removed in self.viewer.layers:
             return
-        if removed is self.image:
-            name = str(removed.name)
+        if self.image is not None and removed is self.image:
+            name = self.image.name
             self.choose_image(None)
             self.status.emit(f"{name} is gone: choose another image.")
         elif removed is self.labels:

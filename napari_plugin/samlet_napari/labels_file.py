@@ -6,7 +6,6 @@ the layer's name and placement, and the keys of the layer's `metadata["samlet"]`
 """
 
 import json
-import math
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -85,12 +84,15 @@ def read_labels(path: str | Path) -> list[LayerData]:
     path = Path(path)
     try:
         with tifffile.TiffFile(path) as tiff:
-            series, page = tiff.series[0], tiff.pages.first
-            # Pages missing at the end are no error to tifffile: it reads the first one alone.
-            noted = json.loads(page.shaped_description or "{}").get("shape", series.shape)
-            if math.prod(noted) != series.size:
-                raise ValueError("slices are missing")
-            labels, samples = series.asarray(), page.samplesperpixel
+            page = tiff.pages.first
+            noted = json.loads(page.shaped_description or "{}").get("shape")
+            if noted is None:
+                labels = tiff.series[0].asarray()
+            else:
+                # Pages missing at the end are no error to tifffile's series, which would hold
+                # the first page alone.
+                labels = tiff.asarray(key=range(len(tiff.pages))).reshape(noted)
+            samples = page.samplesperpixel
             description = page.description
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the path.") from error

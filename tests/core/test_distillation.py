@@ -30,6 +30,7 @@ from samlet.distill.sources import open_source
 from samlet.distill.teaching import Lessons, Skipped
 from samlet.finetune import finetune
 from samlet.modeling.sam import Sam
+from samlet.outputs import write_label_map, write_mask
 
 from .conftest import SMALL
 
@@ -360,6 +361,21 @@ def test_finetuning_learns_and_keeps_the_encoder_if_asked(tmp_path: Path) -> Non
     assert any(changed)
     assert after.card["finetuned from"] == "nuclei"
     assert after.card["everything"] == before.card["everything"]
+
+
+def test_finetuning_says_that_nothing_could_be_measured(small_file: Path, tmp_path: Path) -> None:
+    labels = np.zeros((64, 64), np.uint16)
+    # Of fewer pixels than what is measured.
+    labels[30:33, 30:33] = 1
+    for name in ("a.png", "b.png"):
+        write_label_map(tmp_path / "labels" / name, labels)
+        write_mask(tmp_path / "images" / name, labels)
+    command = ["finetune", str(tmp_path / "images"), str(tmp_path / "labels")]
+    more = ["--model", str(small_file), "--steps", "1", "--batch-size", "1"]
+    result = RUNNER.invoke(app, [*command, *more, "--out", str(tmp_path / "run")])
+    assert result.exit_code == 0, result.output
+    assert "what was kept back has no objects" in result.output
+    assert (tmp_path / "run" / "model.safetensors").exists()
 
 
 def test_evaluate_prints_tables_and_writes_files(tmp_path: Path) -> None:

@@ -139,7 +139,7 @@ SET_UP = {"project": "1.17", "schema": asking.config(), "extra_params": {"min_ar
 HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"result": [CLICK]}}
 
 
-@examples(200)
+@examples(80)
 @given(body=spoiled(CLICKED))
 def test_spoiled_prompts(client: Any, body: Any) -> None:
     ask(client, "/predict", body)

@@ -23,7 +23,7 @@ from tests.labelstudio import asking
 from tests.labelstudio.test_images import Host
 
 NAMES = ("stained_1", "fluorescence_3")
-WAIT_S = 90
+WAIT_S = 300
 
 
 def annotated(number: int, name: str, url: str) -> dict[str, Any]:

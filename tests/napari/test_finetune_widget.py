@@ -65,6 +65,7 @@ def catches_sigterm(widget: FinetuneWidget) -> bool:
     return bool(int(caught, 16) >> (SIGTERM - 1) & 1)
 
 
+@pytest.mark.slow
 def test_from_layers_to_a_model(viewer: Viewer, widget: FinetuneWidget, qtbot: Any) -> None:
     tell, threads = widget._tell, set()
 

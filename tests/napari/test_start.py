@@ -11,7 +11,8 @@ from qtpy.QtTest import QTest
 viewer = napari.Viewer(show=True)
 viewer.open_sample("samlet", "fluorescence")
 QTest.qWait(100)
-_, widget = viewer.window.add_plugin_dock_widget("samlet", "Segment")
+# As `napari -w samlet` does.
+_, widget = viewer.window.add_plugin_dock_widget("samlet", tabify=True)
 for _ in range(600):
     QTest.qWait(100)
     if widget.status.value.startswith("Click on an object"):
