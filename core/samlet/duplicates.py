@@ -3,13 +3,40 @@
 SAM itself compares boxes, and loosely, since it looks for the parts of objects as well.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+import numpy as np
+
 from samlet.evaluation.matching import iou_matrix
+from samlet.everything import SamAutomaticMaskGenerator, default_settings
+from samlet.predictor import Predictor
+from samlet.tiles import TiledMaskGenerator
 
 MOST_SHARED = 0.5
 """Masks with a higher IoU are of one object."""
+
+
+def distinct_objects(
+    predictor: Predictor, image: np.ndarray, progress: Callable[[float], None] | None = None
+) -> list[dict[str, Any]]:
+    """Find all objects of an image of any size, each once, with the model's own settings.
+
+    Args:
+        predictor: whose model and engine.
+        image: RGB uint8, H x W x 3.
+        progress: see `TiledMaskGenerator.generate`.
+
+    Returns:
+        records of everything mode, by falling "predicted_iou".
+
+    Raises:
+        UserError: the array is not an image.
+    """
+    generator = SamAutomaticMaskGenerator(
+        predictor.model, engine=predictor.engine, **default_settings(predictor.model)
+    )
+    return distinct(TiledMaskGenerator(generator).generate(image, progress=progress))
 
 
 def distinct(records: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

@@ -92,4 +92,9 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 def _held_out(found: list[labels.Labelled]) -> list[labels.Labelled]:
     """A tenth, at most 50, of those whose names have the smallest hash; none of a single image."""
     chosen = sorted(found, key=lambda item: hashlib.sha256(item.path.name.encode()).digest())
-    return chosen[: min(HELD_OUT, -(-len(found) // 10), len(found) - 1)]
+    return chosen[: held_out_count(len(found))]
+
+
+def held_out_count(images: int) -> int:
+    """How many of so many labelled images are kept back to judge by."""
+    return min(HELD_OUT, -(-images // 10), images - 1)

@@ -12,12 +12,11 @@ from typing import Any
 
 import numpy as np
 
-from samlet import Predictor, SamAutomaticMaskGenerator, TiledMaskGenerator
-from samlet.duplicates import distinct
+from samlet import Predictor
+from samlet.duplicates import distinct_objects
 from samlet.embedding import ImageEmbedding
 from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
-from samlet.everything import default_settings
 from samlet.masks import Cutout, area, cut_out
 from samlet.predictor import Masks
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
@@ -265,13 +264,9 @@ class Service:
                 self._drafts.popitem(last=False)
 
     def _everything(self, predictor: Predictor, picture: Picture) -> list[tuple[Cutout, float]]:
-        generator = SamAutomaticMaskGenerator(
-            predictor.model, engine=predictor.engine, **default_settings(predictor.model)
-        )
-        records = TiledMaskGenerator(generator).generate(picture.read())
         return [
             (cut_out(record["segmentation"]), min(record["predicted_iou"], 1.0))
-            for record in distinct(records)
+            for record in distinct_objects(predictor, picture.read())
         ]
 
     def _in_boxes(

@@ -9,13 +9,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import platformdirs
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtCore import Signal as QtSignal
 
+from samlet.downloads import cache_dir
 from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
 from samlet.predictor import Predictor
@@ -340,7 +340,7 @@ class Controller:
         path = None if self.image is None else self.image.source.path
         if self._beside_image and path is not None:
             return Path(f"{path}.samlet")
-        return Path(platformdirs.user_cache_dir("samlet")) / "embeddings"
+        return cache_dir() / "embeddings"
 
     def _cache(self) -> EmbeddingCache:
         return EmbeddingCache(self._folder(), MEMORY_BYTES, DISK_BYTES)

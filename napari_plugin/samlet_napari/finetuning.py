@@ -35,10 +35,10 @@ from samlet.distill.settings import FinetuneSettings
 from samlet.errors import UserError
 from samlet.evaluation.prompts import evaluate_prompts
 from samlet.files import atomic_path
-from samlet.finetune import HELD_OUT, MODEL, WINDOW
+from samlet.finetune import MODEL, WINDOW, held_out_count
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map
-from samlet_napari.pixels import Picture, Plane
+from samlet_napari.pixels import Picture, Plane, full, told
 
 LARGEST_PLANE = 2048
 """Pixels along a side. Larger planes are cut up, as objects would be tiny when shown whole."""
@@ -93,11 +93,11 @@ class Pairs:
         if labels is None:
             raise UserError("Choose a labels layer: there is none in the viewer yet.")
         picture = Picture.of([image])
-        array: Any = labels.data[0] if labels.multiscale else labels.data
+        array = full(labels)
         if tuple(array.shape) != picture.shape:
             raise UserError(
-                f"{labels.name} is {_told(array.shape)} and {image.name} is "
-                f"{_told(picture.shape)}: choose labels of the same size as the image."
+                f"{labels.name} is {told(array.shape)} and {image.name} is "
+                f"{told(picture.shape)}: choose labels of the same size as the image."
             )
         return cls(picture, array, (image.name, labels.name))
 
@@ -158,9 +158,8 @@ class Pace:
 
     def seconds(self, steps: int) -> float:
         """How long a training will take."""
-        # A tenth of the images is kept back, and two models are measured on it.
-        kept_back = 0 if self.images < 2 else min(HELD_OUT, ceil(self.images / 10))
-        return steps * self.per_step + 2 * kept_back * self.per_judged
+        # Two models are measured on what is kept back.
+        return steps * self.per_step + 2 * held_out_count(self.images) * self.per_judged
 
 
 def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
@@ -410,7 +409,3 @@ def _parts(side: int) -> list[int]:
     """Where to cut a side, evenly, with both ends."""
     count = ceil(side / LARGEST_PIECE)
     return [side * number // count for number in range(count + 1)]
-
-
-def _told(shape: tuple[int, ...]) -> str:
-    return " x ".join(map(str, shape))

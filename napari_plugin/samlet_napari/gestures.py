@@ -128,7 +128,7 @@ class Gestures:
 
     def stop(self) -> None:
         """Drop what waits for the model, and end long work."""
-        self._early.clear()
+        self.forget()
         self._controller.stop()
 
     def catch_up(self) -> bool:

@@ -15,12 +15,10 @@ from qtpy.QtCore import QObject
 from qtpy.QtCore import Signal as QtSignal
 
 from samlet.crops import Box
-from samlet.duplicates import distinct
+from samlet.duplicates import distinct_objects
 from samlet.errors import UserError
-from samlet.everything import SamAutomaticMaskGenerator, default_settings
 from samlet.predictor import Predictor
 from samlet.rle import cut_out
-from samlet.tiles import TiledMaskGenerator
 from samlet_napari import models
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane
@@ -240,19 +238,14 @@ def _find_all(
             raise _StoppedError
         tell(share)
 
-    predictor = encodings.predictor
-    generator = SamAutomaticMaskGenerator(
-        predictor.model, engine=predictor.engine, **default_settings(predictor.model)
-    )
     try:
         pixels = encodings.picture.read(plane, box, max(box[2] - box[0], box[3] - box[1]))
-        records = TiledMaskGenerator(generator).generate(pixels, progress=progress)
+        objects = distinct_objects(encodings.predictor, pixels, progress)
     except _StoppedError:
         return
     except UserError as error:
         yield str(error)
         return
-    objects = distinct(records)
     for first in range(0, len(objects), PIECE):
         yield [_placed(record, plane, box) for record in objects[first : first + PIECE]]
 

@@ -143,14 +143,14 @@ class LabelStore:
     def at(self, plane: Plane, x: float, y: float) -> int:
         """The label of a pixel; 0 outside the image."""
         column, row = round(x), round(y)
-        height, width = (self.data.shape[axis] for axis in plane.axes)
+        height, width = plane.size(self.data.shape)
         if not (0 <= column < width and 0 <= row < height):
             return 0
         return int(self._read(plane, (column, row, column + 1, row + 1))[0, 0])
 
     def extent_of(self, plane: Plane, label: int) -> Box | None:
         """An object's box in a plane, half open; None if it has no pixel there."""
-        height, width = (self.data.shape[axis] for axis in plane.axes)
+        height, width = plane.size(self.data.shape)
         rows, columns = extent(self._read(plane, (0, 0, width, height)) == label)
         if rows.start == rows.stop:
             return None

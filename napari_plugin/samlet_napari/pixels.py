@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from napari.layers import Image
+from napari.layers import Image, Labels
 
 from samlet.crops import Box
 from samlet.errors import UserError
@@ -48,6 +48,10 @@ class Plane:
         where: list[float] = list(self.index)
         where[self.axes[0]], where[self.axes[1]] = y, x
         return tuple(where)
+
+    def size(self, shape: Sequence[int]) -> tuple[int, int]:
+        """Its height and width in an array of that shape."""
+        return shape[self.axes[0]], shape[self.axes[1]]
 
     @property
     def is_transposed(self) -> bool:
@@ -108,11 +112,11 @@ class Picture:
         for layer in layers[1:]:
             if shape_of(layer) != shape:
                 raise UserError(
-                    f"{layer.name} is {_told(shape_of(layer))} and {layers[0].name} is "
-                    f"{_told(shape)}: hide one of them, as only layers of one size are blended."
+                    f"{layer.name} is {told(shape_of(layer))} and {layers[0].name} is "
+                    f"{told(shape)}: hide one of them, as only layers of one size are blended."
                 )
         if len(shape) < 2 or 0 in shape:
-            raise UserError(f"{layers[0].name} is {_told(shape)}: choose an image with pixels.")
+            raise UserError(f"{layers[0].name} is {told(shape)}: choose an image with pixels.")
         blended = len(layers) > 1
         channels = tuple(
             Channel(
@@ -126,7 +130,7 @@ class Picture:
 
     def size(self, plane: Plane) -> tuple[int, int]:
         """Height and width of a plane."""
-        return self.shape[plane.axes[0]], self.shape[plane.axes[1]]
+        return plane.size(self.shape)
 
     def read(self, plane: Plane, box: Box, detail: int = MOST_READ) -> np.ndarray:
         """Read a window.
@@ -232,14 +236,19 @@ def _colours(layer: Image) -> np.ndarray:
     return np.rint(mapped * 255).astype(np.uint8)
 
 
+def full(layer: Image | Labels) -> Any:
+    """A layer's data in full resolution: of a pyramid, the first level."""
+    return layer.data[0] if layer.multiscale else layer.data
+
+
 def shape_of(layer: Image) -> tuple[int, ...]:
     """The shape of an image's data in full resolution, without an axis of RGB."""
-    data: Any = layer.data[0] if layer.multiscale else layer.data
-    shape = tuple(int(length) for length in data.shape)
+    shape = tuple(int(length) for length in full(layer).shape)
     return shape[:-1] if layer.rgb else shape
 
 
-def _told(shape: Sequence[int]) -> str:
+def told(shape: Sequence[int]) -> str:
+    """A shape, for messages."""
     return " x ".join(map(str, shape))
 
 

@@ -11,6 +11,7 @@ import numpy as np
 from scipy import ndimage
 
 from samlet.crops import Box
+from samlet.masks import iou
 from samlet.rle import area, extent
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane
@@ -124,12 +125,6 @@ def contrast(pixels: np.ndarray, mask: np.ndarray) -> float:
     if not rim.any():
         return 0.0
     return float(grey[inside].mean() - grey[rim].mean())
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union; 0 for two empty masks."""
-    either = area(a | b)
-    return area(a & b) / either if either else 0.0
 
 
 def moved(mask: np.ndarray, box: Box, to: Box) -> np.ndarray:

@@ -72,7 +72,7 @@ class View:
 
     def size(self, plane: Plane) -> tuple[int, int]:
         """Height and width of a plane."""
-        return self.shape[plane.axes[0]], self.shape[plane.axes[1]]
+        return plane.size(self.shape)
 
     def slice_axis(self, plane: Plane) -> int | None:
         """The axis along which a stack is leafed through; None if it is none."""

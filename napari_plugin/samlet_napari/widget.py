@@ -27,6 +27,7 @@ from samlet_napari import actions, models
 from samlet_napari.controller import Controller
 from samlet_napari.mouse import Hands, Mode
 from samlet_napari.overlays import PREVIEW, Overlays
+from samlet_napari.pixels import shape_of
 
 NEW_LAYER = "new layer"
 OTHER_FILE = "a file ..."
@@ -239,7 +240,7 @@ class SegmentWidget(QWidget):
             return choices
         if sum(isinstance(layer, Image) and not layer.rgb for layer in self.viewer.layers) > 1:
             choices.append((ALL_LAYERS, ALL_LAYERS))
-        shape = (image.data[0] if image.multiscale else image.data).shape
+        shape = shape_of(image)
         return choices + [
             (f"axis {axis} as colours", axis)
             for axis in range(len(shape) - 2)

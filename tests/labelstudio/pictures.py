@@ -7,21 +7,17 @@ import argparse
 import tempfile
 from pathlib import Path
 
-from PIL import Image
-
 from samlet.masks import deepest_point
 from tests.labelstudio import asking, backend, browser, label_studio
 from tests.labelstudio.browser import Browser
-from tests.labelstudio.label_studio import ROOT
 from tests.labelstudio.projects import Project, init_project
+from tests.pictures import FOLDER, make_small
 
-FOLDER = ROOT / "docs" / "images"
 SIZE = (1300, 850)
 IMAGE = "fluorescence_1"
 OTHERS = ("stained_2", "fluorescence_3")
 ACCEPTED = (4, 7, 9, 12)
 CLICKED = 0
-COLOURS = 256
 EDIT = """
 return [...document.querySelectorAll('.lsf-main-menu__item')]
   .find(item => item.textContent === 'Edit');
@@ -73,10 +69,7 @@ def click_on_nuclei(page: Browser, project: Project) -> None:
 def save(page: Browser, path: Path) -> None:
     """Keep what the window shows, in few colours."""
     page.screenshot(path)
-    with Image.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Image.Dither.NONE)
-    small.save(path, optimize=True)
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+    make_small(path)
 
 
 def main() -> None:

@@ -6,30 +6,26 @@ import tempfile
 from pathlib import Path
 
 import numpy as np
-from PIL import Image as Pictures
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-import samlet_napari.torch_import  # noqa: F401
+import napari
 from samlet import samples
 from samlet.masks import deepest_point
 from samlet.outputs import read_label_map
 from samlet_napari import sample_data
+from tests.napari.desk import Desk
 from tests.napari.screen import screen
+from tests.pictures import FOLDER, make_small
 
-FOLDER = Path(__file__).parents[2] / "docs" / "images"
 SIZE = (1250, 780)
-COLOURS = 200
 COMMITTED = (2, 12, 14, 15, 17, 22, 27, 29, 32, 35, 37, 41)
-HOVERED, CLICKED, NEGATIVE = 36, 36, 37
+HOVERED, NEGATIVE = 36, 37
 NUCLEUS = 27
 
 
 def take(folder: Path) -> None:
     """Take all pictures; earlier ones are replaced."""
-    import napari
-    from tests.napari.desk import Desk
-
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(*SIZE)
     desk = Desk(viewer)
@@ -79,14 +75,11 @@ def take(folder: Path) -> None:
     viewer.close()
 
 
-def save(desk: "object", path: Path) -> None:
+def save(desk: Desk, path: Path) -> None:
     """Keep what the window shows, in few colours."""
     QTest.qWait(300)
-    desk.screenshot(path)  # type: ignore[attr-defined]
-    with Pictures.open(path) as picture:
-        small = picture.convert("RGB").quantize(COLOURS, dither=Pictures.Dither.NONE)
-    small.save(path, optimize=True)
-    print(f"{path}: {path.stat().st_size / 1000:.0f} kB")
+    desk.screenshot(path)
+    make_small(path)
 
 
 def main() -> None:

@@ -7,10 +7,11 @@ from napari.layers import Image
 import samlet
 from samlet import Predictor
 from samlet.embedding_cache import EmbeddingCache
+from samlet.masks import iou
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Picture, Plane
 from samlet_napari.prompts import Step
-from samlet_napari.propagate import Found, contrast, iou, moved, propagate
+from samlet_napari.propagate import Found, contrast, moved, propagate
 from samlet_napari.sample_data import SLICES, stack, stack_labels
 from samlet_napari.windows import Window
 
@@ -149,13 +150,6 @@ def test_contrast_without_a_mask_or_surroundings() -> None:
     pixels = painted(disk(), 200, 50)
     assert contrast(pixels, np.zeros((80, 100), bool)) == 0
     assert contrast(pixels, np.ones((80, 100), bool)) == 0
-
-
-def test_iou() -> None:
-    a, b = np.zeros((4, 4), bool), np.zeros((4, 4), bool)
-    assert iou(a, b) == 0
-    a[:2], b[1:3] = True, True
-    assert iou(a, b) == pytest.approx(1 / 3) and iou(a, a) == 1 and iou(a, ~a) == 0
 
 
 @pytest.mark.parametrize("to", [(0, 0, 9, 9), (4, 3, 12, 8), (6, 2, 7, 3), (30, 30, 34, 35)])

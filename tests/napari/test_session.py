@@ -15,6 +15,7 @@ from samlet import Predictor, images, samples
 from samlet.embedding import ImageEmbedding
 from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
+from samlet.masks import iou
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.predictor import Masks
@@ -23,7 +24,6 @@ from samlet_napari.answers import Answer, Answerer, Ask, Encodings
 from samlet_napari.label_store import LabelStore
 from samlet_napari.pixels import Channel, Picture, Plane
 from samlet_napari.prompts import Placed, Step
-from samlet_napari.propagate import iou
 from samlet_napari.session import Session
 from samlet_napari.windows import Window
 

@@ -10,7 +10,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from samlet import images, samples
-from samlet.masks import deepest_point
+from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet_napari import sample_data
 from tests.napari.desk import Desk
@@ -30,10 +30,6 @@ def stack(desk: Desk) -> Image:
     assert isinstance(layer, Image)
     desk.open(layer)
     return layer
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 def go_to(desk: Desk, slice_number: int) -> None:

@@ -12,7 +12,7 @@ from qtpy.QtTest import QTest
 
 import napari
 from samlet import images, samples
-from samlet.masks import deepest_point
+from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet_napari.controller import Controller
 from samlet_napari.mouse import Mode
@@ -46,10 +46,6 @@ def centre(mask: np.ndarray) -> tuple[float, float]:
     """Row and column of its deepest point."""
     x, y = deepest_point(mask)
     return y, x
-
-
-def iou(a: np.ndarray, b: np.ndarray) -> float:
-    return float((a & b).sum() / (a | b).sum())
 
 
 def preview(desk: Desk) -> np.ndarray:
