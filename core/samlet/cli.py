@@ -131,6 +131,10 @@ def everything(
     stability_score_thresh: Annotated[
         float | None, typer.Option(help="Keep masks at least this stable.", min=0, max=1)
     ] = None,
+    max_covered: Annotated[
+        float | None,
+        typer.Option(help="Drop masks that lie under better ones by more; 1: none.", min=0, max=1),
+    ] = None,
     min_area: Annotated[
         int, typer.Option(help="Remove holes and specks of fewer pixels.", min=0)
     ] = 0,
@@ -165,6 +169,7 @@ def everything(
         "points_per_side": points_per_side,
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
+        "max_covered": max_covered,
     }
     settings = default_settings(loaded) | {k: v for k, v in given.items() if v is not None}
     settings["min_mask_region_area"] = min_area

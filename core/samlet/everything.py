@@ -50,6 +50,8 @@ class SamAutomaticMaskGenerator:
         crop_n_points_downscale_factor: layer n has this to the power of n fewer points a side.
         point_grids: one grid a layer in place of `points_per_side`: N x 2, (x, y) in 0..1.
         min_mask_region_area: fill holes and drop islands of fewer pixels; 0 leaves them.
+        max_covered: drop masks of which a larger share, 0 to 1, lies under masks with a higher
+            predicted IoU; 1 keeps all, also parts of objects. Not in segment_anything.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle": see `generate`.
         prompts: where the points are. "grid" is segment_anything's; "hierarchical" goes through the
             same grid from coarse to fine, and leaves out what confident masks have covered;
@@ -83,6 +85,7 @@ class SamAutomaticMaskGenerator:
         output_mode: str = "binary_mask",
         prompts: str = "grid",
         engine: str | Engine = "auto",
+        max_covered: float = 1.0,
     ) -> None:
         for name, value, least in (
             ("points_per_batch", points_per_batch, 1),
@@ -95,6 +98,8 @@ class SamAutomaticMaskGenerator:
                 raise UserError(f"{name} must be at least {least}, not {value}.")
         if not 0 <= crop_overlap_ratio < 1:
             raise UserError(f"crop_overlap_ratio must be 0 to below 1, not {crop_overlap_ratio}.")
+        if not 0 <= max_covered <= 1:
+            raise UserError(f"max_covered must be 0 to 1, not {max_covered}.")
         if output_mode not in OUTPUT_MODES:
             raise UserError(f"output_mode must be {', '.join(OUTPUT_MODES)}, not {output_mode!r}.")
         if prompts not in PROMPTS:
@@ -119,6 +124,7 @@ class SamAutomaticMaskGenerator:
         self.min_mask_region_area = min_mask_region_area
         self.output_mode = output_mode
         self.prompts = prompts
+        self.max_covered = max_covered
 
     @torch.no_grad()
     def generate(
@@ -166,6 +172,8 @@ class SamAutomaticMaskGenerator:
             kept = _suppress(kept, 1 / torch.tensor(areas), self.crop_nms_thresh)
         if self.min_mask_region_area > 0:
             kept = self._without_small_regions(kept, size)
+        if self.max_covered < 1:
+            kept = self._without_covered(kept, size)
         return [self._record(candidate, size) for candidate in kept]
 
     def _search(
@@ -284,6 +292,19 @@ class SamAutomaticMaskGenerator:
             torch.tensor(untouched, dtype=torch.float),
             max(self.box_nms_thresh, self.crop_nms_thresh),
         )
+
+    def _without_covered(
+        self, candidates: Sequence["_Candidate"], size: tuple[int, int]
+    ) -> list["_Candidate"]:
+        """Leave out what lies mostly under better masks; of the same quality the first stays."""
+        covered, bare = np.zeros(size, dtype=bool), []
+        for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].predicted_iou):
+            x0, y0, x1, y1 = candidates[i].box
+            mask, below = from_rle(candidates[i].rle), covered[y0 : y1 + 1, x0 : x1 + 1]
+            if below[mask].mean() <= self.max_covered:
+                below |= mask
+                bare.append(i)
+        return [candidates[i] for i in sorted(bare)]
 
     def _record(self, candidate: "_Candidate", size: tuple[int, int]) -> dict[str, Any]:
         cutout = candidate.cutout(size)

@@ -19,6 +19,9 @@ from samlet.modeling.sam import Sam
 MODEL = "model.safetensors"
 HELD_OUT = 50
 WINDOW = 256
+CROP = 512
+"""Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
+of the work and memory of 1024, and as good on whole images (docs/model-nuclei.md)."""
 
 
 @dataclass(frozen=True)
@@ -61,15 +64,15 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     accelerator.wait_for_everyone()
 
     torch.manual_seed(settings.seed)
-    size = before.config.image_size
+    size, crop = before.config.image_size, crop_side(before)
     crops = Crops(
-        learning, size, size, share, settings.seed, scale_jitter=(0.7, 1.6),
+        learning, size, crop, share, settings.seed, scale_jitter=(0.7, 1.6),
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     plan = PromptPlan(
         objects=settings.objects,
         corrections=settings.corrections,
-        window=WINDOW if size > WINDOW else None,
+        window=WINDOW if crop > WINDOW else None,
     )
     learner = MaskLearner(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(learning))
@@ -87,6 +90,12 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         samlet.save(after, path)
     accelerator.wait_for_everyone()
     return Finetuned(before, after, validation, path)
+
+
+def crop_side(model: Sam) -> int:
+    """Side of the crops that a model learns from, in pixels of its input."""
+    size = model.config.image_size
+    return size if model.config.sam_vit is not None else min(size, CROP)
 
 
 def _held_out(found: list[labels.Labelled]) -> list[labels.Labelled]:

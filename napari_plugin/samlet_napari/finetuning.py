@@ -35,7 +35,7 @@ from samlet.distill.settings import FinetuneSettings
 from samlet.errors import UserError
 from samlet.evaluation.prompts import evaluate_prompts
 from samlet.files import atomic_path
-from samlet.finetune import MODEL, WINDOW, held_out_count
+from samlet.finetune import MODEL, WINDOW, crop_side, held_out_count
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map
 from samlet_napari.pixels import Picture, Plane, full, told
@@ -207,15 +207,15 @@ def _step_seconds(
     a few steps would tell little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
-    size = model.config.image_size
+    size, crop = model.config.image_size, crop_side(model)
     plan = PromptPlan(
-        objects=settings.objects, corrections=1, window=WINDOW if size > WINDOW else None
+        objects=settings.objects, corrections=1, window=WINDOW if crop > WINDOW else None
     )
     module = MaskLearner(model, plan, settings.train)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
     learner, stepper = accelerator.prepare(module, optimizer)
     learner.train()
-    crops = Crops([example], size, size, settings.batch_size)
+    crops = Crops([example], size, crop, settings.batch_size)
     seconds = []
     for share in (0.0, 1.0):
         module.plan = replace(plan, correct_share=share)

@@ -24,6 +24,7 @@ from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Placed, Step
 from samlet_napari.propagate import Found, propagate
+from samlet_napari.windows import Window, surroundings
 
 if TYPE_CHECKING:
     from samlet_napari.controller import Controller
@@ -239,15 +240,19 @@ def _find_all(
         tell(share)
 
     try:
-        pixels = encodings.picture.read(plane, box, max(box[2] - box[0], box[3] - box[1]))
+        side = encodings.predictor.model.config.image_size
+        seen = surroundings(box, encodings.picture.size(plane), side)
+        pixels = encodings.picture.read(plane, seen, max(seen[2] - seen[0], seen[3] - seen[1]))
         objects = distinct_objects(encodings.predictor, pixels, progress)
     except _StoppedError:
         return
     except UserError as error:
         yield str(error)
         return
-    for first in range(0, len(objects), PIECE):
-        yield [_placed(record, plane, box) for record in objects[first : first + PIECE]]
+    placed = [_placed(record, plane, seen) for record in objects]
+    found = [each for each in placed if Window(plane, box).holds(each[1])]
+    for first in range(0, len(found), PIECE):
+        yield found[first : first + PIECE]
 
 
 def _placed(record: dict[str, Any], plane: Plane, box: Box) -> tuple[Placed, Box, np.ndarray]:

@@ -70,6 +70,36 @@ def window_for(
     return Window(plane, (x0, y0, x1, y1))
 
 
+def surroundings(box: Box, size: tuple[int, int], side: int) -> Box:
+    """Widen a part of a plane until the model sees it at a scale that it knows.
+
+    The part alone would be enlarged to the model's input, and its objects with it.
+
+    Args:
+        box: the part.
+        size: the plane's height and width.
+        side: of the model's input.
+
+    Returns:
+        the whole plane where a window would be; else the part, with at least `side` pixels each
+        way as far as the plane has them.
+    """
+    height, width = size
+    if max(size) <= WHOLE_UP_TO * side:
+        return 0, 0, width, height
+    (x0, x1), (y0, y1) = (
+        _widened(box[axis], box[axis + 2], side, length)
+        for axis, length in ((0, width), (1, height))
+    )
+    return x0, y0, x1, y1
+
+
+def _widened(start: int, stop: int, least: int, length: int) -> tuple[int, int]:
+    missing = max(0, least - (stop - start))
+    start = min(max(0, start - missing // 2), max(0, length - max(least, stop - start)))
+    return start, min(length, max(stop, start + least))
+
+
 def _span(centre: float, tile: int, length: int) -> tuple[int, int]:
     step = tile // 2
     start = min(max(round((centre - tile / 2) / step) * step, 0), max(length - tile, 0))

@@ -12,6 +12,7 @@ from samlet.distill.data import Example
 from samlet.modeling.image_encoder import TINY_VITS, TinyViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.outputs import read_label_map
+from tests.models import nuclei_at
 
 SMALL = SamConfig(
     image_size=128,
@@ -41,7 +42,16 @@ def model() -> Sam:
 
 @pytest.fixture(scope="session")
 def nuclei() -> Sam:
-    return samlet.load("nuclei")
+    """The bundled model, for images of half its size."""
+    return nuclei_at(512)
+
+
+@pytest.fixture(scope="session")
+def nuclei_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundled model for images of 256 px, where what it finds does not matter."""
+    path = tmp_path_factory.mktemp("models") / "nuclei-256.safetensors"
+    samlet.save(nuclei_at(256), path)
+    return path
 
 
 @pytest.fixture

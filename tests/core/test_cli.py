@@ -168,7 +168,10 @@ def test_unwritable_folder_and_no_network(tmp_path: Path) -> None:
 
 
 def test_everything_on_a_folder_skips_what_is_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    nuclei_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     folder, out = tmp_path / "in", tmp_path / "out"
     (folder / "nested").mkdir(parents=True)
@@ -177,7 +180,8 @@ def test_everything_on_a_folder_skips_what_is_done(
     crop.rotate(90, expand=True).save(folder / "nested" / "a.png")
     (folder / "broken.png").write_bytes(STAINED.read_bytes()[:500])
     lenient = ("--pred-iou-thresh", "0.3", "--stability-score-thresh", "0.3")
-    arguments = ("everything", folder, "--out", out, *lenient, "--points-per-side", "6")
+    grid = ("--prompts", "grid", "--points-per-side")
+    arguments = ("everything", folder, "--out", out, "--model", nuclei_file, *lenient, *grid, "6")
     code, told, err = call(capsys, monkeypatch, *arguments)
     assert code == 1
     assert "1 of 3 images could not be read" in err
@@ -199,11 +203,15 @@ def test_everything_on_a_folder_skips_what_is_done(
 
 
 def test_everything_in_tiles(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
+    nuclei_file: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Image.open(STAINED).convert("RGB").crop((0, 0, 150, 90)).save(tmp_path / "a.png")
     lenient = ("--pred-iou-thresh", "0.3", "--stability-score-thresh", "0.3")
-    arguments = ("everything", tmp_path / "a.png", "--out", tmp_path / "out", *lenient, "--tile")
+    which = (tmp_path / "a.png", "--out", tmp_path / "out", "--model", nuclei_file)
+    arguments = ("everything", *which, *lenient, "--tile")
     code, _, err = call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")
     assert code == 0, err
     written = json.loads((tmp_path / "out" / "a.png.coco.json").read_text())
@@ -219,14 +227,14 @@ def test_everything_in_tiles(
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path) -> None:
+def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path, nuclei_file: Path) -> None:
     """Stopped in the middle, it leaves no half-written file, and goes on when run again."""
     folder, out = tmp_path / "in [1]", tmp_path / "out"
     folder.mkdir()
     crop = Image.open(STAINED).convert("RGB").crop((0, 0, 120, 100))
-    for i in range(3):
+    for i in range(6):
         crop.save(folder / f"{i}.png")
-    arguments = ["everything", str(folder), "--out", str(out), "--points-per-side", "8"]
+    arguments = ["everything", str(folder), "--out", str(out), "--model", str(nuclei_file)]
     process = subprocess.Popen(
         [sys.executable, "-c", "from samlet.cli import main; main()", *arguments],
         stdout=subprocess.PIPE,
@@ -247,7 +255,7 @@ def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path) -> None
     done = run(*arguments)
     assert done.returncode == 0, done.stderr
     assert "done before" in done.stdout
-    assert len(list(out.glob("*.coco.json"))) == 3
+    assert len(list(out.glob("*.coco.json"))) == 6
 
 
 def test_convert_and_models(tmp_path: Path, small_file: Path) -> None:

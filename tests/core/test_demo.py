@@ -20,23 +20,24 @@ def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
             "from samlet.cli import main; main()",
             "demo",
             "--out",
-            str(tmp_path),
+            str(tmp_path / "out"),
         ],
         capture_output=True,
         text=True,
-        # No network, no cache: the bundle must be enough.
+        # No network, an empty cache: the bundle must be enough. The engine is what users get.
         env=os.environ
-        | {"COLUMNS": "200", "HTTPS_PROXY": "http://127.0.0.1:9", "SAMLET_CACHE": "/dev/null"},
+        | {"SAMLET_ENGINE": "auto", "SAMLET_CACHE": str(tmp_path / "cache")}
+        | {"COLUMNS": "200", "HTTPS_PROXY": "http://127.0.0.1:9"},
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path) in done.stdout
+    assert str(tmp_path / "out") in done.stdout
     for name in samples.NAMES:
         assert re.search(
             rf"{name}: .* encoded in .* s, \d+ ms a click\n  IoU of each click .* mean 0\.\d\d",
             done.stdout,
         ), done.stdout
         original = Image.open(samples.IMAGES / f"{name}.png")
-        picture = np.asarray(Image.open(tmp_path / f"{name}.png"))
+        picture = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
         panels = round(picture.shape[1] / original.width)
         assert panels in (4, 5)
         assert picture.shape == (original.height, panels * original.width + 6 * (panels - 1), 3)

@@ -126,7 +126,7 @@ def test_simulated_prompts_lie_where_they_should(batch: Batch) -> None:
         assert masks[rows, y, x].all()
     for box, mask in zip(jittered_boxes(masks, rng, jitter=0.0), masks, strict=True):
         y, x = mask.nonzero(as_tuple=True)
-        assert box.tolist() == [x.min(), y.min(), x.max(), y.max()]
+        assert box.tolist() == [x.min(), y.min(), x.max() + 1, y.max() + 1]
     predicted = masks.roll(3, dims=2)
     points, point_labels = corrective_points(predicted, masks, rng)
     x, y = points.long().unbind(1)

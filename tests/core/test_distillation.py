@@ -329,7 +329,7 @@ def test_a_wrong_file_is_explained(tmp_path: Path, text: str, told: str) -> None
     ("more", "told"),
     [
         ({"student": "tiny_vit_9m"}, "There is no student tiny_vit_9m: choose one of tiny_vit_5m"),
-        ({"student": "nuclei"}, "32 x 32 tokens and the teacher .* 128 px as 8 x 8"),
+        ({"student": "nuclei"}, "64 x 64 tokens and the teacher .* 128 px as 8 x 8"),
         ({"teacher": "sam_vit_z"}, "There is no model sam_vit_z"),
         ({"image_size": 100}, "multiple of 32, not 100"),
         ({"batch_size": 3, "accumulate": 2}, "cannot be shared evenly"),
@@ -378,13 +378,13 @@ def test_finetuning_says_that_nothing_could_be_measured(small_file: Path, tmp_pa
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 
-def test_evaluate_prints_tables_and_writes_files(tmp_path: Path) -> None:
+def test_evaluate_prints_tables_and_writes_files(tmp_path: Path, nuclei_file: Path) -> None:
     data = tmp_path / "data"
     for kind, folder in (("images", samples.IMAGES), ("labels", samples.LABELS)):
         (data / kind).mkdir(parents=True)
         shutil.copy(folder / "stained_1.png", data / kind)
-    command = ["evaluate", "nuclei", str(data), "--only", "prompts", "--out", str(tmp_path / "out")]
-    result = RUNNER.invoke(app, command)
+    command = ["evaluate", str(nuclei_file), str(data), "--only", "prompts"]
+    result = RUNNER.invoke(app, [*command, "--out", str(tmp_path / "out")])
     assert result.exit_code == 0, result.output
     assert "random click" in result.output
     assert (tmp_path / "out" / "prompts.csv").read_text().startswith("image,")

@@ -10,16 +10,16 @@ import numpy as np
 import pytest
 import torch
 
-import samlet
 from samlet import Predictor
 from samlet.embedding import ImageEmbedding
 from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam
+from tests.models import nuclei_at
 
 LARGE = 1 << 40
 FEATURE_BYTES = 256 * 32 * 32 * 4
-"""Of one embedding of the bundled model, whose images have 512 pixels."""
+"""Of one embedding of the bundled model, for images of 512 pixels."""
 IN_MEMORY = FEATURE_BYTES * (1 + STATE_SHARE)
 
 
@@ -46,8 +46,8 @@ def refuse() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model() -> Sam:
-    return samlet.load("nuclei")
+def model(nuclei: Sam) -> Sam:
+    return nuclei
 
 
 @pytest.fixture
@@ -163,7 +163,7 @@ def test_a_folder_that_cannot_be_written(predictor: Counting, tmp_path: Path) ->
 
 
 def test_other_encoders(predictor: Counting, tmp_path: Path) -> None:
-    changed = samlet.load("nuclei")
+    changed = nuclei_at(512)
     with torch.no_grad():
         for parameter in changed.image_encoder.parameters():
             parameter.mul_(1.01)

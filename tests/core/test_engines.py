@@ -14,6 +14,7 @@ from samlet import samples
 from samlet.engines import Engine, conversion, open_engine
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam, SamConfig
+from tests.models import nuclei_at
 
 from .conftest import SMALL
 
@@ -30,8 +31,8 @@ def cache(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
 
 
 @pytest.fixture(scope="module")
-def model() -> Sam:
-    return samlet.load("nuclei")
+def model(nuclei: Sam) -> Sam:
+    return nuclei
 
 
 @pytest.fixture(scope="module", params=ENGINES)
@@ -125,7 +126,7 @@ def test_many_threads_get_their_own_answers(engine: Engine, features: torch.Tens
 
 def test_models_with_the_same_weights_share_an_engine(model: Sam) -> None:
     engine = open_engine(model, "torch")
-    assert open_engine(samlet.load("nuclei"), "torch") is engine
+    assert open_engine(nuclei_at(512), "torch") is engine
     torch.manual_seed(0)
     assert open_engine(Sam(SMALL), "torch") is not engine
 

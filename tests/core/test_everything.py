@@ -137,6 +137,31 @@ def test_each_filter_does_its_part(discs: Discovery) -> None:
     assert count(stability_score_thresh=0.5) == 32
     # Boxes of one point's neighbouring discs have an IoU of 0.25 and 0.44.
     assert count(box_nms_thresh=0.4) == 32
+    # The two smaller discs of a point lie within the largest.
+    assert count(max_covered=0.99) == 16
+
+
+@pytest.mark.parametrize("layers", [0, 1])
+@pytest.mark.parametrize("share", [0.0, 0.4, 0.8])
+def test_what_lies_under_better_masks_goes(discs: Discovery, share: float, layers: int) -> None:
+    image = noise(90, 130)
+    options = {**ALL, "crop_n_layers": layers, "points_per_side": 6}
+    everything = discs(**options).generate(image)
+    kept = discs(**options, max_covered=share).generate(image)
+    assert 0 < len(kept) < len(everything)
+
+    def identity(record: dict[str, Any]) -> tuple[Any, ...]:
+        return record["predicted_iou"], *record["point_coords"][0], *record["crop_box"]
+
+    order = [identity(record) for record in everything]
+    positions = [order.index(identity(record)) for record in kept]
+    assert positions == sorted(positions)
+    covered = np.zeros(image.shape[:2], bool)
+    for i in sorted(range(len(order)), key=lambda i: -everything[i]["predicted_iou"]):
+        mask = everything[i]["segmentation"]
+        assert (i in positions) is bool(covered[mask].mean() <= share)
+        if i in positions:
+            covered |= mask
 
 
 def test_better_masks_come_first_and_smaller_crops_before(discs: Discovery) -> None:
@@ -291,6 +316,7 @@ def test_one_encode_a_crop(model: Sam) -> None:
         ({"crop_n_points_downscale_factor": 0}, "downscale_factor must"),
         ({"min_mask_region_area": -5}, "min_mask_region_area must"),
         ({"crop_overlap_ratio": 1.0}, "crop_overlap_ratio must"),
+        ({"max_covered": 1.2}, "max_covered must be 0 to 1, not 1.2"),
         ({"output_mode": "png"}, "output_mode must be binary_mask, uncompressed_rle, coco_rle"),
     ],
 )

@@ -259,7 +259,7 @@ def test_nothing_of_this_machine_is_in_the_files(exported: Exported) -> None:
         assert home not in path.read_bytes()
 
 
-@pytest.mark.parametrize("prompt", ["120,80", "60,50,150,140"])
+@pytest.mark.parametrize("prompt", ["120,80", "237,142,256,177"])
 def test_the_example_gives_samlets_mask(
     in_onnx: Exported, predictor: samlet.Predictor, tmp_path: Path, prompt: str
 ) -> None:
@@ -326,7 +326,7 @@ def test_eight_bits_keep_the_masks(
             for e in (embedding, replace(embedding, features=rough))
         ]
         agreed += [iou(a.best, b.best) for a, b in zip(*answers, strict=True)]
-    assert np.mean(agreed) > 0.9
+    assert np.mean(agreed) > 0.85
 
 
 def test_an_encoder_of_two_files_is_not_brought_to_eight_bits(tmp_path: Path) -> None:

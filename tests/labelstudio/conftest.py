@@ -16,6 +16,20 @@ from tests.labelstudio.label_studio import LabelStudio
 
 
 @pytest.fixture(scope="session")
+def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(scope="package", autouse=True)
+def _engine_of_users(_cache: Path) -> Iterator[None]:
+    """Everything mode, of which there is much here, takes long in PyTorch on one thread."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLET_ENGINE", "auto")
+        patch.setenv("SAMLET_CACHE", str(_cache))
+        yield
+
+
+@pytest.fixture(scope="session")
 def server(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[LabelStudio]:

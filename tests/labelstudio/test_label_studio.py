@@ -67,7 +67,7 @@ def test_second_click_adds_what_is_missing(project: Project) -> None:
         second = project.mask(STAINED, [click, asking.click(*missing, mask.shape)])
         before.append(iou(first, mask))
         after.append(iou(second, mask))
-    assert np.mean(after) > np.mean(before) + 0.05
+    assert np.mean(after) > np.mean(before) + 0.01
 
 
 def test_negative_click_takes_away(project: Project) -> None:

@@ -131,6 +131,14 @@ def test_ellipse_of_any_mask(seed: int) -> None:
     assert np.allclose([value["radiusX"] * 1.6, value["radiusY"] * 0.9], lengths / 2)
 
 
+@pytest.mark.parametrize("tag", TAGS[1:])
+def test_a_speck_far_away_changes_no_shape(tag: str) -> None:
+    mask = ellipse_mask(45, 80, 12, 30, 20)
+    with_speck = mask | box_mask(3, 3, 6, 6)
+    alone, beside = (drawn(results_of(each, tag)) for each in (mask, with_speck))
+    assert np.array_equal(alone, beside)
+
+
 def test_ellipse_of_one_pixel() -> None:
     mask = box_mask(30, 20, 31, 21)
     results = results_of(mask, "EllipseLabels")

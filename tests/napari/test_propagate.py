@@ -4,7 +4,6 @@ import numpy as np
 import pytest
 from napari.layers import Image
 
-import samlet
 from samlet import Predictor
 from samlet.embedding_cache import EmbeddingCache
 from samlet.masks import iou
@@ -14,6 +13,7 @@ from samlet_napari.prompts import Step
 from samlet_napari.propagate import Found, contrast, moved, propagate
 from samlet_napari.sample_data import SLICES, stack, stack_labels
 from samlet_napari.windows import Window
+from tests.models import nuclei_at
 
 ALONE = (14, 15, 17, 23, 27, 35, 41)
 """Nuclei that no other is near in any slice."""
@@ -30,7 +30,7 @@ def truth() -> np.ndarray:
 def encodings(tmp_path_factory: pytest.TempPathFactory) -> Encodings:
     [(values, _, _)] = stack()
     cache = EmbeddingCache(tmp_path_factory.mktemp("embeddings"), LARGE, LARGE)
-    predictor = Predictor(samlet.load("nuclei"), "torch")
+    predictor = Predictor(nuclei_at(512), "torch")
     return Encodings(predictor, Picture.of([Image(values)]), cache)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 import pytest
 from napari.layers import Image, Labels
 
-import samlet
 from samlet import Predictor, images, samples
 from samlet.embedding import ImageEmbedding
 from samlet.embedding_cache import EmbeddingCache
@@ -26,6 +25,7 @@ from samlet_napari.pixels import Channel, Picture, Plane
 from samlet_napari.prompts import Placed, Step
 from samlet_napari.session import Session
 from samlet_napari.windows import Window
+from tests.models import nuclei_at
 
 FLAT = Plane((0, 1), (0, 0))
 FIRST, SECOND = Plane((1, 2), (0, 0, 0)), Plane((1, 2), (1, 0, 0))
@@ -136,7 +136,7 @@ def nuclei(truth: np.ndarray) -> list[tuple[float, float]]:
 
 @pytest.fixture(scope="module")
 def model() -> Sam:
-    return samlet.load("nuclei")
+    return nuclei_at(512)
 
 
 @pytest.fixture(scope="module")

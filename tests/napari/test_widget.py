@@ -284,7 +284,7 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
     with desk.watched("everything"):
         desk.press("Everything")
         assert desk.controller.jobs.is_running
-        desk.until(lambda: not desk.controller.jobs.is_running)
+        desk.until(lambda: not desk.controller.jobs.is_running, seconds=180)
     found = desk.labels()
     np.testing.assert_array_equal(found == 1, mine)
     hits = sum(
@@ -301,13 +301,13 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
 
 
 def test_everything_in_view_stays_in_view(desk: Desk, cells: Image) -> None:
-    desk.viewer.scene.camera.zoom = 4
+    desk.viewer.scene.camera.zoom = 2.5
     desk.viewer.scene.camera.center = (130, 174)
     QTest.qWait(50)
     x0, y0, x1, y1 = desk.controller.view().box()
     assert x1 - x0 < 400 and y1 - y0 < 400
     desk.press("Everything in view")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.jobs.is_running, seconds=180)
     found = desk.labels().copy()
     assert found.max() > 1
     found[y0:y1, x0:x1] = 0

@@ -6,7 +6,7 @@ from hypothesis import strategies as st
 
 from samlet.tiles import WHOLE_UP_TO
 from samlet_napari.pixels import Plane
-from samlet_napari.windows import Extent, Window, window_for
+from samlet_napari.windows import Extent, Window, surroundings, window_for
 
 SIDE = 512
 FLAT = Plane((0, 1), (0, 0))
@@ -117,3 +117,19 @@ def test_at_the_borders_windows_are_as_large_as_elsewhere() -> None:
     assert window((9000, 9001), at(8999, 8999)).box == (8489, 8488, 9001, 9000)
     assert window((9000, 9001), at(3, 8900)).box == (0, 8488, 512, 9000)
     assert window((700, 9000), at(8999, 3), 1024).box == (7976, 0, 9000, 700)
+
+
+@given(sizes, extents)
+def test_surroundings_hold_the_part_and_enough_around_it(
+    size: tuple[int, int], extent: Extent
+) -> None:
+    x0, y0, x1, y1 = (round(edge) for edge in within(size, extent))
+    box = surroundings((x0, y0, x1, y1), size, SIDE)
+    assert Window(FLAT, box).holds((x0, y0, x1, y1))
+    left, top, right, bottom = box
+    assert left >= 0 and top >= 0 and right <= size[1] and bottom <= size[0]
+    if max(size) <= WHOLE_UP_TO * SIDE:
+        assert box == (0, 0, size[1], size[0])
+    else:
+        assert right - left == max(x1 - x0, min(SIDE, size[1]))
+        assert bottom - top == max(y1 - y0, min(SIDE, size[0]))

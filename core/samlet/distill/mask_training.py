@@ -167,9 +167,12 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         (windows.corners + origin).flip(1) * float(STRIDE),
     )
     if torch.rand((), generator=rng) < plan.box_share:
-        prompt = _Prompt(boxes=_to_crop(jittered_boxes(masks, rng)))
+        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng))
     else:
-        points = _to_crop(random_points(masks, rng, central=0.6)).unsqueeze(1)
+        points = _to_crop(random_points(masks, rng, central=0.5))
+        # A click names a pixel by its upper left corner, which in an image that was enlarged lies
+        # up to a few of the model's pixels from where the annotator pointed.
+        points = (points - 1.5 * torch.rand(points.shape, generator=rng)).unsqueeze(1)
         prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
     logits, predicted_iou = _decode(model, view, prompt)
     ambiguous = prompt.boxes is None

@@ -56,26 +56,30 @@ def random_points(masks: Tensor, rng: torch.Generator, central: float = 0.0) -> 
 
 
 def jittered_boxes(masks: Tensor, rng: torch.Generator, jitter: float = 0.1) -> Tensor:
-    """Bounding boxes, each side moved by noise as an annotator's hand would.
+    """Bounding boxes along pixel edges, each side moved by noise as an annotator's hand would.
+
+    Some hands are steadier than others, and a detector's or an exact box says more than a hasty
+    one: the noise of each box has a strength of its own, between none and `jitter`.
 
     Args:
         masks: bool, N x H x W; an empty one gives a box of zeros.
         rng: where chance comes from.
-        jitter: standard deviation of the noise relative to the box's side, at most 20 pixels
-            (SAM, appendix A).
+        jitter: the largest standard deviation of the noise relative to the box's side; it is at
+            most 20 pixels (SAM, appendix A).
 
     Returns:
-        float, N x 4, x1, y1, x2, y2 in pixels.
+        float, N x 4, x1, y1, x2, y2 in pixels; a full mask without noise gives 0, 0, W, H.
     """
     height, width = masks.shape[-2:]
     boxes = torch.zeros(len(masks), 4)
     for box, mask in zip(boxes, masks, strict=True):
         y, x = mask.nonzero(as_tuple=True)
         if len(x):
-            box.copy_(torch.stack([x.min(), y.min(), x.max(), y.max()]))
+            box.copy_(torch.stack([x.min(), y.min(), x.max() + 1, y.max() + 1]))
     sides = (boxes[:, 2:] - boxes[:, :2]).repeat(1, 2)
-    noise = torch.randn(boxes.shape, generator=rng) * (sides * jitter).clamp(max=20)
-    limit = torch.tensor([width, height, width, height]) - 1.0
+    strength = torch.rand(len(boxes), 1, generator=rng)
+    noise = torch.randn(boxes.shape, generator=rng) * strength * (sides * jitter).clamp(max=20)
+    limit = torch.tensor([width, height, width, height])
     return torch.minimum((boxes + noise).clamp(min=0), limit)
 
 
@@ -96,7 +100,7 @@ def corrective_points(
     wrong = predicted ^ masks
     perfect = ~wrong.flatten(1).any(1)
     wrong = torch.where(perfect.view(-1, 1, 1), masks, wrong)
-    points = random_points(wrong, rng, central=0.5)
+    points = random_points(wrong, rng, central=0.75)
     x, y = points.long().unbind(1)
     labels = masks[torch.arange(len(masks)), y, x].float()
     return points, labels

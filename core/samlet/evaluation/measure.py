@@ -1,6 +1,6 @@
 """Measure a model on a data set, with a progress bar for each kind of measurement."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import TypeVar
@@ -64,19 +64,39 @@ def measure(
     predictor, report = Predictor(samlet.load(model), engine), Report()
     if label_path is not None and wanted & {*KINDS[:3]}:
         examples = LabelledExamples(labels.find(data, label_path)[:limit])
-        if "prompts" in wanted:
-            report.prompts = measure_prompts(predictor, examples)
-        if "clicks" in wanted:
-            clicks = evaluate_clicks(predictor, examples)
-            report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
-        if "everything" in wanted:
-            found = evaluate_everything(predictor.model, examples, {"engine": engine})
-            report.everything = list(_tracked(found, len(examples), "Everything"))
+        report = measure_all(predictor, examples, only=wanted)
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
         pictures = ((path.name, images.read(path)) for path in paths)
         judge = Predictor(samlet.load(teacher), engine)
         report.agreement = measure_agreement(judge, predictor, pictures, len(paths))
+    return report
+
+
+def measure_all(
+    predictor: Predictor,
+    examples: Sequence[Example],
+    group_of: GroupOf | None = None,
+    only: Collection[str] = KINDS,
+) -> Report:
+    """Everything that labels tell of a model: prompts, corrective clicks, everything mode.
+
+    Args:
+        predictor: what is measured.
+        examples: images with their objects.
+        group_of: names an image's group; None does not group.
+        only: of `KINDS`; the agreement needs no labels, and is left out.
+    """
+    report = Report()
+    if "prompts" in only:
+        report.prompts = measure_prompts(predictor, examples, group_of)
+    if "clicks" in only:
+        clicks = evaluate_clicks(predictor, examples, group_of=group_of)
+        report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
+    if "everything" in only:
+        settings = {"engine": predictor.engine}
+        found = evaluate_everything(predictor.model, examples, settings, group_of)
+        report.everything = list(_tracked(found, len(examples), "Everything"))
     return report
 
 

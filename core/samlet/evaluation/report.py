@@ -9,7 +9,7 @@ from samlet.evaluation.agreement import AgreementScore
 from samlet.evaluation.clicks import TARGETS, ClickScore
 from samlet.evaluation.everything import EverythingScore
 from samlet.evaluation.prompts import ObjectScore
-from samlet.evaluation.tables import format_table, write_csv
+from samlet.evaluation.tables import Table, format_table, write_csv
 from samlet.files import atomic_path
 
 
@@ -33,17 +33,26 @@ class Report:
 
     def text(self) -> str:
         """Write the tables of all that was measured, as Markdown."""
-        tables = {
-            "Mean IoU for one prompt": (prompts.summary(self.prompts), "images"),
-            "Corrective clicks": (clicks.summary(self.clicks, self.targets), "images"),
-            "Everything mode": (everything.summary(self.everything), "images"),
-            "Agreement with the teacher": (agreement.summary(self.agreement), "prompt"),
+        titles = {
+            "prompts": ("Mean IoU for one prompt", "images"),
+            "clicks": ("Corrective clicks", "images"),
+            "everything": ("Everything mode", "images"),
+            "agreement": ("Agreement with the teacher", "prompt"),
         }
         return "\n\n".join(
-            f"{title}\n\n{format_table(table, rows)}"
-            for title, (table, rows) in tables.items()
-            if table
+            f"{titles[name][0]}\n\n{format_table(table, titles[name][1])}"
+            for name, table in self.tables().items()
         )
+
+    def tables(self) -> dict[str, Table]:
+        """The mean figures of all that was measured, by the name of the measurement."""
+        tables = {
+            "prompts": prompts.summary(self.prompts),
+            "clicks": clicks.summary(self.clicks, self.targets),
+            "everything": everything.summary(self.everything),
+            "agreement": agreement.summary(self.agreement),
+        }
+        return {name: table for name, table in tables.items() if table}
 
     def write(self, folder: Path) -> list[Path]:
         """Write `report.md`, a CSV file for each measurement, and then the plots.

@@ -5,19 +5,20 @@ from typing import Any
 import numpy as np
 
 from samlet.masks import Cutout
+from samlet_labelstudio.regions.parts import larger_parts
 
 
 def values(mask: Cutout) -> list[dict[str, Any]]:
     """Give the "value" of the one region, without its label.
 
-    The ellipse has the centre and the second moments of the mask, each pixel being a square. Label
-    Studio has its radii in percent of the image's width and of its height, and turns it clockwise
-    in pixels, not in percent.
+    The ellipse has the centre and the second moments of the mask's larger parts, each pixel being
+    a square. Label Studio has its radii in percent of the image's width and of its height, and
+    turns it clockwise in pixels, not in percent.
 
     Args:
         mask: with a pixel at least.
     """
-    inside = mask.mask
+    inside = larger_parts(mask.mask)
     height, width = mask.size
     area = np.count_nonzero(inside)
     x, y = (np.arange(side) + 0.5 for side in reversed(inside.shape))

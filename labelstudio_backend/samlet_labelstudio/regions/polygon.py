@@ -6,9 +6,7 @@ import numpy as np
 from scipy import ndimage
 
 from samlet.masks import Cutout, to_polygons
-
-# Of the largest part's area; what is smaller is a speck beside the object.
-_SMALLEST = 0.1
+from samlet_labelstudio.regions.parts import larger_parts
 
 
 def values(mask: Cutout, tolerance: float) -> list[dict[str, Any]]:
@@ -27,12 +25,8 @@ def values(mask: Cutout, tolerance: float) -> list[dict[str, Any]]:
     # Each by itself: background between parts that only meet in corners is no hole.
     for part, window in enumerate(ndimage.find_objects(parts), start=1):
         filled[window] |= ndimage.binary_fill_holes(parts[window] == part)
-    parts, _ = ndimage.label(filled)
-    areas = np.bincount(parts.ravel())
-    areas[0] = 0
-    large = areas >= _SMALLEST * areas.max()
     height, width = mask.size
     return [
         {"points": (100 * outline / (width, height)).tolist(), "closed": True}
-        for (outline,) in to_polygons(large[parts], tolerance, (mask.x, mask.y))
+        for (outline,) in to_polygons(larger_parts(filled), tolerance, (mask.x, mask.y))
     ]

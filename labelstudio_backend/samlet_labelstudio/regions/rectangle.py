@@ -1,17 +1,18 @@
-"""Masks for RectangleLabels: their bounding boxes."""
+"""Masks for RectangleLabels: the bounding boxes of their larger parts."""
 
 from typing import Any
 
 from samlet.masks import Cutout, box_xyxy
+from samlet_labelstudio.regions.parts import larger_parts
 
 
 def values(mask: Cutout) -> list[dict[str, Any]]:
     """Give the "value" of the one region, without its label: along pixel edges, in percent.
 
-    Raises:
-        UserError: the mask is empty.
+    Args:
+        mask: with a pixel at least.
     """
-    x0, y0, x1, y1 = box_xyxy(mask.mask)
+    x0, y0, x1, y1 = box_xyxy(larger_parts(mask.mask))
     height, width = mask.size
     return [
         {
