@@ -68,7 +68,8 @@ def main(
                 ]
             )
         )
-    rows = [_of_width(row, max(r.shape[1] * HEIGHT // r.shape[0] for r in rows)) for row in rows]
+    width = max(row.shape[1] * HEIGHT // row.shape[0] for row in rows)
+    rows = [_of_width(row, width) for row in rows]
     with atomic_path(out) as path:
         Image.fromarray(np.concatenate(rows)).save(path)
 

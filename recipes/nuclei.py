@@ -164,8 +164,8 @@ def native(
         window=256,
         whole_share=0.5,
     )
-    crops = _crowded(training_examples(data), IMAGE_SIZE, scale_jitter=(0.7, 1.6))
-    _learn_masks(MaskLearner(samlet.load(finetuned), plan), crops, out, _long(steps, learning_rate))
+    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
+    _learn_in_crowds(samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6))
 
 
 @app.command()
@@ -191,20 +191,25 @@ def detail(
         window=256,
         whole_share=0.5,
     )
-    crops = _crowded(training_examples(data), DETAIL_SIZE, scale_jitter=(0.45, 1.4))
+    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
     model = at_size(samlet.load(native), DETAIL_SIZE)
-    _learn_masks(MaskLearner(model, plan), crops, out, _long(steps, learning_rate))
+    _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
 
 
-def _long(steps: int, learning_rate: float) -> LoopSettings:
-    return LoopSettings(steps, learning_rate, seed=3, ema=0.999)
-
-
-def _crowded(examples: list[Example], size: int, scale_jitter: tuple[float, float]) -> Crops:
-    """Two crops a step for a model of an input size; crowded images are drawn more often."""
+def _learn_in_crowds(
+    model: Sam,
+    plan: PromptPlan,
+    data: Path,
+    out: Path,
+    settings: LoopSettings,
+    scale_jitter: tuple[float, float],
+) -> None:
+    """Learn masks from two crops a step; crowded images are drawn more often."""
+    examples = training_examples(data)
     crowds = [math.sqrt(max(1, len(np.unique(e.labels)) - 1)) for e in examples]
     weights = [a * b for a, b in zip(crowds, _balance(examples), strict=True)]
-    return Crops(examples, size, IMAGE_SIZE, 2, 4, weights, scale_jitter)
+    crops = Crops(examples, model.config.image_size, IMAGE_SIZE, 2, 4, weights, scale_jitter)
+    _learn_masks(MaskLearner(model, plan), crops, out, settings)
 
 
 def _balance(examples: list[Example]) -> list[float]:

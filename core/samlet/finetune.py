@@ -21,7 +21,7 @@ HELD_OUT = 50
 WINDOW = 256
 CROP = 512
 """Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
-of the work and memory of 1024, and as good on whole images (docs/model-nuclei.md)."""
+of the work and memory of 1024. The bundled model has learnt so, too (docs/model-nuclei.md)."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +64,12 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     accelerator.wait_for_everyone()
 
     torch.manual_seed(settings.seed)
-    size, crop = before.config.image_size, crop_side(before)
     crops = Crops(
-        learning, size, crop, share, settings.seed, scale_jitter=(0.7, 1.6),
+        learning, before.config.image_size, crop_side(before), share,
+        settings.seed, scale_jitter=(0.7, 1.6),
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    plan = PromptPlan(
-        objects=settings.objects,
-        corrections=settings.corrections,
-        window=WINDOW if crop > WINDOW else None,
-    )
+    plan = plan_for(before, settings)
     learner = MaskLearner(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(learning))
     averaged = train(learner, crops, loop_settings(settings, steps), out / "train", accelerator)
@@ -96,6 +92,12 @@ def crop_side(model: Sam) -> int:
     """Side of the crops that a model learns from, in pixels of its input."""
     size = model.config.image_size
     return size if model.config.sam_vit is not None else min(size, CROP)
+
+
+def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
+    """How a model is prompted while it learns."""
+    window = WINDOW if crop_side(model) > WINDOW else None
+    return PromptPlan(settings.objects, corrections=settings.corrections, window=window)
 
 
 def _held_out(found: list[labels.Labelled]) -> list[labels.Labelled]:

@@ -43,6 +43,11 @@ class Encodings:
         self._cache = cache
         self._made: Shared[ImageEmbedding] = Shared(MEMORY_BYTES, _bytes)
 
+    @property
+    def side(self) -> int:
+        """Of the model's input, in pixels."""
+        return self.predictor.model.config.image_size
+
     def is_ready(self, window: Window) -> bool:
         """Whether a window can be had without waiting."""
         return self._made.is_ready(str(window))
@@ -61,8 +66,7 @@ class Encodings:
         self._made = Shared(MEMORY_BYTES, _bytes)
 
     def _make(self, window: Window) -> ImageEmbedding:
-        side = self.predictor.model.config.image_size
-        pixels = self.picture.read(window.plane, window.box, side)
+        pixels = self.picture.read(window.plane, window.box, self.side)
         digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32]
         embedding = self._cache.get(self.predictor, digest, lambda: pixels)
         # What was read of a pyramid may be smaller, and yet masks must be as large as the window.

@@ -256,12 +256,11 @@ class Controller:
             return
         self.encodings = Encodings(predictor, picture, self._cache())
         self._answerer.show(self.encodings)
-        side = predictor.model.config.image_size
         if self.session is None:
-            self.session = Session(self._answerer, picture.size, side)
+            self.session = Session(self._answerer, picture.size, self.encodings.side)
             self.session.auto_commit, self.session.overwrite = self._auto_commit, self._overwrite
         else:
-            self.session.side = side
+            self.session.side = self.encodings.side
         try:
             self._attach()
         except UserError as error:

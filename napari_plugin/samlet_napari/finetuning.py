@@ -29,13 +29,13 @@ from samlet import Predictor
 from samlet.crops import Box
 from samlet.distill.data import Crops, Example
 from samlet.distill.journal import LOG
-from samlet.distill.mask_training import MaskLearner, PromptPlan
+from samlet.distill.mask_training import MaskLearner
 from samlet.distill.precision import open_accelerator
 from samlet.distill.settings import FinetuneSettings
 from samlet.errors import UserError
 from samlet.evaluation.prompts import evaluate_prompts
 from samlet.files import atomic_path
-from samlet.finetune import MODEL, WINDOW, crop_side, held_out_count
+from samlet.finetune import MODEL, crop_side, held_out_count, plan_for
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map
 from samlet_napari.pixels import Picture, Plane, full, told
@@ -193,7 +193,7 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     yield
     settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
     without, with_one = yield from _step_seconds(own, example, settings)
-    plan = PromptPlan(corrections=settings.corrections)
+    plan = plan_for(own, settings)
     rounds = plan.correct_share * (1 + plan.corrections) / 2
     return Pace(count, without + rounds * max(0.0, with_one - without), per_judged)
 
@@ -207,15 +207,12 @@ def _step_seconds(
     a few steps would tell little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
-    size, crop = model.config.image_size, crop_side(model)
-    plan = PromptPlan(
-        objects=settings.objects, corrections=1, window=WINDOW if crop > WINDOW else None
-    )
+    plan = replace(plan_for(model, settings), corrections=1)
     module = MaskLearner(model, plan, settings.train)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
     learner, stepper = accelerator.prepare(module, optimizer)
     learner.train()
-    crops = Crops([example], size, crop, settings.batch_size)
+    crops = Crops([example], model.config.image_size, crop_side(model), settings.batch_size)
     seconds = []
     for share in (0.0, 1.0):
         module.plan = replace(plan, correct_share=share)

@@ -240,8 +240,7 @@ def _find_all(
         tell(share)
 
     try:
-        side = encodings.predictor.model.config.image_size
-        seen = surroundings(box, encodings.picture.size(plane), side)
+        seen = surroundings(box, encodings.picture.size(plane), encodings.side)
         pixels = encodings.picture.read(plane, seen, max(seen[2] - seen[0], seen[3] - seen[1]))
         objects = distinct_objects(encodings.predictor, pixels, progress)
     except _StoppedError:
@@ -249,8 +248,9 @@ def _find_all(
     except UserError as error:
         yield str(error)
         return
-    placed = [_placed(record, plane, seen) for record in objects]
-    found = [each for each in placed if Window(plane, box).holds(each[1])]
+    view = Window(plane, box)
+    found = [_placed(record, plane, seen) for record in objects]
+    found = [each for each in found if view.holds(each[1])]
     for first in range(0, len(found), PIECE):
         yield found[first : first + PIECE]
 

@@ -73,11 +73,10 @@ def propagate(
     if not mask.any():
         return
     predictor, picture = encodings.predictor, encodings.picture
-    side = predictor.model.config.image_size
     known = contrast(picture.read(start, box, _longest(box)), mask)
     for plane in planes:
         around = _extent(mask, box)
-        window = window_for(plane, picture.size(plane), around, visible, side)
+        window = window_for(plane, picture.size(plane), around, visible, encodings.side)
         left, top = window.box[:2]
         answer = predictor.segment(
             encodings.get(window),
