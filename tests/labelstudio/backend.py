@@ -90,7 +90,7 @@ def running(server: LabelStudio, folder: Path, **environment: str) -> Iterator[B
         "LABEL_STUDIO_URL": server.url,
         "LABEL_STUDIO_API_KEY": server.token,
         "SAMLET_FOLDER": str(folder / "data"),
-        "SAMLET_ENGINE": "torch",
+        "SAMLET_ENGINE": "auto",
         **environment,
     }
     with (folder / "log.txt").open("wb") as log:

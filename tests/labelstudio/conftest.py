@@ -43,10 +43,13 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def backend(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
+def backend(
+    server: LabelStudio, tmp_path_factory: pytest.TempPathFactory, _cache: Path
+) -> Iterator[Backend]:
     """`samlet-labelstudio`, which may read the images of `server`, and trains for a moment."""
     folder = tmp_path_factory.mktemp("backend")
-    with backends.running(server, folder, SAMLET_TRAIN_STEPS="2") as started:
+    more = {"SAMLET_TRAIN_STEPS": "2", "SAMLET_CACHE": str(_cache)}
+    with backends.running(server, folder, **more) as started:
         yield started
 
 

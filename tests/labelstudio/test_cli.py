@@ -11,6 +11,7 @@ import pytest
 from samlet import samples
 from samlet.labels import brush_rle
 from samlet_labelstudio import labeling_config
+from samlet_labelstudio.cli import main
 
 PROGRAM = [sys.executable, "-c", "from samlet_labelstudio.cli import main; main()"]
 
@@ -35,15 +36,24 @@ def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProc
     ],
 )
 def test_mistakes_are_told_in_a_sentence(
-    arguments: list[str], sentence: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    arguments: list[str],
+    sentence: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
 ) -> None:
     monkeypatch.setenv("SAMLET_FOLDER", str(tmp_path))
     for name in ("LABEL_STUDIO_URL", "LABEL_STUDIO_API_KEY"):
         monkeypatch.delenv(name, raising=False)
-    done = run(*arguments, folder=tmp_path)
-    assert done.returncode == 1 and done.stdout == ""
-    assert done.stderr.startswith("Error: ") and done.stderr.count("\n") == 1
-    assert sentence in done.stderr
+    monkeypatch.chdir(tmp_path)
+    # In this process: starting one for each takes seconds.
+    monkeypatch.setattr(sys, "argv", ["samlet-labelstudio", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    said = capfd.readouterr()
+    assert ended.value.code == 1 and said.out == ""
+    assert said.err.startswith("Error: ") and said.err.count("\n") == 1
+    assert sentence in said.err
 
 
 def test_a_port_that_is_taken() -> None:
