@@ -7,7 +7,6 @@ import samlet_napari.torch_import  # noqa: F401
 from collections.abc import Callable, Generator, Sequence
 from typing import Any, TypeVar
 
-import numpy as np
 from magicgui.widgets import (
     ComboBox,
     Container,
@@ -17,11 +16,8 @@ from magicgui.widgets import (
     PushButton,
     SpinBox,
 )
-from matplotlib.backends.backend_qtagg import FigureCanvasQTAgg
-from matplotlib.figure import Figure
 from napari.layers import Image, Labels, Layer
 from napari.qt.threading import GeneratorWorker, create_worker
-from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QSizePolicy
@@ -29,16 +25,14 @@ from qtpy.QtWidgets import QSizePolicy
 from samlet.distill.journal import EVERY
 from samlet.errors import UserError
 from samlet_napari import models
-from samlet_napari.finetuning import Finetuning, Pace, Pairs, Row, export, measure, new_folder
+from samlet_napari.finetuning import Finetuning, Row, new_folder
+from samlet_napari.loss_curve import LossCurve
+from samlet_napari.pace import Pace, measure
+from samlet_napari.pairs import Pairs, export
 
 POLL_MS = 1000
 PAUSE_MS = 500
 """After a choice, before it is acted upon: several change at once when a layer goes."""
-SIZE = (3.0, 1.9)
-"""Of the curve, in hundreds of pixels: a dock widget is no wider."""
-SMALL = 8
-"""Points: size of the letters at the curve."""
-
 T = TypeVar("T")
 
 
@@ -88,7 +82,7 @@ class FinetuneWidget(Container):
             text.native.setWordWrap(True)
             # A long word must not widen the window.
             text.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
-        self._curve = _Curve(napari_viewer)
+        self._curve = LossCurve(napari_viewer)
         self.native.layout().addWidget(self._curve.canvas)
 
         self._polling = QTimer(self.native)
@@ -330,51 +324,6 @@ class _Leaving(QObject):
         if event.type() == QEvent.Type.ParentChange and watched.parent() is None:
             self._leave()
         return False
-
-
-class _Curve:
-    """The loss by steps, in the colours of a viewer."""
-
-    def __init__(self, viewer: Viewer) -> None:
-        self._viewer = viewer
-        self._figure = Figure(figsize=SIZE)
-        # matplotlib's own layouts warn when a dock is narrow, and napari shows every warning.
-        self._figure.subplots_adjust(left=0.17, right=0.97, bottom=0.24, top=0.95)
-        self._axes = self._figure.add_subplot()
-        (self._line,) = self._axes.plot(
-            [], [], marker="o", markersize=3, linewidth=1.5, clip_on=False
-        )
-        self.canvas = FigureCanvasQTAgg(self._figure)
-        self.canvas.setMinimumHeight(self.canvas.sizeHint().height())
-        self.colour()
-
-    @property
-    def points(self) -> list[tuple[int, float]]:
-        """Steps and losses that are drawn."""
-        steps, losses = (np.asarray(data).tolist() for data in self._line.get_data())
-        return list(zip(steps, losses, strict=True))
-
-    def show(self, rows: Sequence[Row], steps: int) -> None:
-        """Draw a log."""
-        losses = [row.loss for row in rows]
-        self._line.set_data([row.step for row in rows], losses)
-        self._axes.set_xlim(0, steps)
-        self._axes.set_ylim(0, 1.1 * max(losses, default=1.0))
-        self.canvas.draw_idle()
-
-    def colour(self, event: Any = None) -> None:
-        """Take the colours of the viewer's theme."""
-        theme = get_theme(self._viewer.theme)
-        ground, text = theme.background.as_hex(), theme.text.as_hex()
-        self._figure.set_facecolor(ground)
-        self._axes.set_facecolor(ground)
-        self._axes.set_xlabel("step", color=text, fontsize=SMALL)
-        self._axes.set_ylabel("loss", color=text, fontsize=SMALL)
-        self._axes.tick_params(colors=text, labelsize=SMALL)
-        for spine in self._axes.spines.values():
-            spine.set_color(theme.secondary.as_hex())
-        self._line.set_color(theme.current.as_hex())
-        self.canvas.draw_idle()
 
 
 def _or_mistake(work: Generator[Any, None, T]) -> Generator[Any, None, T | str]:

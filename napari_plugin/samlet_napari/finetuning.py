@@ -11,40 +11,17 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Generator, Iterator
-from dataclasses import dataclass, replace
-from itertools import pairwise
-from math import ceil
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
-import numpy as np
 import platformdirs
-import torch
-from napari.layers import Image, Labels
-from PIL import Image as PillowImage
 
-import samlet
-from samlet import Predictor
-from samlet.crops import Box
-from samlet.distill.data import Crops, Example
 from samlet.distill.journal import LOG
-from samlet.distill.mask_training import MaskLearner
-from samlet.distill.precision import open_accelerator
-from samlet.distill.settings import FinetuneSettings
 from samlet.errors import UserError
-from samlet.evaluation.prompts import evaluate_prompts
-from samlet.files import atomic_path
-from samlet.finetune import MODEL, crop_side, held_out_count, plan_for
-from samlet.modeling.sam import Sam
-from samlet.outputs import write_label_map
-from samlet_napari.pixels import Picture, Plane, full, told
+from samlet.finetune import MODEL
+from samlet_napari.pairs import IMAGES, LABELS
 
-LARGEST_PLANE = 2048
-"""Pixels along a side. Larger planes are cut up, as objects would be tiny when shown whole."""
-LARGEST_PIECE = 1024
-
-IMAGES, LABELS, RUN, OUTPUT = "images", "labels", "run", "log.txt"
+RUN, OUTPUT = "run", "log.txt"
 
 COMMAND = """
 import os, threading
@@ -58,179 +35,6 @@ from samlet.cli import main
 main()
 """
 """`samlet`, which ends when its standard input does: with the viewer, even if that is killed."""
-
-
-class Piece(NamedTuple):
-    """A part of a plane, half open: x0, y0, x1, y1."""
-
-    plane: Plane
-    box: Box
-
-
-@dataclass(frozen=True, eq=False)
-class Pairs:
-    """An image and its labels, plane by plane: a snapshot, for other threads to read.
-
-    Attributes:
-        picture: the image.
-        labels: integers of the picture's shape; 0 is background.
-        names: of the two layers, for messages.
-    """
-
-    picture: Picture
-    labels: Any
-    names: tuple[str, str]
-
-    @classmethod
-    def of(cls, image: Image | None, labels: Labels | None) -> "Pairs":
-        """Take a snapshot of two layers.
-
-        Raises:
-            UserError: one is missing, or their shapes differ.
-        """
-        if image is None:
-            raise UserError("Choose an image layer: there is none in the viewer yet.")
-        if labels is None:
-            raise UserError("Choose a labels layer: there is none in the viewer yet.")
-        picture = Picture.of([image])
-        array = full(labels)
-        if tuple(array.shape) != picture.shape:
-            raise UserError(
-                f"{labels.name} is {told(array.shape)} and {image.name} is "
-                f"{told(picture.shape)}: choose labels of the same size as the image."
-            )
-        return cls(picture, array, (image.name, labels.name))
-
-    def pieces(self) -> Iterator[Piece]:
-        """All planes along the last two axes, the large ones in pieces."""
-        *leading, height, width = self.picture.shape
-        axes = (len(leading), len(leading) + 1)
-        is_large = max(height, width) > LARGEST_PLANE
-        rows, columns = (_parts(side) if is_large else [0, side] for side in (height, width))
-        for index in np.ndindex(*leading):
-            plane = Plane(axes, (*index, 0, 0))
-            for y0, y1 in pairwise(rows):
-                for x0, x1 in pairwise(columns):
-                    yield Piece(plane, (x0, y0, x1, y1))
-
-    def labels_in(self, piece: Piece) -> np.ndarray | None:
-        """The objects of a piece, numbered from 1: uint16, h x w; None if there are none.
-
-        Raises:
-            UserError: there are more than a label map can number.
-        """
-        values = np.asarray(self.labels[piece.plane.region(piece.box)])
-        if not values.any():
-            return None
-        # Numbers may be negative, or beyond what a label map holds.
-        objects = np.unique(values[values != 0])
-        if len(objects) > np.iinfo(np.uint16).max:
-            raise UserError(f"{self.names[1]} has {len(objects)} objects on a plane: check it.")
-        numbers = np.searchsorted(objects, values) + 1
-        return np.where(values == 0, 0, numbers).astype(np.uint16)
-
-    def image_in(self, piece: Piece) -> np.ndarray:
-        """RGB, uint8, h x w x 3.
-
-        Raises:
-            UserError: the pixels are not real numbers.
-        """
-        return self.picture.read(piece.plane, piece.box)
-
-    def refuse(self) -> UserError:
-        """What to raise when no piece has labels."""
-        return UserError(f"{self.names[1]} has no objects: label some in {self.names[0]} first.")
-
-
-@dataclass(frozen=True)
-class Pace:
-    """How fast this computer trains on these labels, as measured.
-
-    Attributes:
-        images: there are with labels.
-        per_step: seconds.
-        per_judged: seconds to measure a model on an image that was kept back.
-    """
-
-    images: int
-    per_step: float
-    per_judged: float
-
-    def seconds(self, steps: int) -> float:
-        """How long a training will take."""
-        # Two models are measured on what is kept back.
-        return steps * self.per_step + 2 * held_out_count(self.images) * self.per_judged
-
-
-def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
-    """Take a few real training steps with a model of its own, and measure a real image with it.
-
-    Args:
-        pairs: what will be trained on.
-        model: what `samlet.load` takes.
-
-    Yields:
-        often, so that a thread can be stopped.
-
-    Raises:
-        UserError: there are no labels, or the model cannot be loaded.
-    """
-    count, example = 0, None
-    for piece in pairs.pieces():
-        labels = pairs.labels_in(piece)
-        if labels is not None:
-            count += 1
-            example = example or Example("", pairs.image_in(piece), labels[None].astype(np.int32))
-        yield
-    if example is None:
-        raise pairs.refuse()
-    own = samlet.load(model)
-    # Of a single image nothing is kept back.
-    begun = time.monotonic()
-    if count > 1:
-        list(evaluate_prompts(Predictor(own, "torch"), [example]))
-    per_judged = time.monotonic() - begun
-    yield
-    settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
-    without, with_one = yield from _step_seconds(own, example, settings)
-    plan = plan_for(own, settings)
-    rounds = plan.correct_share * (1 + plan.corrections) / 2
-    return Pace(count, without + rounds * max(0.0, with_one - without), per_judged)
-
-
-def _step_seconds(
-    model: Sam, example: Example, settings: FinetuneSettings
-) -> Generator[None, None, list[float]]:
-    """Seconds of a step without corrective clicks, and of one with a single round of them.
-
-    How many rounds a step has is drawn at random and decides how long it takes, so that the mean of
-    a few steps would tell little.
-    """
-    accelerator = open_accelerator(settings.precision, all_used=False)
-    plan = replace(plan_for(model, settings), corrections=1)
-    module = MaskLearner(model, plan, settings.train)
-    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
-    learner, stepper = accelerator.prepare(module, optimizer)
-    learner.train()
-    crops = Crops([example], model.config.image_size, crop_side(model), settings.batch_size)
-    seconds = []
-    for share in (0.0, 1.0):
-        module.plan = replace(plan, correct_share=share)
-        taken = []
-        for number in range(2):
-            begun = time.monotonic()
-            batch = crops.batch(number)
-            losses = learner(batch.to(accelerator.device))
-            accelerator.backward(torch.stack(list(losses.values())).sum())
-            stepper.step()
-            stepper.zero_grad(set_to_none=True)
-            # A device that computes by itself is waited for.
-            float(next(iter(losses.values())))
-            taken.append(time.monotonic() - begun)
-            yield
-        # A first step sets things up.
-        seconds.append(min(taken))
-    return seconds
 
 
 def new_folder() -> Path:
@@ -252,33 +56,6 @@ def new_folder() -> Path:
             f"Cannot write {folder}: {error.strerror}. Free space, or set SAMLET_NAPARI_RUNS to "
             "another folder."
         ) from error
-
-
-def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
-    """Write what has labels: `images/NAME.png` and `labels/NAME.png`.
-
-    Yields:
-        how many were written so far, often, so that a thread can be stopped.
-
-    Returns:
-        how many there are.
-
-    Raises:
-        UserError: none has labels, or the folder cannot be written.
-    """
-    count = 0
-    for number, piece in enumerate(pairs.pieces()):
-        labels = pairs.labels_in(piece)
-        if labels is not None:
-            name = f"{number:06}.png"
-            with atomic_path(folder / IMAGES / name) as temporary:
-                PillowImage.fromarray(pairs.image_in(piece)).save(temporary)
-            write_label_map(folder / LABELS / name, labels)
-            count += 1
-        yield count
-    if count == 0:
-        raise pairs.refuse()
-    return count
 
 
 class Row(NamedTuple):
@@ -400,9 +177,3 @@ class Finetuning:
         """The lines of its output that are not empty."""
         text = (self.folder / OUTPUT).read_text(encoding="utf-8", errors="replace")
         return [line.strip() for line in text.splitlines() if line.strip()]
-
-
-def _parts(side: int) -> list[int]:
-    """Where to cut a side, evenly, with both ends."""
-    count = ceil(side / LARGEST_PIECE)
-    return [side * number // count for number in range(count + 1)]

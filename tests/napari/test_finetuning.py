@@ -11,7 +11,9 @@ from napari.layers import Image, Labels
 
 from samlet import images, outputs
 from samlet.errors import UserError
-from samlet_napari.finetuning import Finetuning, Pace, Pairs, Row, export, measure, new_folder
+from samlet_napari.finetuning import Finetuning, Row, new_folder
+from samlet_napari.pace import Pace, measure
+from samlet_napari.pairs import Pairs, export
 
 WAIT_S = 60
 

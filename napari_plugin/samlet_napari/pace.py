@@ -1,0 +1,110 @@
+"""How long a training will take, told from a few real steps of it."""
+
+import time
+from collections.abc import Generator
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+import samlet
+from samlet import Predictor
+from samlet.distill.data import Crops, Example
+from samlet.distill.mask_training import MaskLearner
+from samlet.distill.precision import open_accelerator
+from samlet.distill.settings import FinetuneSettings
+from samlet.evaluation.prompts import evaluate_prompts
+from samlet.finetune import crop_side, held_out_count, plan_for
+from samlet.modeling.sam import Sam
+from samlet_napari.pairs import Pairs
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How fast this computer trains on these labels, as measured.
+
+    Attributes:
+        images: there are with labels.
+        per_step: seconds.
+        per_judged: seconds to measure a model on an image that was kept back.
+    """
+
+    images: int
+    per_step: float
+    per_judged: float
+
+    def seconds(self, steps: int) -> float:
+        """How long a training will take."""
+        # Two models are measured on what is kept back.
+        return steps * self.per_step + 2 * held_out_count(self.images) * self.per_judged
+
+
+def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
+    """Take a few real training steps with a model of its own, and measure a real image with it.
+
+    Args:
+        pairs: what will be trained on.
+        model: what `samlet.load` takes.
+
+    Yields:
+        often, so that a thread can be stopped.
+
+    Raises:
+        UserError: there are no labels, or the model cannot be loaded.
+    """
+    count, example = 0, None
+    for piece in pairs.pieces():
+        labels = pairs.labels_in(piece)
+        if labels is not None:
+            count += 1
+            example = example or Example("", pairs.image_in(piece), labels[None].astype(np.int32))
+        yield
+    if example is None:
+        raise pairs.refuse()
+    own = samlet.load(model)
+    # Of a single image nothing is kept back.
+    begun = time.monotonic()
+    if count > 1:
+        list(evaluate_prompts(Predictor(own, "torch"), [example]))
+    per_judged = time.monotonic() - begun
+    yield
+    settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
+    without, with_one = yield from _step_seconds(own, example, settings)
+    plan = plan_for(own, settings)
+    rounds = plan.correct_share * (1 + plan.corrections) / 2
+    return Pace(count, without + rounds * max(0.0, with_one - without), per_judged)
+
+
+def _step_seconds(
+    model: Sam, example: Example, settings: FinetuneSettings
+) -> Generator[None, None, list[float]]:
+    """Seconds of a step without corrective clicks, and of one with a single round of them.
+
+    How many rounds a step has is drawn at random and decides how long it takes, so that the mean of
+    a few steps would tell little.
+    """
+    accelerator = open_accelerator(settings.precision, all_used=False)
+    plan = replace(plan_for(model, settings), corrections=1)
+    module = MaskLearner(model, plan, settings.train)
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
+    learner, stepper = accelerator.prepare(module, optimizer)
+    learner.train()
+    crops = Crops([example], model.config.image_size, crop_side(model), settings.batch_size)
+    seconds = []
+    for share in (0.0, 1.0):
+        module.plan = replace(plan, correct_share=share)
+        taken = []
+        for number in range(2):
+            begun = time.monotonic()
+            batch = crops.batch(number)
+            losses = learner(batch.to(accelerator.device))
+            accelerator.backward(torch.stack(list(losses.values())).sum())
+            stepper.step()
+            stepper.zero_grad(set_to_none=True)
+            # A device that computes by itself is waited for.
+            float(next(iter(losses.values())))
+            taken.append(time.monotonic() - begun)
+            yield
+        # A first step sets things up.
+        seconds.append(min(taken))
+    return seconds

@@ -1,0 +1,140 @@
+"""An image layer and its labels, as pairs to learn from: in memory, and as a folder."""
+
+from collections.abc import Generator, Iterator
+from dataclasses import dataclass
+from itertools import pairwise
+from math import ceil
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from napari.layers import Image, Labels
+from PIL import Image as PillowImage
+
+from samlet.crops import Box
+from samlet.errors import UserError
+from samlet.files import atomic_path
+from samlet.outputs import write_label_map
+from samlet_napari.pixels import Picture, Plane, full, told
+
+LARGEST_PLANE = 2048
+"""Pixels along a side. Larger planes are cut up, as objects would be tiny when shown whole."""
+LARGEST_PIECE = 1024
+
+IMAGES, LABELS = "images", "labels"
+"""Folders of what `export` writes."""
+
+
+class Piece(NamedTuple):
+    """A part of a plane, half open: x0, y0, x1, y1."""
+
+    plane: Plane
+    box: Box
+
+
+@dataclass(frozen=True, eq=False)
+class Pairs:
+    """An image and its labels, plane by plane: a snapshot, for other threads to read.
+
+    Attributes:
+        picture: the image.
+        labels: integers of the picture's shape; 0 is background.
+        names: of the two layers, for messages.
+    """
+
+    picture: Picture
+    labels: Any
+    names: tuple[str, str]
+
+    @classmethod
+    def of(cls, image: Image | None, labels: Labels | None) -> "Pairs":
+        """Take a snapshot of two layers.
+
+        Raises:
+            UserError: one is missing, or their shapes differ.
+        """
+        if image is None:
+            raise UserError("Choose an image layer: there is none in the viewer yet.")
+        if labels is None:
+            raise UserError("Choose a labels layer: there is none in the viewer yet.")
+        picture = Picture.of([image])
+        array = full(labels)
+        if tuple(array.shape) != picture.shape:
+            raise UserError(
+                f"{labels.name} is {told(array.shape)} and {image.name} is "
+                f"{told(picture.shape)}: choose labels of the same size as the image."
+            )
+        return cls(picture, array, (image.name, labels.name))
+
+    def pieces(self) -> Iterator[Piece]:
+        """All planes along the last two axes, the large ones in pieces."""
+        *leading, height, width = self.picture.shape
+        axes = (len(leading), len(leading) + 1)
+        is_large = max(height, width) > LARGEST_PLANE
+        rows, columns = (_parts(side) if is_large else [0, side] for side in (height, width))
+        for index in np.ndindex(*leading):
+            plane = Plane(axes, (*index, 0, 0))
+            for y0, y1 in pairwise(rows):
+                for x0, x1 in pairwise(columns):
+                    yield Piece(plane, (x0, y0, x1, y1))
+
+    def labels_in(self, piece: Piece) -> np.ndarray | None:
+        """The objects of a piece, numbered from 1: uint16, h x w; None if there are none.
+
+        Raises:
+            UserError: there are more than a label map can number.
+        """
+        values = np.asarray(self.labels[piece.plane.region(piece.box)])
+        if not values.any():
+            return None
+        # Numbers may be negative, or beyond what a label map holds.
+        objects = np.unique(values[values != 0])
+        if len(objects) > np.iinfo(np.uint16).max:
+            raise UserError(f"{self.names[1]} has {len(objects)} objects on a plane: check it.")
+        numbers = np.searchsorted(objects, values) + 1
+        return np.where(values == 0, 0, numbers).astype(np.uint16)
+
+    def image_in(self, piece: Piece) -> np.ndarray:
+        """RGB, uint8, h x w x 3.
+
+        Raises:
+            UserError: the pixels are not real numbers.
+        """
+        return self.picture.read(piece.plane, piece.box)
+
+    def refuse(self) -> UserError:
+        """What to raise when no piece has labels."""
+        return UserError(f"{self.names[1]} has no objects: label some in {self.names[0]} first.")
+
+
+def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
+    """Write what has labels: `images/NAME.png` and `labels/NAME.png`.
+
+    Yields:
+        how many were written so far, often, so that a thread can be stopped.
+
+    Returns:
+        how many there are.
+
+    Raises:
+        UserError: none has labels, or the folder cannot be written.
+    """
+    count = 0
+    for number, piece in enumerate(pairs.pieces()):
+        labels = pairs.labels_in(piece)
+        if labels is not None:
+            name = f"{number:06}.png"
+            with atomic_path(folder / IMAGES / name) as temporary:
+                PillowImage.fromarray(pairs.image_in(piece)).save(temporary)
+            write_label_map(folder / LABELS / name, labels)
+            count += 1
+        yield count
+    if count == 0:
+        raise pairs.refuse()
+    return count
+
+
+def _parts(side: int) -> list[int]:
+    """Where to cut a side, evenly, with both ends."""
+    count = ceil(side / LARGEST_PIECE)
+    return [side * number // count for number in range(count + 1)]
