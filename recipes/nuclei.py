@@ -173,8 +173,8 @@ def detail(
     data: Data,
     out: Out,
     native: Annotated[Path, typer.Option(help="The checkpoint trained at 512 pixels.")],
-    steps: int = 6450,
-    learning_rate: float = 5e-4,
+    steps: int = 8900,
+    learning_rate: float = 3e-4,
 ) -> None:
     """Finetune at twice the input size, on crops of half the image.
 

@@ -43,12 +43,17 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 
 
 @pytest.fixture(scope="module")
-def quick_client(tmp_path_factory: pytest.TempPathFactory) -> Any:
+def quick_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model at half its size, for what does not depend on how good it is."""
-    folder = tmp_path_factory.mktemp("quick")
-    model = folder / "nuclei.safetensors"
-    samlet.save(nuclei_at(512), model)
-    return client_of(Settings(str(model), engine="auto", folder=folder))
+    path = tmp_path_factory.mktemp("quick") / "nuclei.safetensors"
+    samlet.save(nuclei_at(512), path)
+    return path
+
+
+@pytest.fixture(scope="module")
+def quick_client(quick_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
+    folder = tmp_path_factory.mktemp("backend")
+    return client_of(Settings(str(quick_model), engine="auto", folder=folder))
 
 
 def client_of(settings: Settings, most_at_once: int = 12) -> Any:
@@ -400,13 +405,13 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
     assert ask(3).status_code == 200
 
 
-def test_health_while_the_server_works(tmp_path: Path) -> None:
+def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     command = [sys.executable, "-c", "from samlet_labelstudio.cli import main; main()"]
     environment = {"SAMLET_FOLDER": str(tmp_path)}
     process = subprocess.Popen(
-        [*command, "--port", str(port)],
+        [*command, "--port", str(port), "--model", str(quick_model)],
         env={**os.environ, **environment},
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
