@@ -4,7 +4,6 @@ Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm"), i
 rounds a step instead of eleven.
 """
 
-import math
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Literal
@@ -41,11 +40,8 @@ class PromptPlan:
         objects: prompts a crop.
         min_area: smaller objects are passed over, in pixels of the crop.
         box_share: share of the steps that prompt with boxes.
-        box_jitter: how unsteady the hand is that draws them; see `jittered_boxes`.
         correct_share: share of the steps that go on with corrective clicks.
         corrections: the most of them; each is drawn where the mask before is wrong.
-        corrected: share of a step's prompts that are corrected. Many clicks on a few objects teach
-            as much about the twentieth click as on all, and cost less.
         loser_weight: how much the candidates learn that are not the best of three. With 0 each
             finds a meaning of its own, as ambiguous objects need; with 1 they become alike, and
             choosing among them costs nothing.
@@ -59,10 +55,8 @@ class PromptPlan:
     objects: int = 4
     min_area: int = 16
     box_share: float = 0.3
-    box_jitter: float = 0.1
     correct_share: float = 0.35
     corrections: int = 1
-    corrected: float = 1.0
     loser_weight: float = 0.1
     window: int | None = None
     whole_share: float = 0.25
@@ -173,27 +167,28 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         (windows.corners + origin).flip(1) * float(STRIDE),
     )
     if torch.rand((), generator=rng) < plan.box_share:
-        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
+        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng))
     else:
-        points = _to_crop(random_points(masks, rng, central=0.5), rng).unsqueeze(1)
+        points = _to_crop(random_points(masks, rng, central=0.5))
+        # A click names a pixel by its upper left corner, which in an image that was enlarged lies
+        # up to a few of the model's pixels from where the annotator pointed.
+        points = (points - 1.5 * torch.rand(points.shape, generator=rng)).unsqueeze(1)
         prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
     logits, predicted_iou = _decode(model, view, prompt)
     ambiguous = prompt.boxes is None
     losses = _score(logits, predicted_iou, targets, found, ambiguous, plan.loser_weight)
+    rounds = 0
     if torch.rand((), generator=rng) < plan.correct_share:
-        few = torch.randperm(len(masks), generator=rng)[: math.ceil(plan.corrected * len(masks))]
-        view, prompt = view.rows(few), prompt.rows(few)
-        logits, masks, targets, found = logits[few], masks[few], targets[few], found[few]
         rounds = int(torch.randint(1, plan.corrections + 1, (), generator=rng))
-        for _ in range(rounds):
-            previous = logits[:, :1].detach()
-            thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
-            clicks, click_labels = corrective_points(thresholded.squeeze(1).cpu(), masks, rng)
-            prompt = prompt.with_click(_to_crop(clicks, rng), click_labels, previous)
-            logits, predicted_iou = _decode(model, view, prompt)
-            again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
-            losses = {name: value + again[name] / rounds for name, value in losses.items()}
-        losses = {name: value / 2 for name, value in losses.items()}
+    for _ in range(rounds):
+        previous = logits[:, :1].detach()
+        thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
+        clicks, click_labels = corrective_points(thresholded.squeeze(1).cpu(), masks, rng)
+        prompt = prompt.with_click(_to_crop(clicks), click_labels, previous)
+        logits, predicted_iou = _decode(model, view, prompt)
+        again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
+        losses = {name: value + again[name] for name, value in losses.items()}
+    losses = {name: value / (1 + rounds) for name, value in losses.items()}
     if not learner.freeze_encoder:
         losses |= learner.dense_losses(embeddings, batch)
     return losses
@@ -203,13 +198,9 @@ def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
     return nullcontext() if wanted else torch.autocast(device.type, enabled=False)
 
 
-def _to_crop(coords: Tensor, rng: torch.Generator) -> Tensor:
-    """From pixels at half resolution to pixels of the window, not quite centre to centre.
-
-    A click names a pixel by its upper left corner, which in an image that was enlarged lies up to
-    a few of the model's pixels from where the annotator pointed.
-    """
-    return coords * 2 + 0.5 - 1.5 * torch.rand(coords.shape, generator=rng)
+def _to_crop(coords: Tensor) -> Tensor:
+    """From pixels at half resolution to pixels of the window, centre to centre."""
+    return coords * 2 + 0.5
 
 
 @dataclass(frozen=True)
@@ -218,10 +209,6 @@ class _Prompt:
     point_labels: Tensor | None = None
     boxes: Tensor | None = None
     masks: Tensor | None = None
-
-    def rows(self, index: Tensor) -> "_Prompt":
-        parts = (self.points, self.point_labels, self.boxes, self.masks)
-        return _Prompt(*(None if part is None else part[index] for part in parts))
 
     def with_click(self, clicks: Tensor, labels: Tensor, masks: Tensor) -> "_Prompt":
         points, point_labels = clicks.unsqueeze(1), labels.unsqueeze(1)
@@ -238,9 +225,6 @@ class _View:
     embeddings: Tensor
     image_pe: Tensor
     shift: Tensor
-
-    def rows(self, index: Tensor) -> "_View":
-        return _View(self.embeddings[index], self.image_pe[index], self.shift[index])
 
 
 def _decode(model: Sam, view: _View, prompt: _Prompt) -> tuple[Tensor, Tensor]:
