@@ -14,6 +14,7 @@ same words, and goes on where it was. `docs/model-nuclei.md` says what each gave
 
 import json
 import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -46,6 +47,7 @@ DETAIL_SIZE = 1024
 VALIDATION = Path(__file__).with_name("nuclei-validation.txt")
 FIGURES = "figures.json"
 PLAN = PromptPlan(objects=6)
+CROWD_PLAN = PromptPlan(loser_weight=0.5, window=256, whole_share=0.5)
 
 CARD = {
     "summary": "nuclei in fluorescence, stained tissue and brightfield, 1024 px",
@@ -156,14 +158,7 @@ def native(
     images it then marks bits of far objects.
     """
     torch.manual_seed(3)
-    plan = PromptPlan(
-        objects=7,
-        correct_share=0.25,
-        corrections=3,
-        loser_weight=0.5,
-        window=256,
-        whole_share=0.5,
-    )
+    plan = replace(CROWD_PLAN, objects=7, correct_share=0.25, corrections=3)
     settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
     _learn_in_crowds(samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6))
 
@@ -182,15 +177,7 @@ def detail(
     be right. Crops keep a step as cheap as before.
     """
     torch.manual_seed(3)
-    plan = PromptPlan(
-        objects=6,
-        box_share=0.45,
-        correct_share=0.5,
-        corrections=5,
-        loser_weight=0.5,
-        window=256,
-        whole_share=0.5,
-    )
+    plan = replace(CROWD_PLAN, objects=6, box_share=0.45, correct_share=0.5, corrections=5)
     settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
     model = at_size(samlet.load(native), DETAIL_SIZE)
     _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
