@@ -91,7 +91,7 @@ def main(
                 export(model, format, folder, int8, calibration if int8 else None)
                 files = sorted(Path(folder).glob("encoder.*"))
                 encode = load(files[-1])
-                predictor = samlet.Predictor(model, ExportedEncoder(model, encode))
+                predictor = samlet.Predictor(model, ExportedEncoder(model, encode), zoom=False)
                 scores = summary(measure_prompts(predictor, examples))["all"]
                 table[f"{format}, {'int8' if int8 else 'float32'}"] = {
                     "MB": sum(file.stat().st_size for file in files) / 1e6,

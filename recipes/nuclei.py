@@ -5,7 +5,8 @@
     python recipes/nuclei.py finetune DATA runs/finetune --student runs/student/model.safetensors
     python recipes/nuclei.py native   DATA runs/native   --finetuned runs/finetune/model.safetensors
     python recipes/nuclei.py detail   DATA runs/detail   --native runs/native/model.safetensors
-    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/detail
+    python recipes/nuclei.py zoom     DATA runs/zoom     --detail runs/detail/model.safetensors
+    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/zoom
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
@@ -39,10 +40,10 @@ from samlet.modeling.sam import Sam, SamConfig
 from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights
 
 IMAGE_SIZE = 512
-"""Input size of all stages but the last, in pixels."""
+"""Input size of the stages before, in pixels."""
 
 DETAIL_SIZE = 1024
-"""Input size of the last stage, and of the bundled model."""
+"""Input size of the last two stages, and of the bundled model."""
 
 VALIDATION = Path(__file__).with_name("nuclei-validation.txt")
 FIGURES = "figures.json"
@@ -62,8 +63,10 @@ CARD = {
     "TinyViT (MobileSAM, arXiv 2306.14289), the teacher's decoder plugged on, then finetuned with "
     "masks",
     "limits": "Made for nuclei; not a general model. Images of one experiment are in training and "
-    "validation, so new experiments may do worse. Objects below about 8 pixels in an image "
-    "of 1024 are found poorly.",
+    "validation, so new experiments may do worse. Everything mode sees the image at 1024 pixels, "
+    "where it finds objects below about 8 poorly.",
+    # Answer clicks and boxes from a part of the image: see samlet.zoom.
+    "zoom": True,
     # What everything mode uses unless told otherwise.
     "everything": {
         "points_per_side": 24,
@@ -183,6 +186,29 @@ def detail(
     _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
 
 
+@app.command()
+def zoom(
+    data: Data,
+    out: Out,
+    detail: Annotated[Path, typer.Option(help="The checkpoint trained at 1024 pixels.")],
+    steps: int = 4350,
+    learning_rate: float = 2e-4,
+) -> None:
+    """Finetune on what is seen when zoomed in, and go on with what is seen when not."""
+    torch.manual_seed(4)
+    plan = replace(
+        CROWD_PLAN,
+        objects=6,
+        box_share=0.45,
+        box_jitter=0.05,
+        correct_share=0.3,
+        corrections=4,
+        centred=0.6,
+    )
+    settings = LoopSettings(steps, learning_rate, seed=4, ema=0.999)
+    _learn_in_crowds(samlet.load(detail), plan, data, out, settings, (0.45, 1.4), zoom_share=0.65)
+
+
 def _learn_in_crowds(
     model: Sam,
     plan: PromptPlan,
@@ -190,12 +216,15 @@ def _learn_in_crowds(
     out: Path,
     settings: LoopSettings,
     scale_jitter: tuple[float, float],
+    zoom_share: float = 0.0,
 ) -> None:
     """Learn masks from two crops a step; crowded images are drawn more often."""
     examples = training_examples(data)
     crowds = [math.sqrt(max(1, len(np.unique(e.labels)) - 1)) for e in examples]
     weights = [a * b for a, b in zip(crowds, _balance(examples), strict=True)]
-    crops = Crops(examples, model.config.image_size, IMAGE_SIZE, 2, 4, weights, scale_jitter)
+    crops = Crops(
+        examples, model.config.image_size, IMAGE_SIZE, 2, 4, weights, scale_jitter, zoom_share
+    )
     _learn_masks(MaskLearner(model, plan), crops, out, settings)
 
 
@@ -234,14 +263,14 @@ def measure(
 
 @app.command()
 def bundle(
-    runs: Annotated[Path, typer.Argument(help="Folder that holds the five runs.")],
+    runs: Annotated[Path, typer.Argument(help="Folder that holds the six runs.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = BUNDLED["nuclei"],
 ) -> None:
     """Write the finetuned model in half precision, with its card, into the package."""
-    stages = ("teacher", "student", "finetune", "native", "detail")
+    stages = ("teacher", "student", "finetune", "native", "detail", "zoom")
     figures = {
         stage: json.loads((runs / stage / FIGURES).read_text())
-        for stage in ("teacher", "student", "detail")
+        for stage in ("teacher", "student", "zoom")
     }
     states = {
         stage: torch.load(runs / stage / CHECKPOINT, map_location="cpu", weights_only=True)
@@ -251,11 +280,11 @@ def bundle(
         "version": samlet.__version__,
         "steps": {stage: state["step"] for stage, state in states.items()},
         "minutes": {stage: round(state["seconds"] / 60) for stage, state in states.items()},
-        "figures": figures["detail"],
+        "figures": figures["zoom"],
         "figures of the teacher": figures["teacher"],
         "figures of the student before finetuning": figures["student"],
     }
-    samlet.save(samlet.load(runs / "detail" / "model.safetensors"), out, card, torch.float16)
+    samlet.save(samlet.load(runs / "zoom" / "model.safetensors"), out, card, torch.float16)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 

@@ -4,6 +4,7 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
@@ -22,12 +23,15 @@ class ImageEmbedding:
         original_size: (H, W) of the image in pixels.
         input_size: (h, w) of the resized image within the S x S input, before padding.
         model_id: fingerprint of the encoder; only the same encoder's models can decode it.
+        image: RGB uint8, H x W x 3, to zoom in on; None where nobody will. It is not
+            saved, see `Predictor.with_pixels`.
     """
 
     features: Tensor
     original_size: tuple[int, int]
     input_size: tuple[int, int]
     model_id: str
+    image: np.ndarray | None = None
 
     def save(self, path: str | Path) -> None:
         """Write as a safetensors file.

@@ -11,6 +11,7 @@ from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
 from samlet.predictor import Predictor
 from samlet.shared import Shared
+from samlet.zoom import KEPT_VIEWS
 
 STATE_SHARE = 10
 """What a predictor keeps of an image in use is about so many times the embedding itself."""
@@ -31,7 +32,7 @@ class EmbeddingCache:
     def __init__(self, folder: Path, memory_bytes: int, disk_bytes: int) -> None:
         self.folder = folder
         self.disk_bytes = disk_bytes
-        self._kept: Shared[ImageEmbedding] = Shared(memory_bytes, _bytes)
+        self._kept: Shared[ImageEmbedding] = Shared(memory_bytes, bytes_in_use)
         self._disk_lock = threading.Lock()
 
     def get(
@@ -42,14 +43,16 @@ class EmbeddingCache:
         Args:
             predictor: whose encoder.
             image_hash: the same for the same image alone; becomes part of a file's name.
-            read: gives the image, RGB uint8, H x W x 3; called only if it must be encoded.
+            read: gives the image, RGB uint8, H x W x 3; called only if it must be encoded, or is
+                zoomed in on.
 
         Raises:
             UserError: what `read` raises.
         """
         key = f"{predictor.model_id}-{image_hash}"
         return self._kept.get(
-            key, lambda: self._from_disk(key) or self._encoded(predictor, key, read)
+            key,
+            lambda: self._from_disk(predictor, key, read) or self._encoded(predictor, key, read),
         )
 
     def _encoded(
@@ -62,14 +65,16 @@ class EmbeddingCache:
             self._tidy()
         return embedding
 
-    def _from_disk(self, key: str) -> ImageEmbedding | None:
+    def _from_disk(
+        self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding | None:
         path = self._path(key)
         try:
             embedding = ImageEmbedding.load(path)
             path.touch()
         except (UserError, OSError):
             return None
-        return embedding
+        return embedding if predictor.zoom is None else predictor.with_pixels(embedding, read())
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
@@ -86,5 +91,10 @@ class EmbeddingCache:
                 total -= stat.st_size
 
 
-def _bytes(embedding: ImageEmbedding) -> int:
-    return embedding.features.nbytes * (1 + STATE_SHARE)
+def bytes_in_use(embedding: ImageEmbedding) -> int:
+    """Memory that an image takes while prompts on it are answered, about."""
+    own = embedding.features.nbytes * (1 + STATE_SHARE)
+    if embedding.image is None:
+        return own
+    # A view has a quarter of the tokens.
+    return own + embedding.image.nbytes + KEPT_VIEWS * own // 4

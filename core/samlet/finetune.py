@@ -23,6 +23,9 @@ CROP = 512
 """Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
 of the work and memory of 1024. The bundled model has learnt so, too (docs/model-nuclei.md)."""
 
+VIEWS = 0.5
+"""Share of what a model learns from that is zoomed in on, if it answers so."""
+
 
 @dataclass(frozen=True)
 class Finetuned:
@@ -67,6 +70,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     crops = Crops(
         learning, before.config.image_size, crop_side(before), share,
         settings.seed, scale_jitter=(0.7, 1.6),
+        zoom_share=VIEWS if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     plan = plan_for(before, settings)
@@ -97,7 +101,10 @@ def crop_side(model: Sam) -> int:
 def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
     """How a model is prompted while it learns."""
     window = WINDOW if crop_side(model) > WINDOW else None
-    return PromptPlan(settings.objects, corrections=settings.corrections, window=window)
+    views = VIEWS if model.card.get("zoom") else 0
+    return PromptPlan(
+        settings.objects, corrections=settings.corrections, window=window, centred=views
+    )
 
 
 def _held_out(found: list[labels.Labelled]) -> list[labels.Labelled]:

@@ -1,7 +1,6 @@
 """From an image and prompts to masks: encode once, then pay for each click only the decoder."""
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
 from weakref import WeakKeyDictionary
@@ -18,7 +17,10 @@ from samlet.errors import UserError
 from samlet.fingerprint import encoder_fingerprint
 from samlet.images import to_rgb
 from samlet.modeling.sam import Sam
+from samlet.prompts import Prompts, numbers
 from samlet.transforms import ResizeLongestSide
+from samlet.views import frame_of
+from samlet.zoom import Look, Zoom, closer
 
 
 @dataclass(frozen=True)
@@ -55,9 +57,11 @@ class Predictor:
     Args:
         model: a model from `samlet.load`.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+        zoom: answer for small objects from a part of the image that is encoded by itself; see
+            `samlet.zoom`. None does what the model's card says ("zoom": true), and else does not.
 
     Raises:
-        UserError: the engine cannot run here.
+        UserError: the engine cannot run here, or the model cannot zoom.
 
     Example:
         >>> model = samlet.load("nuclei")
@@ -68,9 +72,11 @@ class Predictor:
         True
     """
 
-    def __init__(self, model: Sam, engine: str | Engine = "auto") -> None:
+    def __init__(self, model: Sam, engine: str | Engine = "auto", zoom: bool | None = None) -> None:
         self.model = model.eval()
         self.engine = open_engine(model, engine)
+        wanted = bool(model.card.get("zoom")) if zoom is None else zoom
+        self.zoom = Zoom(Predictor(closer(model), self.engine.name, False)) if wanted else None
         self.model_id = encoder_fingerprint(model)
         self._states: WeakKeyDictionary[ImageEmbedding, ImageState] = WeakKeyDictionary()
         self._lock = Lock()
@@ -91,7 +97,19 @@ class Predictor:
         resized = self.transform.apply_image(rgb)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         features = self.engine.encode(self.model.preprocess(pixels).unsqueeze(0))
-        return ImageEmbedding(features[0], rgb.shape[:2], resized.shape[:2], self.model_id)
+        size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
+        embedding = ImageEmbedding(features[0], size, shown, self.model_id)
+        return self.with_pixels(embedding, rgb)
+
+    def with_pixels(self, embedding: ImageEmbedding, image: np.ndarray) -> ImageEmbedding:
+        """The embedding with its image, if this predictor zooms in on images.
+
+        Args:
+            embedding: one that was saved, and so has lost its image.
+            image: RGB uint8, h x w x 3; what is shown must be what was encoded.
+        """
+        # Copied, as the caller's own array may become another image later.
+        return embedding if self.zoom is None else replace(embedding, image=image.copy())
 
     def segment(
         self,
@@ -121,8 +139,8 @@ class Predictor:
             raise UserError("A box has four numbers: x1, y1, x2, y2.")
         return self.segment_batch(
             embedding,
-            None if point_coords is None else _numbers(point_coords, "point_coords")[None],
-            None if point_labels is None else _numbers(point_labels, "point_labels")[None],
+            None if point_coords is None else numbers(point_coords, "point_coords")[None],
+            None if point_labels is None else numbers(point_labels, "point_labels")[None],
             None if box is None else np.reshape(box, (1, 4)),
             None if mask_input is None else np.reshape(mask_input, (1, *np.shape(mask_input)[-2:])),
             multimask_output,
@@ -151,9 +169,11 @@ class Predictor:
         Raises:
             UserError: as in `segment`.
         """
-        low_res_masks, iou_predictions = self.decode(
-            embedding, point_coords, point_labels, boxes, mask_inputs, multimask_output
-        )
+        prompts = self._checked(embedding, point_coords, point_labels, boxes, mask_inputs)
+        if self.zoom is not None and embedding.image is not None:
+            looks = self.zoom.look(self, embedding, prompts, multimask_output)
+            return [self._in_whole(look, embedding) for look in looks]
+        low_res_masks, iou_predictions = self.ask(embedding, prompts, multimask_output)
         return [
             Masks(self.enlarge(logits, embedding), iou.cpu().numpy(), logits.cpu().numpy())
             for logits, iou in zip(low_res_masks, iou_predictions, strict=True)
@@ -175,28 +195,32 @@ class Predictor:
             low_res_masks: logits, B x C x S/4 x S/4.
             iou_predictions: B x C.
         """
-        self._check_embedding(embedding)
-        size = embedding.original_size
-        points = _points(point_coords, point_labels, size)
-        checked_boxes = _boxes(boxes, size)
-        grid = self.model.config.image_size // 4
-        masks = _masks(mask_inputs, grid)
-        counts = {len(x) for x in (points and points[0], checked_boxes, masks) if x is not None}
-        if not counts:
-            raise UserError("Nothing was asked for: give points, a box or a mask.")
-        if len(counts) > 1:
-            raise UserError("Points, boxes and masks of a batch must be equally many.")
-        device = self.model.device
-        if points is not None:
-            coords = self.transform.apply_coords_torch(points[0], size)
-            points = (coords.to(device), points[1].to(device))
-        if checked_boxes is not None:
-            checked_boxes = self.transform.apply_boxes_torch(checked_boxes, size).to(device)
+        return self.ask(
+            embedding,
+            self._checked(embedding, point_coords, point_labels, boxes, mask_inputs),
+            multimask_output,
+        )
+
+    @torch.no_grad()
+    def ask(
+        self, embedding: ImageEmbedding, prompts: Prompts, multimask_output: bool = True
+    ) -> tuple[Tensor, Tensor]:
+        """As `decode`, for prompts that are checked."""
+        device, size = self.model.device, embedding.original_size
+        coords, labels, boxes, masks = (
+            None if part is None else torch.from_numpy(part) for part in prompts.parts()
+        )
+        points = None
+        if coords is not None and labels is not None:
+            coords = self.transform.apply_coords_torch(coords, size)
+            points = (coords.to(device), labels.to(device))
+        if boxes is not None:
+            boxes = self.transform.apply_boxes_torch(boxes, size).to(device)
         return self.engine.decode(
             self._state_of(embedding),
             points,
-            checked_boxes,
-            None if masks is None else masks.to(device),
+            boxes,
+            None if masks is None else masks.unsqueeze(1).to(device),
             multimask_output,
         )
 
@@ -211,6 +235,15 @@ class Predictor:
             mask[top : top + height, left : left + width] = window > threshold
         return masks
 
+    def _in_whole(self, look: Look, embedding: ImageEmbedding) -> Masks:
+        """What was seen in a part of an image, as masks of all of it."""
+        left, top, right, bottom = look.view
+        masks = np.zeros((len(look.logits), *embedding.original_size), dtype=bool)
+        masks[:, top:bottom, left:right] = look.masks()
+        grid = self.model.config.image_size // 4
+        logits = look.logits_in(frame_of(embedding), grid)
+        return Masks(masks, look.iou_predictions.cpu().numpy(), logits.numpy())
+
     def _state_of(self, embedding: ImageEmbedding) -> ImageState:
         """What prompts on an image share; kept as long as the embedding is."""
         with self._lock:
@@ -219,6 +252,18 @@ class Predictor:
                 state = self.engine.prepare(embedding.features.unsqueeze(0))
                 self._states[embedding] = state
             return state
+
+    def _checked(
+        self,
+        embedding: ImageEmbedding,
+        point_coords: ArrayLike | None,
+        point_labels: ArrayLike | None,
+        boxes: ArrayLike | None,
+        mask_inputs: ArrayLike | None,
+    ) -> Prompts:
+        self._check_embedding(embedding)
+        size, grid = embedding.original_size, self.model.config.image_size // 4
+        return Prompts.checked(point_coords, point_labels, boxes, mask_inputs, size, grid)
 
     def _check_embedding(self, embedding: ImageEmbedding) -> None:
         if embedding.model_id != self.model_id:
@@ -231,71 +276,3 @@ class Predictor:
 @lru_cache(maxsize=16)
 def _enlarger(image_size: int, input_size: tuple[int, int], size: tuple[int, int]) -> Enlarger:
     return Enlarger(image_size, input_size, size)
-
-
-def _numbers(values: ArrayLike, name: str) -> np.ndarray:
-    try:
-        array = np.asarray(values, dtype=np.float32)
-    except (TypeError, ValueError) as error:
-        raise UserError(f"{name} must be numbers, as many in every row.") from error
-    if not np.isfinite(array).all():
-        raise UserError(f"{name} holds a value that is not a finite number.")
-    return array
-
-
-def _points(
-    coords: ArrayLike | None, labels: ArrayLike | None, size: Sequence[int]
-) -> tuple[Tensor, Tensor] | None:
-    if coords is None:
-        if labels is not None:
-            raise UserError("point_labels need point_coords.")
-        return None
-    if labels is None:
-        raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
-    xy, kind = _numbers(coords, "point_coords"), _numbers(labels, "point_labels")
-    if xy.ndim != 3 or xy.shape[-1] != 2 or xy.shape[1] == 0:
-        raise UserError("Points must have two columns, x and y, and at least one row.")
-    if kind.shape != xy.shape[:2]:
-        raise UserError(f"{xy.shape[1]} points need as many labels, not {kind.shape[-1:]}.")
-    if not np.isin(kind, (-1, 0, 1)).all():
-        raise UserError("A point's label is 1 (on the object) or 0 (beside it).")
-    height, width = size
-    inside = (xy >= 0).all(-1) & (xy[..., 0] <= width) & (xy[..., 1] <= height)
-    outside = ~inside & (kind >= 0)
-    if outside.any():
-        x, y = xy[outside][0]
-        raise UserError(
-            f"The point {x:g},{y:g} lies outside the image, which is {width} x {height} pixels."
-        )
-    return torch.from_numpy(xy), torch.from_numpy(kind)
-
-
-def _boxes(boxes: ArrayLike | None, size: Sequence[int]) -> Tensor | None:
-    if boxes is None:
-        return None
-    array = _numbers(boxes, "The box")
-    if array.ndim != 2 or array.shape[1] != 4:
-        raise UserError("A box has four numbers: x1, y1, x2, y2.")
-    height, width = size
-    for x1, y1, x2, y2 in array:
-        told = f"{x1:g},{y1:g},{x2:g},{y2:g}"
-        if x1 >= x2 or y1 >= y2:
-            raise UserError(
-                f"The box {told} is inside out: give x1,y1,x2,y2 with x1 < x2 and y1 < y2."
-            )
-        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
-            raise UserError(
-                f"The box {told} lies outside the image, which is {width} x {height} pixels."
-            )
-    return torch.from_numpy(array)
-
-
-def _masks(masks: np.ndarray | None, grid: int) -> Tensor | None:
-    if masks is None:
-        return None
-    array = _numbers(masks, "The mask prompt")
-    if array.ndim != 3 or array.shape[1:] != (grid, grid):
-        raise UserError(
-            f"A mask prompt is {grid} x {grid} logits, as in low_res_masks of an earlier answer."
-        )
-    return torch.from_numpy(array).unsqueeze(1)

@@ -4,8 +4,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from samlet.engines import Engine, ImageState, open_engine
+from samlet.embedding import ImageEmbedding
+from samlet.engines import Engine, ImageState
 from samlet.modeling.sam import Sam
+from samlet.predictor import Predictor
 from samlet.transforms import ResizeLongestSide
 
 
@@ -14,17 +16,24 @@ class SamPredictor:
 
     It holds one image, so it serves one thread; `samlet.Predictor` has no such state.
 
+    With a model that zooms (see `samlet.zoom`) `predict` zooms in on an image from `set_image`;
+    `predict_torch`, logits instead of masks, and restored features are of the whole image.
+
     Args:
         sam_model: a model from `samlet.load` or `samlet.sam_model_registry`.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+        zoom: see `samlet.Predictor`.
 
     Raises:
-        UserError: the engine cannot run here.
+        UserError: the engine cannot run here, or the model cannot zoom.
     """
 
-    def __init__(self, sam_model: Sam, engine: str | Engine = "auto") -> None:
+    def __init__(
+        self, sam_model: Sam, engine: str | Engine = "auto", zoom: bool | None = None
+    ) -> None:
         self.model = sam_model.eval()
-        self.engine = open_engine(sam_model, engine)
+        self._predictor = Predictor(sam_model, engine, zoom)
+        self.engine = self._predictor.engine
         self.transform = ResizeLongestSide(sam_model.config.image_size)
         self.reset_image()
 
@@ -38,6 +47,7 @@ class SamPredictor:
         self.is_image_set = False
         self.features: Tensor | None = None
         self._state: ImageState | None = None
+        self._shown: tuple[Tensor, ImageEmbedding] | None = None
         self.original_size: tuple[int, int] | None = None
         self.input_size: tuple[int, int] | None = None
 
@@ -52,9 +62,14 @@ class SamPredictor:
             raise ValueError(f"image_format must be RGB or BGR, not {image_format}.")
         if image_format != self.model.image_format:
             image = image[..., ::-1]
-        resized = self.transform.apply_image(np.ascontiguousarray(image))
+        image = np.ascontiguousarray(image)
+        resized = self.transform.apply_image(image)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0).to(self.device)
         self.set_torch_image(pixels, (image.shape[0], image.shape[1]))
+        if self._predictor.zoom is not None and self.features is not None:
+            size, shown = (image.shape[0], image.shape[1]), (resized.shape[0], resized.shape[1])
+            embedding = ImageEmbedding(self.features[0], size, shown, self._predictor.model_id)
+            self._shown = self.features, self._predictor.with_pixels(embedding, image)
 
     @torch.no_grad()
     def set_torch_image(
@@ -104,6 +119,12 @@ class SamPredictor:
             RuntimeError: no image is set.
         """
         size = self._image_size()
+        # People restore an embedding by assigning `features`; its image is not known then.
+        if self._shown is not None and self._shown[0] is self.features and not return_logits:
+            answer = self._predictor.segment(
+                self._shown[1], point_coords, point_labels, box, mask_input, multimask_output
+            )
+            return answer.masks, answer.iou_predictions, answer.low_res_masks
         coords = labels = boxes = masks = None
         if point_coords is not None:
             if point_labels is None:
@@ -157,7 +178,6 @@ class SamPredictor:
         points = None
         if point_coords is not None and point_labels is not None:
             points = (point_coords, point_labels)
-        # People restore an embedding by assigning `features`.
         if self._state is None or self._state.features is not features:
             self._state = self.engine.prepare(features)
         low_res_masks, iou_predictions = self.engine.decode(

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import numpy as np
 
 from samlet.embedding import ImageEmbedding
-from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
+from samlet.embedding_cache import EmbeddingCache, bytes_in_use
 from samlet.errors import UserError
 from samlet.predictor import Masks, Predictor
 from samlet.shared import Shared
@@ -41,7 +41,7 @@ class Encodings:
         self.predictor = predictor
         self.picture = picture
         self._cache = cache
-        self._made: Shared[ImageEmbedding] = Shared(MEMORY_BYTES, _bytes)
+        self._made: Shared[ImageEmbedding] = Shared(MEMORY_BYTES, bytes_in_use)
 
     @property
     def side(self) -> int:
@@ -63,7 +63,7 @@ class Encodings:
     def keep(self, cache: EmbeddingCache) -> None:
         """Look for embeddings, and keep them, elsewhere from now on; also those in memory."""
         self._cache = cache
-        self._made = Shared(MEMORY_BYTES, _bytes)
+        self._made = Shared(MEMORY_BYTES, bytes_in_use)
 
     def _make(self, window: Window) -> ImageEmbedding:
         pixels = self.picture.read(window.plane, window.box, self.side)
@@ -331,7 +331,3 @@ def _segmented(
 
 def _size(masks: Masks) -> int:
     return masks.masks.nbytes + masks.low_res_masks.nbytes
-
-
-def _bytes(embedding: ImageEmbedding) -> int:
-    return embedding.features.nbytes * (1 + STATE_SHARE)

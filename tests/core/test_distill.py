@@ -57,6 +57,20 @@ def test_a_batch_depends_on_the_step_alone(examples: list[Example]) -> None:
     assert not torch.equal(a.images, other.images)
 
 
+def test_crops_that_zoom_in_show_an_object_large() -> None:
+    """One small object, anywhere in a large image, is as wide as was asked for, and complete."""
+    for seed, side in enumerate((8, 20, 45)):
+        labels = np.zeros((1, 500, 700), np.int32)
+        y, x = np.random.default_rng(seed).integers(0, (500 - side, 700 - side))
+        labels[0, y : y + side, x : x + side] = 7
+        example = Example("one", np.zeros((500, 700, 3), np.uint8), labels)
+        crops = Crops([example], 128, 64, 16, seed, zoom_share=1, zoom=(3, 6))
+        for crop in crops.batch(0).labels[:, 0]:
+            shown = int((crop == 7).any(0).sum())
+            assert min(64 / 6, 64 * side / 32) - 2 <= shown <= 64 / 3 + 2
+            assert (crop == 7).sum() == pytest.approx(shown**2, rel=0.2)
+
+
 def test_crops_keep_image_and_labels_together(examples: list[Example]) -> None:
     """Paint the labels into the image: after cutting, turning and scaling they still agree."""
     painted = [

@@ -52,7 +52,7 @@ def model(nuclei: Sam) -> Sam:
 
 @pytest.fixture
 def predictor(model: Sam) -> Counting:
-    return Counting(model, "torch")
+    return Counting(model, "torch", zoom=False)
 
 
 def cache_in(folder: Path, memory: int = LARGE, disk: int = LARGE) -> EmbeddingCache:
@@ -193,4 +193,13 @@ def test_an_error_is_only_told_to_those_who_wait(predictor: Counting, tmp_path: 
             assert isinstance(failed.exception(30), UserError)
     assert predictor.encoded == 0 and not cache._kept
     assert cache.get(predictor, "a", reader()).original_size == (48, 64)
+    assert predictor.encoded == 1
+
+
+def test_what_is_zoomed_in_on_has_its_pixels(model: Sam, tmp_path: Path) -> None:
+    predictor = Counting(model, "torch", zoom=True)
+    for _ in range(2):
+        embedding = cache_in(tmp_path).get(predictor, "a", reader())
+        assert embedding.image is not None
+        assert np.array_equal(embedding.image, picture())
     assert predictor.encoded == 1

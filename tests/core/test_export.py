@@ -123,7 +123,7 @@ def exported(request: pytest.FixtureRequest) -> Exported:
 
 @pytest.fixture(scope="module")
 def predictor(nuclei: Sam) -> samlet.Predictor:
-    return samlet.Predictor(nuclei, "torch")
+    return samlet.Predictor(nuclei, "torch", zoom=False)
 
 
 @pytest.fixture(scope="module")
@@ -217,7 +217,7 @@ def test_the_official_notebooks_steps_work(
     in_onnx: Exported, nuclei: Sam, predictor: samlet.Predictor, picture: np.ndarray
 ) -> None:
     session = onnxruntime.InferenceSession(in_onnx.folder / "decoder.onnx")
-    theirs = samlet.SamPredictor(nuclei)
+    theirs = samlet.SamPredictor(nuclei, zoom=False)
     theirs.set_image(picture)
     point, box = np.array([[120, 80]]), np.array([60, 50, 150, 140])
     coords = np.concatenate([point, box.reshape(2, 2)])[None]

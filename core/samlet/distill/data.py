@@ -8,12 +8,14 @@ import numpy as np
 import torch
 from PIL import Image
 from rich.progress import track
+from scipy import ndimage
 from torch import Tensor
 
 from samlet import images
 from samlet.distill.stream import Position
 from samlet.errors import UserError
 from samlet.outputs import read_label_map
+from samlet.views import SMALLEST
 
 
 @dataclass(frozen=True)
@@ -119,6 +121,10 @@ class Crops:
         seed: with a crop's number, decides everything about it.
         weights: how often each example is drawn, relative to the others; None for evenly.
         scale_jitter: factors between which the scale is drawn, log-uniformly.
+        zoom_share: share of the crops that show an object and what is around it, however small it
+            is in its image, as a model does that zooms in.
+        zoom: sides of such crops, relative to the object's longer side, between which theirs are
+            drawn, log-uniformly.
         rank, world: number of this process, and how many there are; any number of them cuts the
             same crops.
     """
@@ -130,6 +136,8 @@ class Crops:
     seed: int = 0
     weights: Sequence[float] | None = None
     scale_jitter: tuple[float, float] = (0.55, 1.8)
+    zoom_share: float = 0.0
+    zoom: tuple[float, float] = (3.0, 9.0)
     rank: int = 0
     world: int = 1
 
@@ -157,12 +165,11 @@ class Crops:
         return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(stacked))
 
     def _cut(self, example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
+        scale, x, y = self._aim(example, rng)
         height, width = example.labels.shape[-2:]
-        low, high = np.log(self.scale_jitter)
-        scale = self.image_size / max(height, width) * np.exp(rng.uniform(low, high))
         side = self.crop_size / scale
         box_w, box_h = min(side, width), min(side, height)
-        x, y = rng.uniform(0, width - box_w), rng.uniform(0, height - box_h)
+        x, y = min(max(x, 0), width - box_w), min(max(y, 0), height - box_h)
         box = (x, y, x + box_w, y + box_h)
         size = (max(1, round(box_w * scale)), max(1, round(box_h * scale)))
         size = (min(size[0], self.crop_size), min(size[1], self.crop_size))
@@ -182,6 +189,35 @@ class Crops:
         padded[: image.shape[0], : image.shape[1]] = image
         padded_labels[:, : labels.shape[1], : labels.shape[2]] = labels
         return padded, padded_labels
+
+    def _aim(self, example: Example, rng: np.random.Generator) -> tuple[float, float, float]:
+        """Choose a crop's scale, and the x and y in the image where it begins."""
+        height, width = example.labels.shape[-2:]
+        objects = object_boxes(example.labels)
+        if len(objects) and rng.random() < self.zoom_share:
+            x0, y0, x1, y1 = objects[rng.integers(len(objects))]
+            low, high = np.log(self.zoom)
+            side = max(x1 - x0, y1 - y0) * np.exp(rng.uniform(low, high))
+            side = min(max(side, SMALLEST), max(height, width))
+            x, y = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
+            shift = rng.uniform(-0.25, 0.25, 2) * side
+            return self.crop_size / side, x + shift[0], y + shift[1]
+        low, high = np.log(self.scale_jitter)
+        scale = self.image_size / max(height, width) * np.exp(rng.uniform(low, high))
+        side = self.crop_size / scale
+        x, y = rng.uniform(0, max(width - side, 0)), rng.uniform(0, max(height - side, 0))
+        return scale, x, y
+
+
+def object_boxes(labels: np.ndarray) -> np.ndarray:
+    """Bounding boxes of all objects, int, N x (x0, y0, x1, y1), half open.
+
+    Args:
+        labels: L x H x W; see `Example`.
+    """
+    found = [slices for layer in labels for slices in ndimage.find_objects(layer) if slices]
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in found]
+    return np.array(boxes, dtype=int).reshape(-1, 4)
 
 
 def _turn(

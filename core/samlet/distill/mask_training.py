@@ -39,6 +39,7 @@ class PromptPlan:
     Args:
         objects: prompts a crop.
         min_area: smaller objects are passed over, in pixels of the crop.
+        box_jitter: how unsteady the hand is that draws boxes; see `jittered_boxes`.
         box_share: share of the steps that prompt with boxes.
         correct_share: share of the steps that go on with corrective clicks.
         corrections: the most of them; each is drawn where the mask before is wrong.
@@ -50,16 +51,20 @@ class PromptPlan:
             answers four times the prompts in the same time.
         whole_share: share of the steps that decode the whole crop in spite of `window`, with as
             many fewer prompts, so that the decoder learns to leave far objects alone.
+        centred: share of the steps whose crops lie in the middle of the model's input, as the parts
+            of images do that a model zooms in on; the others lie anywhere in it.
     """
 
     objects: int = 4
     min_area: int = 16
     box_share: float = 0.3
+    box_jitter: float = 0.1
     correct_share: float = 0.35
     corrections: int = 1
     loser_weight: float = 0.1
     window: int | None = None
     whole_share: float = 0.25
+    centred: float = 0.0
 
 
 class MaskLearner(nn.Module):
@@ -160,14 +165,17 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     # Positions are encoded relative to the model's whole input. A crop that always lay at the
     # upper left of it would leave the other positions unlearnt.
     spare = model.config.image_size // STRIDE - tokens
+    is_view = bool(torch.rand((), generator=rng) < plan.centred)
     origin = torch.randint(spare + 1, (2,), generator=rng)
+    if is_view:
+        origin = torch.full((2,), spare // 2)
     view = _View(
         windows.cut(embeddings),
         windows.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
         (windows.corners + origin).flip(1) * float(STRIDE),
     )
     if torch.rand((), generator=rng) < plan.box_share:
-        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng))
+        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
     else:
         points = _to_crop(random_points(masks, rng, central=0.5))
         # A click names a pixel by its upper left corner, which in an image that was enlarged lies
@@ -184,7 +192,8 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         previous = logits[:, :1].detach()
         thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
         clicks, click_labels = corrective_points(thresholded.squeeze(1).cpu(), masks, rng)
-        prompt = prompt.with_click(_to_crop(clicks), click_labels, previous)
+        shown = _coarser(previous, rng) if is_view else previous
+        prompt = prompt.with_click(_to_crop(clicks), click_labels, shown)
         logits, predicted_iou = _decode(model, view, prompt)
         again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
         losses = {name: value + again[name] for name, value in losses.items()}
@@ -201,6 +210,13 @@ def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
 def _to_crop(coords: Tensor) -> Tensor:
     """From pixels at half resolution to pixels of the window, centre to centre."""
     return coords * 2 + 0.5
+
+
+def _coarser(logits: Tensor, rng: torch.Generator) -> Tensor:
+    """Logits of a view as they come back with the next click: by way of the whole image's grid."""
+    factor = int(2 ** torch.randint(3, (), generator=rng))
+    means = F.avg_pool2d(logits, factor)
+    return F.interpolate(means, logits.shape[-2:], mode="bilinear", align_corners=False)
 
 
 @dataclass(frozen=True)

@@ -58,8 +58,8 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
     """
     measured = made.validation[:MEASURED]
     # Both are used for minutes: converting them for a faster engine would not pay.
-    models = {"teacher": Predictor(made.teacher, "torch")}
-    models["student"] = Predictor(made.student, "torch")
+    models = {"teacher": Predictor(made.teacher, "torch", zoom=False)}
+    models["student"] = Predictor(made.student, "torch", zoom=False)
     pictures = ((item.key, _read(item)) for item in measured)
     scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
     Report(agreement=scores).write(out / "evaluation")

@@ -1,0 +1,152 @@
+"""Prompts as people give them: checked, with one clear sentence for each mistake."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike
+
+from samlet.errors import UserError
+
+
+@dataclass(frozen=True)
+class Prompts:
+    """B prompts on one image, each of points, a box, a mask, or some of these.
+
+    Attributes:
+        point_coords: float32, B x N x 2, (x, y) in pixels of the image; None without points.
+        point_labels: float32, B x N: 1 on the object, 0 beside it, -1 no point at all.
+        boxes: float32, B x 4, x1, y1, x2, y2 in pixels of the image; None without boxes.
+        mask_inputs: float32, B x S/4 x S/4 logits; None without masks.
+    """
+
+    point_coords: np.ndarray | None
+    point_labels: np.ndarray | None
+    boxes: np.ndarray | None
+    mask_inputs: np.ndarray | None
+
+    @classmethod
+    def checked(
+        cls,
+        point_coords: ArrayLike | None,
+        point_labels: ArrayLike | None,
+        boxes: ArrayLike | None,
+        mask_inputs: ArrayLike | None,
+        size: Sequence[int],
+        grid: int,
+    ) -> "Prompts":
+        """Make sense of what somebody gave.
+
+        Args:
+            point_coords: as the attribute, in any form; so are the next three.
+            point_labels: 1, 0 or -1.
+            boxes: x1, y1, x2, y2.
+            mask_inputs: logits.
+            size: (H, W) of the image.
+            grid: S/4, the side of the model's low-resolution masks.
+
+        Raises:
+            UserError: something is malformed or lies outside the image, or nothing was given.
+        """
+        prompts = cls(
+            *_points(point_coords, point_labels, size),
+            _boxes(boxes, size),
+            _masks(mask_inputs, grid),
+        )
+        counts = {len(x) for x in prompts.parts() if x is not None}
+        if not counts:
+            raise UserError("Nothing was asked for: give points, a box or a mask.")
+        if len(counts) > 1:
+            raise UserError("Points, boxes and masks of a batch must be equally many.")
+        return prompts
+
+    def __len__(self) -> int:
+        return next(len(x) for x in self.parts() if x is not None)
+
+    def parts(self) -> tuple[np.ndarray | None, ...]:
+        """The four attributes, in their order."""
+        return self.point_coords, self.point_labels, self.boxes, self.mask_inputs
+
+    def rows(self, index: Sequence[int]) -> "Prompts":
+        """Some of the prompts."""
+        return Prompts(*(None if part is None else part[list(index)] for part in self.parts()))
+
+    def clicks(self, row: int) -> tuple[np.ndarray, np.ndarray]:
+        """One prompt's points, N x 2, and their labels, N, without those that are none."""
+        if self.point_coords is None or self.point_labels is None:
+            return np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
+        real = self.point_labels[row] >= 0
+        return self.point_coords[row][real], self.point_labels[row][real]
+
+
+def numbers(values: ArrayLike, name: str) -> np.ndarray:
+    """Finite float32 numbers.
+
+    Raises:
+        UserError: they are something else; `name` says in the message what they were to be.
+    """
+    try:
+        array = np.asarray(values, dtype=np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name} must be numbers, as many in every row.") from error
+    if not np.isfinite(array).all():
+        raise UserError(f"{name} holds a value that is not a finite number.")
+    return array
+
+
+def _points(
+    coords: ArrayLike | None, labels: ArrayLike | None, size: Sequence[int]
+) -> tuple[np.ndarray | None, np.ndarray | None]:
+    if coords is None:
+        if labels is not None:
+            raise UserError("point_labels need point_coords.")
+        return None, None
+    if labels is None:
+        raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
+    xy, kind = numbers(coords, "point_coords"), numbers(labels, "point_labels")
+    if xy.ndim != 3 or xy.shape[-1] != 2 or xy.shape[1] == 0:
+        raise UserError("Points must have two columns, x and y, and at least one row.")
+    if kind.shape != xy.shape[:2]:
+        raise UserError(f"{xy.shape[1]} points need as many labels, not {kind.shape[-1:]}.")
+    if not np.isin(kind, (-1, 0, 1)).all():
+        raise UserError("A point's label is 1 (on the object) or 0 (beside it).")
+    height, width = size
+    inside = (xy >= 0).all(-1) & (xy[..., 0] <= width) & (xy[..., 1] <= height)
+    outside = ~inside & (kind >= 0)
+    if outside.any():
+        x, y = xy[outside][0]
+        raise UserError(
+            f"The point {x:g},{y:g} lies outside the image, which is {width} x {height} pixels."
+        )
+    return xy, kind
+
+
+def _boxes(boxes: ArrayLike | None, size: Sequence[int]) -> np.ndarray | None:
+    if boxes is None:
+        return None
+    array = numbers(boxes, "The box")
+    if array.ndim != 2 or array.shape[1] != 4:
+        raise UserError("A box has four numbers: x1, y1, x2, y2.")
+    height, width = size
+    for x1, y1, x2, y2 in array:
+        told = f"{x1:g},{y1:g},{x2:g},{y2:g}"
+        if x1 >= x2 or y1 >= y2:
+            raise UserError(
+                f"The box {told} is inside out: give x1,y1,x2,y2 with x1 < x2 and y1 < y2."
+            )
+        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+            raise UserError(
+                f"The box {told} lies outside the image, which is {width} x {height} pixels."
+            )
+    return array
+
+
+def _masks(masks: ArrayLike | None, grid: int) -> np.ndarray | None:
+    if masks is None:
+        return None
+    array = numbers(masks, "The mask prompt")
+    if array.ndim != 3 or array.shape[1:] != (grid, grid):
+        raise UserError(
+            f"A mask prompt is {grid} x {grid} logits, as in low_res_masks of an earlier answer."
+        )
+    return array

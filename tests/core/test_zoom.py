@@ -1,0 +1,242 @@
+"""Zooming in: where the model looks, and that small objects come out of it."""
+
+import dataclasses
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+import samlet
+from samlet import images, samples
+from samlet.embedding import ImageEmbedding
+from samlet.errors import UserError
+from samlet.masks import box_xyxy, deepest_point, from_label_map, iou
+from samlet.modeling.sam import Sam
+from samlet.outputs import read_label_map
+from samlet.views import (
+    NOTHING,
+    SIDES,
+    Frame,
+    extent_of,
+    frame_of,
+    resampled,
+    view_around,
+    whole_of,
+)
+from samlet.zoom import closer
+from tests.core.conftest import SMALL
+
+NO_POINTS = np.zeros((0, 2))
+
+
+@pytest.fixture(scope="module")
+def far_away() -> tuple[np.ndarray, list[np.ndarray]]:
+    """A bundled image, small in a large one that is dark, and masks of some of its nuclei."""
+    image = images.read(samples.IMAGES / "fluorescence_1.png")
+    labels = read_label_map(samples.LABELS / "fluorescence_1.png")
+    height, width = labels.shape
+    canvas = np.zeros((1500, 1800, 3), np.uint8)
+    canvas[:] = np.median(image, axis=(0, 1))
+    corner = (slice(700, 700 + height), slice(900, 900 + width))
+    canvas[corner] = image
+    masks = []
+    for _, mask in from_label_map(labels):
+        moved = np.zeros(canvas.shape[:2], dtype=bool)
+        moved[corner] = mask
+        if mask.sum() >= 100:
+            masks.append(moved)
+    return canvas, masks[:6]
+
+
+def test_a_view_holds_the_object_and_the_clicks() -> None:
+    rng = np.random.default_rng(0)
+    for _ in range(500):
+        height, width = (int(n) for n in rng.integers(40, 3000, 2))
+        x0, y0 = rng.uniform(0, width - 5), rng.uniform(0, height - 5)
+        x1, y1 = (start + rng.uniform(1, end - start) for start, end in ((x0, width), (y0, height)))
+        points = rng.uniform((0, 0), (width, height), (2, 2))
+        view = view_around((x0, y0, x1, y1), points, (height, width))
+        left, top, right, bottom = view
+        assert 0 <= left < right <= width
+        assert 0 <= top < bottom <= height
+        assert left <= x0 and top <= y0 and right >= x1 and bottom >= y1
+        assert (points >= view[:2]).all() and (points <= view[2:]).all()
+
+
+@pytest.mark.parametrize("side", [4, 10, 30, 60])
+def test_a_view_shows_a_small_object_large(side: int) -> None:
+    left, top, right, bottom = view_around(
+        (500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900)
+    )
+    assert max(SIDES * side, 31) <= right - left <= max(2**0.5 * SIDES * side, 46) + 2
+    assert abs((left + right) / 2 - 500 - side / 2) <= (right - left) / 8
+    assert abs((top + bottom) / 2 - 300 - side / 2) <= (bottom - top) / 8
+
+
+def test_a_large_object_is_seen_in_the_whole_image() -> None:
+    assert view_around((10, 10, 500, 300), NO_POINTS, (800, 900)) == whole_of((800, 900))
+
+
+def test_neighbours_share_a_view() -> None:
+    views = {view_around((x, 300, x + 20, 320), NO_POINTS, (800, 900)) for x in range(400, 420)}
+    assert len(views) <= 3
+
+
+def test_logits_move_between_frames() -> None:
+    """A linear slope is the same slope wherever it is looked at from."""
+    source, target = Frame((10, 20), (2, 3)), Frame((14.5, 29), (0.5, 0.75))
+    rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
+    slope = (columns + 0.5) * 2 + 10 + 5 * ((rows + 0.5) * 3 + 20)
+    moved = resampled(slope[None], source, target, 16)[0]
+    expected = (columns[:16, :16] + 0.5) * 0.5 + 14.5 + 5 * ((rows[:16, :16] + 0.5) * 0.75 + 29)
+    torch.testing.assert_close(moved, expected)
+    coarse = resampled(slope[None], source, Frame((10, 20), (8, 12)), 12)[0]
+    middle = (columns[:8, :8] + 0.5) * 8 + 10 + 5 * ((rows[:8, :8] + 0.5) * 12 + 20)
+    torch.testing.assert_close(coarse[:8, :8], middle)
+    assert (coarse[8:] == NOTHING).all() and (coarse[:, 8:] == NOTHING).all()
+
+
+def test_an_extent_is_of_what_was_clicked() -> None:
+    mask = np.zeros((8, 8), dtype=bool)
+    mask[1:3, 1:2] = mask[5:7, 4:8] = True
+    frame = Frame((100, 50), (10, 5))
+    assert extent_of(mask, frame, np.array([[115, 57]])) == (110, 55, 120, 65)
+    assert extent_of(mask, frame, np.array([[175, 77]])) == (140, 75, 180, 85)
+    assert extent_of(mask, frame, np.array([[101, 51]])) == (110, 55, 180, 85)
+    assert extent_of(~mask & mask, frame, NO_POINTS) is None
+
+
+def test_a_closer_model_answers_as_in_the_middle_of_the_larger_input(small_model: Sam) -> None:
+    """Same tokens, same positions: the decoder cannot tell the difference."""
+    half = closer(small_model)
+    torch.manual_seed(0)
+    features = torch.randn(1, 256, 4, 4)
+    coords, labels = torch.rand(3, 2, 2) * 64, torch.tensor([[1.0, 0.0]] * 3)
+    with torch.no_grad():
+        found, ious = half.decode(features, (coords, labels), None, None, True)
+        sparse, dense = small_model.prompt_encoder((coords + 32, labels))
+        positions = small_model.prompt_encoder.get_dense_pe()[..., 2:6, 2:6]
+        expected, expected_ious = small_model.mask_decoder.predict_masks(
+            features.expand(3, -1, -1, -1), positions, sparse, dense[..., :4, :4]
+        )
+    torch.testing.assert_close(found, expected[:, 1:], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(ious, expected_ious[:, 1:], atol=1e-5, rtol=1e-4)
+
+
+def test_small_objects_come_out(far_away: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    image, masks = far_away
+    model = samlet.load("nuclei")
+    found: dict[bool, list[list[float]]] = {}
+    for zoom in (False, True):
+        predictor = samlet.Predictor(model, zoom=zoom)
+        embedding = predictor.encode(image)
+        points = [[deepest_point(mask)] for mask in masks]
+        boxes = [box_xyxy(mask) for mask in masks]
+        clicked = predictor.segment_batch(embedding, points, np.ones((len(masks), 1)))
+        boxed = predictor.segment_batch(embedding, boxes=boxes, multimask_output=False)
+        found[zoom] = [
+            [iou(answer.best, mask) for answer, mask in zip(answers, masks, strict=True)]
+            for answers in (clicked, boxed)
+        ]
+    (click, box), (far_click, far_box) = (np.mean(found[zoom], axis=1) for zoom in (True, False))
+    assert click > max(0.7, far_click + 0.1)
+    assert box > max(0.8, far_box + 0.1)
+
+
+def test_a_second_click_goes_on_from_what_was_zoomed_in_on(
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+) -> None:
+    """The low-resolution logits are of the whole image, and the next click goes on from them."""
+    image, masks = far_away
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    embedding = predictor.encode(image)
+    first = deepest_point(masks[0])
+    one = predictor.segment(embedding, [first], [1])
+    logits = one.low_res_masks[one.best_index]
+    assert logits.shape == (256, 256)
+    enlarged = predictor.enlarge(torch.from_numpy(logits[None]), embedding)[0]
+    assert iou(enlarged, one.best) > 0.5
+    rows, columns = np.nonzero(masks[0])
+    second = (columns[len(columns) // 4], rows[len(rows) // 4])
+    both = predictor.segment(
+        embedding, [first, second], [1, 1], mask_input=logits, multimask_output=False
+    )
+    assert both.best[second[1], second[0]]
+    assert iou(both.best, masks[0]) > 0.75
+    beside = deepest_point(masks[1])
+    either = predictor.segment(
+        embedding, [first, beside], [1, 0], mask_input=logits, multimask_output=False
+    )
+    assert either.best[first[1], first[0]] and not either.best[beside[1], beside[0]]
+
+
+def test_one_prompt_is_answered_as_in_a_batch(
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+) -> None:
+    image, masks = far_away
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    embedding = predictor.encode(image)
+    points = [[deepest_point(mask)] for mask in masks]
+    batch = predictor.segment_batch(embedding, points, np.ones((len(points), 1)))
+    for point, answer in zip(points, batch, strict=True):
+        alone = predictor.segment(embedding, point, [1])
+        assert iou(alone.best, answer.best) > 0.99
+
+
+def test_saved_embeddings_zoom_again(
+    far_away: tuple[np.ndarray, list[np.ndarray]], tmp_path: Path
+) -> None:
+    image, masks = far_away
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    embedding = predictor.encode(image)
+    embedding.save(tmp_path / "saved.safetensors")
+    loaded = ImageEmbedding.load(tmp_path / "saved.safetensors")
+    assert loaded.image is None
+    box = box_xyxy(masks[0])
+    expected = predictor.segment(embedding, box=box, multimask_output=False).best
+    again = predictor.with_pixels(loaded, image)
+    assert np.array_equal(predictor.segment(again, box=box, multimask_output=False).best, expected)
+
+
+def test_sam_predictor_zooms_in(far_away: tuple[np.ndarray, list[np.ndarray]]) -> None:
+    image, masks = far_away
+    model = samlet.load("nuclei")
+    predictor = samlet.Predictor(model)
+    drop_in = samlet.SamPredictor(model)
+    drop_in.set_image(image)
+    point = np.array([deepest_point(masks[0])])
+    found, ious, logits = drop_in.predict(point, np.array([1]))
+    expected = predictor.segment(predictor.encode(image), point, [1])
+    assert np.array_equal(found, expected.masks)
+    np.testing.assert_allclose(ious, expected.iou_predictions, atol=1e-5)
+    np.testing.assert_allclose(logits, expected.low_res_masks, atol=1e-4)
+
+
+def test_fewer_pixels_than_the_image_has(
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+) -> None:
+    """Of a huge image napari reads every n-th pixel; masks are as large as the image even so."""
+    image, masks = far_away
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    small = predictor.encode(image)
+    large = ImageEmbedding(
+        small.features, (3000, 3600), small.input_size, small.model_id, small.image
+    )
+    box = 2 * np.array(box_xyxy(masks[0]))
+    found = predictor.segment(large, box=box, multimask_output=False).best
+    assert found.shape == (3000, 3600)
+    assert iou(found, masks[0].repeat(2, axis=0).repeat(2, axis=1)) > 0.75
+
+
+def test_models_do_not_zoom_unless_made_for_it(small_model: Sam) -> None:
+    predictor = samlet.Predictor(small_model)
+    embedding = predictor.encode(np.zeros((90, 150, 3), np.uint8))
+    assert embedding.image is None
+    assert frame_of(embedding).cell == pytest.approx((150 / 32, 90 / 19.25))
+
+
+def test_a_model_that_cannot_zoom_says_so() -> None:
+    tiny = Sam(dataclasses.replace(SMALL, image_size=96))
+    with pytest.raises(UserError, match="cannot zoom"):
+        samlet.Predictor(tiny, zoom=True)
