@@ -119,6 +119,7 @@ class Predictor:
         box: ArrayLike | None = None,
         mask_input: np.ndarray | None = None,
         multimask_output: bool = True,
+        zoom: bool = True,
     ) -> Masks:
         """Answer one prompt.
 
@@ -130,6 +131,7 @@ class Predictor:
             mask_input: logits, S/4 x S/4 or 1 x S/4 x S/4: a row of an earlier `low_res_masks`.
             multimask_output: three candidates, best for a single point; or one mask, best for
                 a box or several points.
+            zoom: whether a predictor that zooms in may do so; at once, but coarser, if not.
 
         Raises:
             UserError: the prompt is malformed, lies outside the image, or the embedding is
@@ -144,6 +146,7 @@ class Predictor:
             None if box is None else np.reshape(box, (1, 4)),
             None if mask_input is None else np.reshape(mask_input, (1, *np.shape(mask_input)[-2:])),
             multimask_output,
+            zoom,
         )[0]
 
     @torch.no_grad()
@@ -155,6 +158,7 @@ class Predictor:
         boxes: ArrayLike | None = None,
         mask_inputs: np.ndarray | None = None,
         multimask_output: bool = True,
+        zoom: bool = True,
     ) -> list[Masks]:
         """Answer B prompts on one image at once; the arguments are those of `segment`, stacked.
 
@@ -165,12 +169,13 @@ class Predictor:
             boxes: B x 4.
             mask_inputs: B x S/4 x S/4.
             multimask_output: as in `segment`.
+            zoom: as in `segment`.
 
         Raises:
             UserError: as in `segment`.
         """
         prompts = self._checked(embedding, point_coords, point_labels, boxes, mask_inputs)
-        if self.zoom is not None and embedding.image is not None:
+        if zoom and self.zoom is not None and embedding.image is not None:
             looks = self.zoom.look(self, embedding, prompts, multimask_output)
             return [self._in_whole(look, embedding) for look in looks]
         low_res_masks, iou_predictions = self.ask(embedding, prompts, multimask_output)

@@ -5,6 +5,7 @@ The two are apart so that a click on what is encoded need not wait for what is n
 
 import hashlib
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -26,6 +27,9 @@ MEMORY_BYTES = 1 << 30
 
 REMEMBERED_BYTES = 1 << 28
 """Of the answers that later steps of the same object go on from; at least the latest is kept."""
+
+REST_SECONDS = 0.15
+"""A cursor that stays in one place for so long rests."""
 
 
 class Encodings:
@@ -73,7 +77,7 @@ class Encodings:
         return replace(embedding, original_size=window.size)
 
 
-Kind = Literal["object", "hover"]
+Kind = Literal["object", "hover", "rest"]
 
 
 @dataclass(frozen=True)
@@ -81,7 +85,9 @@ class Ask:
     """A question to the model.
 
     Attributes:
-        kind: "object" for one that is being clicked, "hover" for what lies under the cursor.
+        kind: "object" for one that is being clicked; "hover" for what lies under the cursor,
+            answered at once and so without zooming in; "rest" for the same under a cursor that
+            stays there, zooming in as for a click.
         number: of the object; a later question about the same one replaces this.
         window: where to look.
         steps: the prompts, in pixels of the plane.
@@ -124,7 +130,8 @@ class Answerer:
     """Answers questions about one image at a time.
 
     Of the questions that wait, those about objects come first, in their order; of those about
-    what is under the cursor only the latest counts.
+    what is under the cursor only the latest counts; while the cursor rests there, a second and
+    better answer follows.
 
     Args:
         on_answer: called from a thread of the answerer with each answer.
@@ -140,6 +147,7 @@ class Answerer:
         self._encodings: Encodings | None = None
         self._objects: OrderedDict[int, Ask] = OrderedDict()
         self._hover: Ask | None = None
+        self._rests_at = 0.0
         self._ahead: list[Window] = []
         self._known: OrderedDict[Any, Masks] = OrderedDict()
         self._is_closed = False
@@ -163,10 +171,13 @@ class Answerer:
     def ask(self, ask: Ask) -> None:
         """Ask; the answer comes through `on_answer`, unless it is dropped."""
         with self._changed:
-            if ask.kind == "hover":
-                self._hover = ask
-            else:
+            if ask.kind == "object":
                 self._objects[ask.number] = ask
+                # While an object is open, nothing is shown under the cursor.
+                self._hover = None
+            else:
+                self._hover = ask
+                self._rests_at = time.monotonic() + REST_SECONDS
             self._changed.notify_all()
 
     def forget(self, number: int) -> None:
@@ -206,7 +217,11 @@ class Answerer:
     def _next_ask(self) -> Ask | None:
         if self._encodings is None:
             return None
-        return next((a for a in self._waiting() if self._encodings.is_ready(a.window)), None)
+        is_due = {"object": True, "hover": True, "rest": time.monotonic() >= self._rests_at}
+        return next(
+            (a for a in self._waiting() if is_due[a.kind] and self._encodings.is_ready(a.window)),
+            None,
+        )
 
     def _encode_all(self) -> None:
         is_told = False
@@ -248,12 +263,11 @@ class Answerer:
         while True:
             with self._changed:
                 while not self._is_closed and (ask := self._next_ask()) is None:
-                    self._changed.wait()
+                    is_resting = self._hover is not None and self._hover.kind == "rest"
+                    self._changed.wait(REST_SECONDS if is_resting else None)
                 if self._is_closed:
                     return
                 encodings, known = self._encodings, self._known
-                if ask is not None and ask.kind == "hover":
-                    self._take([ask])
             assert ask is not None and encodings is not None
             try:
                 answer = Answer(ask, _segment(encodings, ask, known))
@@ -268,8 +282,11 @@ class Answerer:
                     continue
                 # Meanwhile it may have been dropped, or replaced by a later one. What lies under
                 # the cursor is told all the same: it never rests while the mouse moves.
-                is_wanted = ask.kind == "hover" or self._objects.get(ask.number) == ask
+                is_wanted = ask.kind != "object" or self._objects.get(ask.number) == ask
+                is_first = self._hover == ask and ask.kind == "hover" and not answer.error
                 self._take([ask])
+                if is_first and encodings.predictor.zoom is not None:
+                    self._hover = replace(ask, kind="rest")
             if is_wanted:
                 self._on_answer(answer)
 
@@ -292,7 +309,7 @@ def _segment(encodings: Encodings, ask: Ask, known: OrderedDict[Any, Masks]) -> 
         key = (ask.window, steps[:-1], step.points, step.box, is_open)
         masks = known.get(key)
         if masks is None:
-            masks = _segmented(encodings.predictor, embedding, ask.window, steps, previous, is_open)
+            masks = _segmented(encodings.predictor, embedding, ask, steps, previous, is_open)
             if ask.kind == "object":
                 known[key] = masks
                 while len(known) > 1 and sum(map(_size, known.values())) > REMEMBERED_BYTES:
@@ -310,12 +327,12 @@ def _is_lone_point(steps: Steps) -> bool:
 def _segmented(
     predictor: Predictor,
     embedding: ImageEmbedding,
-    window: Window,
+    ask: Ask,
     steps: Steps,
     previous: np.ndarray | None,
     is_open: bool,
 ) -> Masks:
-    left, top, right, bottom = window.box
+    left, top, right, bottom = ask.window.box
     points = points_of(steps)
     coords = np.array([[x - left, y - top] for x, y, _ in points]).reshape(-1, 2)
     box = box_of(steps)
@@ -326,6 +343,7 @@ def _segmented(
         None if box is None else np.array(box) - (left, top, left, top),
         previous,
         multimask_output=is_open,
+        zoom=ask.kind != "hover",
     )
 
 

@@ -27,6 +27,9 @@ LEAST_TRUST = 0.4
 LEAST_CONTRAST = 0.45
 """Of a mask to its surroundings, as a share of what it was where the user has seen it."""
 
+LEAST_VISIBLE = 2.0
+"""Contrast in grey levels: whatever shows less is no object, nor was what it is compared with."""
+
 SMALLEST = 12
 """Pixels of a mask."""
 
@@ -90,7 +93,7 @@ def propagate(
             area(found) < SMALLEST
             or answer.iou_predictions[answer.best_index] < LEAST_TRUST
             or iou(before, found) < LEAST_IOU
-            or stands_out * np.sign(known) < LEAST_CONTRAST * abs(known)
+            or stands_out * np.sign(known) < max(LEAST_CONTRAST * abs(known), LEAST_VISIBLE)
         ):
             return
         yield Found(Placed(plane, (Step(box=around),), None), window.box, found)

@@ -158,7 +158,7 @@ class Session:
         Returns:
             whether something is to be seen that was not before.
         """
-        if answer.ask.kind == "hover":
+        if answer.ask.kind != "object":
             # After a click, or once the cursor has left, an answer on its way is old.
             if self._hovered is None or self.draft is not None:
                 return False

@@ -259,7 +259,7 @@ def test_nothing_of_this_machine_is_in_the_files(exported: Exported) -> None:
         assert home not in path.read_bytes()
 
 
-@pytest.mark.parametrize("prompt", ["120,80", "237,142,256,177"])
+@pytest.mark.parametrize("prompt", ["246,159", "237,142,256,177"])
 def test_the_example_gives_samlets_mask(
     in_onnx: Exported, predictor: samlet.Predictor, tmp_path: Path, prompt: str
 ) -> None:

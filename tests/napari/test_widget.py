@@ -11,7 +11,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari
-from samlet import images, samples
+from samlet import ImageEmbedding, Predictor, images, samples
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet_napari.controller import Controller
@@ -563,14 +563,22 @@ def test_embeddings_beside_the_image_are_found_again(
     desk.settle()
     folder = tmp_path / "cells.npy.samlet"
     assert len(list(folder.glob("*.safetensors"))) == 1
-    encoded = []
-    monkeypatch.setattr("samlet.predictor.Predictor.encode", lambda *args: encoded.append(args))
+    encoded: list[tuple[int, ...]] = []
+    encode = Predictor.encode
+
+    def noting(predictor: Predictor, image: np.ndarray) -> ImageEmbedding:
+        encoded.append(image.shape[:2])
+        return encode(predictor, image)
+
+    monkeypatch.setattr(Predictor, "encode", noting)
     desk.viewer.layers.remove(layer)
     (layer,) = desk.viewer.open(path)
     desk.open(layer)
     desk.click(260, 348)
     desk.settle()
-    assert not encoded and desk.controller.session.draft.answer.masks is not None  # type: ignore
+    assert desk.controller.session.draft.answer.masks is not None  # type: ignore
+    # Parts of the image are, to zoom in; the image is not.
+    assert all(max(size) < max(picture.shape[:2]) / 2 for size in encoded)
 
 
 def test_a_model_that_is_missing_is_told(desk: Desk, cells: Image, tmp_path: Path) -> None:

@@ -20,6 +20,7 @@ in FastSAM's issue 31. So compare figures from here with each other, and with th
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 
@@ -119,7 +120,7 @@ def _compare(
     """
     for start in range(0, len(origins), CHUNK):
         part = slice(start, start + CHUNK)
-        chunk = {key: values[part] for key, values in given.items()}
+        chunk: dict[str, Any] = {key: values[part] for key, values in given.items()}
         teacher, student = (
             predictor.segment_batch(embedding, **chunk, multimask_output=multimask)
             for predictor, embedding in models
