@@ -1,6 +1,6 @@
 """Eight annotators at once: clicks through a real Label Studio for some minutes.
 
-    python benchmarks/labelstudio_load.py --minutes 5
+    python -m benchmarks.labelstudio_load --minutes 5
 
 Starts Label Studio 1.23 (in an environment of its own, installed if missing) and
 `samlet-labelstudio`, uploads the bundled images in several sizes, and lets clients click on
@@ -25,9 +25,6 @@ import psutil
 import requests
 import typer
 from PIL import Image
-
-sys.path.insert(0, str(Path(__file__).parents[1]))
-
 from tests.labelstudio import label_studio
 
 from samlet import images, samples

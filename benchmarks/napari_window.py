@@ -1,6 +1,6 @@
 """A large image and a deep stack in a real napari window: times, memory, and what blocks it.
 
-    python benchmarks/napari_window.py
+    python -m benchmarks.napari_window
 
 The pictures are the bundled ones, side by side. A screen is needed; without one, Xvfb is started.
 """
