@@ -57,8 +57,8 @@ def main(
 
 def _against_official(model: Sam, example: Example, settings: dict[str, Any], side: int) -> Table:
     settings = settings | {"points_per_side": side}
-    # Neither is in the official generator, which clicks on a grid and keeps what is covered.
-    for ours in ("prompts", "max_covered"):
+    # None is in the official generator, which clicks on a grid and keeps what is covered.
+    for ours in ("prompts", "max_covered", "zoom"):
         settings.pop(ours, None)
     engines = {name: samlet.SamAutomaticMaskGenerator(model, engine=name, **settings)
                for name in ("torch", "openvino")}  # fmt: skip

@@ -6,24 +6,31 @@ rest only within the window where its logits matter.
 """
 
 from collections.abc import Callable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from math import inf
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
-from torchvision.ops import nms
 
+from samlet.candidates import Candidate, cut, suppress
+from samlet.closer_look import look_closer
 from samlet.crops import Box, Enlarger, crop_boxes, is_cut_off, layer_grids
-from samlet.engines import Engine, ImageState, open_engine
+from samlet.embedding import ImageEmbedding
+from samlet.engines import Engine
 from samlet.errors import UserError
 from samlet.images import to_rgb
-from samlet.masks import area, box_xyxy, from_rle, remove_small_regions, to_rle
+from samlet.masks import area, from_rle, remove_small_regions
 from samlet.modeling.sam import Sam
+from samlet.predictor import Predictor
 from samlet.rle import Cutout
 from samlet.seeds import coarse_to_fine, region_points
-from samlet.transforms import ResizeLongestSide
+
+HOPEFUL = 0.75
+"""Masks that reach this share of both thresholds are looked at again, where that is done."""
+
+SEARCHED = 0.7
+"""Share of the work that is done by then."""
 
 
 class SamAutomaticMaskGenerator:
@@ -31,7 +38,8 @@ class SamAutomaticMaskGenerator:
 
     Every point of a grid is a prompt for three masks. They are kept if the model trusts them, if
     they are stable when the threshold moves, if no crop cuts them off, and if no better mask has
-    nearly the same box.
+    nearly the same box. With `zoom` each is then clicked on again in its middle, in a part of the
+    image that shows it large, and must pass there.
 
     Args:
         model: a model from `samlet.load`.
@@ -57,10 +65,11 @@ class SamAutomaticMaskGenerator:
             same grid from coarse to fine, and leaves out what confident masks have covered;
             "regions" clicks on each region of even colour, and ignores the grid.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+        zoom: look again at each mask, see `samlet.closer_look`. Not in segment_anything.
 
     Raises:
         UserError: an argument is out of its range, `points_per_side` and `point_grids` are both
-            given or both missing, or the engine cannot run here.
+            given or both missing, the engine cannot run here, or the model cannot zoom.
 
     Example:
         >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
@@ -86,6 +95,7 @@ class SamAutomaticMaskGenerator:
         prompts: str = "grid",
         engine: str | Engine = "auto",
         max_covered: float = 1.0,
+        zoom: bool = False,
     ) -> None:
         for name, value, least in (
             ("points_per_batch", points_per_batch, 1),
@@ -106,14 +116,14 @@ class SamAutomaticMaskGenerator:
             raise UserError(f"prompts must be {', '.join(PROMPTS)}, not {prompts!r}.")
         if prompts == "hierarchical" and points_per_side is None:
             raise UserError("Hierarchical prompts need points_per_side, not grids of your own.")
-        self.model = model.eval()
-        self.engine = open_engine(model, engine)
-        self.transform = ResizeLongestSide(model.config.image_size)
+        self.model = model
+        self.predictor = Predictor(model, engine, zoom)
         self.point_grids = layer_grids(
             points_per_side, point_grids, crop_n_layers, crop_n_points_downscale_factor
         )
         self.points_per_batch = points_per_batch
         self.pred_iou_thresh = pred_iou_thresh
+        self._least_iou = pred_iou_thresh if pred_iou_thresh > 0 else -inf
         self.stability_score_thresh = stability_score_thresh
         self.stability_score_offset = stability_score_offset
         self.box_nms_thresh = box_nms_thresh
@@ -150,44 +160,58 @@ class SamAutomaticMaskGenerator:
             - predicted_iou: the model's own estimate of the mask's quality, about 0 to 1.
             - point_coords: [[x, y]], the point that found it.
             - stability_score: IoU of the mask with the threshold moved up and down, 0 to 1.
-            - crop_box: x, y, width, height of the crop that it was found in.
+            - crop_box: x, y, width, height of the part of the image that it was found in.
 
         Raises:
             UserError: the array is not an image.
         """
         rgb = to_rgb(image)
         size = (rgb.shape[0], rgb.shape[1])
+        zooms, tell = self.predictor.zoom is not None, progress or (lambda share: None)
         crops = crop_boxes(size, self.crop_n_layers, self.crop_overlap_ratio)
-        kept: list[_Candidate] = []
+        kept: list[Candidate] = []
         for number, (crop, layer) in enumerate(crops):
-            found: list[_Candidate] = []
-            for batch, share in self._search(rgb, crop, self.point_grids[layer]):
+            x0, y0, x1, y1 = crop
+            pixels = np.ascontiguousarray(rgb[y0:y1, x0:x1])
+            embedding = self.predictor.encode(pixels)
+            if number == 0:
+                whole = embedding
+            found: list[Candidate] = []
+            for batch, share in self._search(pixels, embedding, crop, size, layer):
                 found += batch
-                if progress is not None:
-                    progress((number + share) / len(crops))
-            scores = torch.tensor([c.predicted_iou for c in found])
-            kept += _suppress(found, scores, self.box_nms_thresh)
+                tell((number + share) / len(crops) * (SEARCHED if zooms else 1))
+            kept += self._best(found)
         if len(crops) > 1:
             areas = [(x1 - x0) * (y1 - y0) for x0, y0, x1, y1 in (c.crop for c in kept)]
-            kept = _suppress(kept, 1 / torch.tensor(areas), self.crop_nms_thresh)
+            kept = suppress(kept, [1 / area for area in areas], self.crop_nms_thresh)
+        if zooms:
+            found = []
+            seen = look_closer(self.predictor, whole, kept, self._least_iou, self._examine)
+            for batch, share in seen:
+                found += batch
+                tell(SEARCHED + (1 - SEARCHED) * share)
+            kept = self._best(found)
         if self.min_mask_region_area > 0:
             kept = self._without_small_regions(kept, size)
         if self.max_covered < 1:
             kept = self._without_covered(kept, size)
         return [self._record(candidate, size) for candidate in kept]
 
+    def _best(self, found: Sequence[Candidate]) -> list[Candidate]:
+        return suppress(found, [c.predicted_iou for c in found], self.box_nms_thresh)
+
     def _search(
-        self, rgb: np.ndarray, crop: Box, grid: np.ndarray
-    ) -> Iterator[tuple[list["_Candidate"], float]]:
+        self,
+        pixels: np.ndarray,
+        embedding: ImageEmbedding,
+        crop: Box,
+        whole: tuple[int, int],
+        layer: int,
+    ) -> Iterator[tuple[list[Candidate], float]]:
         """Yield the good masks of each batch of points in one crop, and the share done."""
-        x0, y0, x1, y1 = crop
-        size = (y1 - y0, x1 - x0)
-        pixels = np.ascontiguousarray(rgb[y0:y1, x0:x1])
-        resized = self.transform.apply_image(pixels)
-        frame = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
-        state = self.engine.prepare(self.engine.encode(self.model.preprocess(frame).unsqueeze(0)))
-        enlarger = Enlarger(self.model.config.image_size, resized.shape[:2], size)
-        rounds = self._rounds(pixels, grid)
+        size, enlarger = embedding.original_size, self.predictor.enlarger(embedding)
+        hope = 1 if self.predictor.zoom is None else HOPEFUL
+        rounds = self._rounds(pixels, self.point_grids[layer])
         covered, done, total = np.zeros(size, dtype=bool), 0, sum(map(len, rounds))
         for planned in rounds:
             points = planned * (size[1], size[0])
@@ -200,13 +224,13 @@ class SamAutomaticMaskGenerator:
                 batch = points[start : start + self.points_per_batch]
                 found = [
                     candidate
-                    for logits, iou, prompt in self._trusted(state, batch, size)
+                    for logits, iou, prompt in self._trusted(embedding, batch, hope)
                     if (
                         candidate := self._examine(
-                            logits, enlarger, iou, batch[prompt] + (x0, y0), crop
+                            logits, enlarger, iou, batch[prompt] + crop[:2], crop, hope
                         )
                     )
-                    and not is_cut_off(candidate.box, crop, rgb.shape[:2])
+                    and not is_cut_off(candidate.box, crop, whole)
                 ]
                 if len(rounds) > 1:
                     self._cover(covered, found, crop)
@@ -221,7 +245,7 @@ class SamAutomaticMaskGenerator:
             return coarse_to_fine(round(len(grid) ** 0.5))
         return [grid]
 
-    def _cover(self, covered: np.ndarray, found: list["_Candidate"], crop: Box) -> None:
+    def _cover(self, covered: np.ndarray, found: list[Candidate], crop: Box) -> None:
         """Mark in a crop, bool H x W, what needs no more clicks: masks halfway to full trust."""
         for candidate in found:
             if candidate.predicted_iou > (1 + self.pred_iou_thresh) / 2:
@@ -233,31 +257,37 @@ class SamAutomaticMaskGenerator:
                 covered[inside] |= from_rle(candidate.rle)
 
     def _trusted(
-        self, state: ImageState, points: np.ndarray, size: tuple[int, int]
+        self, embedding: ImageEmbedding, points: np.ndarray, hope: float
     ) -> Iterator[tuple[np.ndarray, float, int]]:
         """Masks with a high predicted IoU: their logits, that IoU, and which point gave them.
 
         The IoU is known before the mask is made, so most masks never are.
         """
-        coords = torch.from_numpy(self.transform.apply_coords(points, size)).float()
+        engine, transform = self.predictor.engine, self.predictor.transform
+        coords = torch.from_numpy(transform.apply_coords(points, embedding.original_size)).float()
         coords = coords.unsqueeze(1).to(self.model.device)
         labels = torch.ones(len(points), 1, dtype=torch.int, device=self.model.device)
-        threshold = self.pred_iou_thresh if self.pred_iou_thresh > 0 else -inf
         first = 0
-        for answer in self.engine.answer(state, (coords, labels)):
+        for answer in engine.answer(self.predictor.state_of(embedding), (coords, labels)):
             ious = answer.iou_predictions[:, 1:]
-            trusted = ious > threshold
+            trusted = ious > hope * self._least_iou
             hopeful = trusted.any(dim=1)
             if hopeful.any():
-                logits = self.engine.upscale(answer.tokens[hopeful], answer.kernels[hopeful, 1:])
+                logits = engine.upscale(answer.tokens[hopeful], answer.kernels[hopeful, 1:])
                 masks = logits[trusted[hopeful]].float().cpu().numpy()
                 prompts = (trusted.nonzero()[:, 0] + first).tolist()
                 yield from zip(masks, ious[trusted].tolist(), prompts, strict=True)
             first += len(ious)
 
     def _examine(
-        self, logits: np.ndarray, enlarger: Enlarger, iou: float, point: np.ndarray, crop: Box
-    ) -> "_Candidate | None":
+        self,
+        logits: np.ndarray,
+        enlarger: Enlarger,
+        iou: float,
+        point: np.ndarray,
+        crop: Box,
+        hope: float = 1,
+    ) -> Candidate | None:
         """Enlarge a mask; None if it is empty or not stable."""
         threshold, offset = self.model.mask_threshold, self.stability_score_offset
         window, left, top = enlarger(logits, threshold - offset, order="F")
@@ -267,14 +297,14 @@ class SamAutomaticMaskGenerator:
         low, high = (np.count_nonzero(window > threshold + sign * offset) for sign in (-1, 1))
         # In float32, as the reference: a mask exactly at the threshold must not fall below it.
         stability = np.float32(high) / np.float32(low)
-        if stability < np.float32(self.stability_score_thresh):
+        if stability < np.float32(hope * self.stability_score_thresh):
             return None
-        box, rle = _cut(mask, crop[0] + left, crop[1] + top)
-        return _Candidate(box, rle, iou, float(stability), point.tolist(), crop)
+        box, rle = cut(mask, crop[0] + left, crop[1] + top)
+        return Candidate(box, rle, iou, float(stability), point.tolist(), crop)
 
     def _without_small_regions(
-        self, candidates: list["_Candidate"], size: tuple[int, int]
-    ) -> list["_Candidate"]:
+        self, candidates: list[Candidate], size: tuple[int, int]
+    ) -> list[Candidate]:
         """Fill small holes, drop small islands, and then suppress new duplicates."""
         cleaned, untouched = [], []
         for candidate in candidates:
@@ -283,19 +313,19 @@ class SamAutomaticMaskGenerator:
             )
             mask, dropped = remove_small_regions(mask, self.min_mask_region_area, "islands")
             if filled or dropped:
-                box, rle = _cut(mask)
+                box, rle = cut(mask)
                 candidate = replace(candidate, box=box, rle=rle)
             cleaned.append(candidate)
             untouched.append(not (filled or dropped))
-        return _suppress(
+        return suppress(
             cleaned,
-            torch.tensor(untouched, dtype=torch.float),
+            untouched,
             max(self.box_nms_thresh, self.crop_nms_thresh),
         )
 
     def _without_covered(
-        self, candidates: Sequence["_Candidate"], size: tuple[int, int]
-    ) -> list["_Candidate"]:
+        self, candidates: Sequence[Candidate], size: tuple[int, int]
+    ) -> list[Candidate]:
         """Leave out what lies mostly under better masks; of the same quality the first stays."""
         covered, bare = np.zeros(size, dtype=bool), []
         for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].predicted_iou):
@@ -306,7 +336,7 @@ class SamAutomaticMaskGenerator:
                 bare.append(i)
         return [candidates[i] for i in sorted(bare)]
 
-    def _record(self, candidate: "_Candidate", size: tuple[int, int]) -> dict[str, Any]:
+    def _record(self, candidate: Candidate, size: tuple[int, int]) -> dict[str, Any]:
         cutout = candidate.cutout(size)
         return {
             "segmentation": OUTPUT_MODES[self.output_mode](cutout),
@@ -317,43 +347,6 @@ class SamAutomaticMaskGenerator:
             "stability_score": candidate.stability_score,
             "crop_box": _xywh(candidate.crop),
         }
-
-
-@dataclass(frozen=True)
-class _Candidate:
-    """A mask between the filters.
-
-    Attributes:
-        box: its first and last column and row (x0, y0, x1, y1), both within the mask.
-        rle: the mask within the box, as COCO's RLE: few bytes, however large the image is.
-        point: (x, y) of the prompt.
-        crop: (x0, y0, x1, y1), half open.
-    """
-
-    box: Box
-    rle: dict[str, Any]
-    predicted_iou: float
-    stability_score: float
-    point: list[float]
-    crop: Box
-
-    def cutout(self, size: tuple[int, int]) -> Cutout:
-        """Give the mask within an image of H x W."""
-        return Cutout(from_rle(self.rle), self.box[0], self.box[1], size)
-
-
-def _cut(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
-    """Make a `_Candidate`'s box and RLE from a mask that begins at pixel (left, top)."""
-    x0, y0, x1, y1 = box_xyxy(mask)
-    return (left + x0, top + y0, left + x1 - 1, top + y1 - 1), to_rle(mask[y0:y1, x0:x1])
-
-
-def _suppress(
-    candidates: Sequence[_Candidate], scores: Tensor, threshold: float
-) -> list[_Candidate]:
-    """Of candidates with nearly the same box keep the best, and sort by falling score."""
-    boxes = torch.tensor([c.box for c in candidates], dtype=torch.float).reshape(-1, 4)
-    return [candidates[i] for i in nms(boxes, scores.float(), threshold).tolist()]
 
 
 def _xywh(box: Box) -> list[int]:
@@ -380,6 +373,7 @@ def default_settings(model: Sam) -> dict[str, Any]:
     time, with fewer masks that are no object (`benchmarks/everything.py`).
     """
     standard = {
+        "zoom": bool(model.card.get("zoom")),
         "prompts": "regions",
         "points_per_side": 32,
         "pred_iou_thresh": 0.88,

@@ -222,7 +222,7 @@ class Predictor:
         if boxes is not None:
             boxes = self.transform.apply_boxes_torch(boxes, size).to(device)
         return self.engine.decode(
-            self._state_of(embedding),
+            self.state_of(embedding),
             points,
             boxes,
             None if masks is None else masks.unsqueeze(1).to(device),
@@ -232,13 +232,19 @@ class Predictor:
     def enlarge(self, low_res_masks: Tensor, embedding: ImageEmbedding) -> np.ndarray:
         """Bring C x S/4 x S/4 logits to boolean masks, C x H x W, of the embedding's image."""
         size, threshold = embedding.original_size, self.model.mask_threshold
-        enlarger = _enlarger(self.model.config.image_size, embedding.input_size, size)
+        enlarger = self.enlarger(embedding)
         masks = np.zeros((len(low_res_masks), *size), dtype=bool)
         for mask, logits in zip(masks, low_res_masks.float().cpu().numpy(), strict=True):
             window, left, top = enlarger(logits, threshold)
             height, width = window.shape
             mask[top : top + height, left : left + width] = window > threshold
         return masks
+
+    def enlarger(self, embedding: ImageEmbedding) -> Enlarger:
+        """What brings S/4 x S/4 logits to the size of the embedding's image."""
+        return _enlarger(
+            self.model.config.image_size, embedding.input_size, embedding.original_size
+        )
 
     def _in_whole(self, look: Look, embedding: ImageEmbedding) -> Masks:
         """What was seen in a part of an image, as masks of all of it."""
@@ -249,7 +255,7 @@ class Predictor:
         logits = look.logits_in(frame_of(embedding), grid)
         return Masks(masks, look.iou_predictions.cpu().numpy(), logits.numpy())
 
-    def _state_of(self, embedding: ImageEmbedding) -> ImageState:
+    def state_of(self, embedding: ImageEmbedding) -> ImageState:
         """What prompts on an image share; kept as long as the embedding is."""
         with self._lock:
             state = self._states.get(embedding)

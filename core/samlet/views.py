@@ -63,13 +63,21 @@ def whole_of(size: tuple[int, int]) -> Box:
     return 0, 0, size[1], size[0]
 
 
-def view_around(extent: tuple[float, ...], points: np.ndarray, size: tuple[int, int]) -> Box:
+def view_around(
+    extent: tuple[float, ...],
+    points: np.ndarray,
+    size: tuple[int, int],
+    step: float = STEP,
+    places: int = PLACES,
+) -> Box:
     """Choose a view in which an object is large, and which holds all clicks.
 
     Args:
         extent: x0, y0, x1, y1 of the object, in pixels.
         points: N x 2, (x, y).
         size: (H, W) of the image.
+        step: factor between the sizes of views.
+        places: views of one size lie on a grid of so many places a side.
 
     Returns:
         all of the image where that shows the object as well.
@@ -81,15 +89,15 @@ def view_around(extent: tuple[float, ...], points: np.ndarray, size: tuple[int, 
     if TIGHT_SIDES * object_side > largest:
         return whole_of(size)
     wanted = max(SIDES * object_side, SMALLEST)
-    for level in range(max(0, floor(log(largest / wanted, STEP))), -1, -1):
-        view = _place((x0 + x1) / 2, (y0 + y1) / 2, largest / STEP**level, size)
+    for level in range(max(0, floor(log(largest / wanted, step))), -1, -1):
+        side = largest / step**level
+        view = _place((x0 + x1) / 2, (y0 + y1) / 2, side, side / places, size)
         if (points >= view[:2]).all() and (points <= view[2:]).all():
             return view
     return whole_of(size)
 
 
-def _place(x: float, y: float, side: float, size: tuple[int, int]) -> Box:
-    pace = side / PLACES
+def _place(x: float, y: float, side: float, pace: float, size: tuple[int, int]) -> Box:
     starts, ends = [], []
     for centre, length in ((x, size[1]), (y, size[0])):
         start = round((centre - side / 2) / pace) * pace

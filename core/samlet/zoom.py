@@ -135,7 +135,7 @@ class Zoom:
                 some = prompts.rows(rows)
                 for row, seen in zip(
                     rows,
-                    self._from(view, whole, embedding, some, multimask_output),
+                    self.look_from(view, whole, embedding, some, multimask_output),
                     strict=True,
                 ):
                     found[row] = seen
@@ -148,14 +148,15 @@ class Zoom:
                 break
         return [found[row] for row in range(len(prompts))]
 
-    def _from(
+    def look_from(
         self,
         view: Box,
         whole: "Predictor",
         embedding: ImageEmbedding,
         prompts: Prompts,
-        multimask_output: bool,
+        multimask_output: bool = True,
     ) -> list[Look]:
+        """The same from a view that is known; the whole image is one, too."""
         predictor, part = whole, embedding
         if view != whole_of(embedding.original_size):
             predictor, part = self._predictor, self._encoded(embedding, view)

@@ -168,7 +168,7 @@ def test_progress_rises_to_one_and_can_cancel(sight: Sight) -> None:
         if fraction > 0.4:
             raise InterruptedError
 
-    engine = generator.generator.engine
+    engine = generator.generator.predictor.engine
     assert isinstance(engine, Colours)
     engine.encoded = 0
     with pytest.raises(InterruptedError):
