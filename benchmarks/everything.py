@@ -35,6 +35,7 @@ WAYS: dict[str, dict[str, Any]] = {
     "grid 32": {"points_per_side": 32, "prompts": "grid"},
     "hierarchical 32": {"points_per_side": 32, "prompts": "hierarchical"},
     "regions": {"prompts": "regions"},
+    "regions, then zooming in": {"prompts": "regions", "zoom": True},
 }
 
 
@@ -51,6 +52,7 @@ def main(
     settings = default_settings(model) | {"output_mode": "coco_rle"}
     print(f"{torch.get_num_threads()} threads\n")
     print(format_table(_against_official(model, examples[0], settings, points_per_side), "engine"))
+    settings["zoom"] = False
     table = {way: _measure(model, examples, settings | options) for way, options in WAYS.items()}
     print(f"\n{len(examples)} images, {model.config.image_size} px\n\n{format_table(table, 'way')}")
 
