@@ -63,8 +63,8 @@ CARD = {
     "TinyViT (MobileSAM, arXiv 2306.14289), the teacher's decoder plugged on, then finetuned with "
     "masks",
     "limits": "Made for nuclei; not a general model. Images of one experiment are in training and "
-    "validation, so new experiments may do worse. Everything mode searches the image at 1024 pixels, "
-    "where it misses many objects below about 8.",
+    "validation, so new experiments may do worse. Everything mode searches the image at 1024 "
+    "pixels, where it misses many objects below about 8.",
     # Answer from a part of the image that shows the object large: see samlet.zoom.
     "zoom": True,
     # What everything mode uses unless told otherwise.
