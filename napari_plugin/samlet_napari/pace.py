@@ -71,7 +71,8 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
     without, with_one = yield from _step_seconds(own, example, settings)
     plan = plan_for(own, settings)
-    rounds = plan.correct_share * (1 + plan.corrections) / 2
+    # Only the last round is learnt from; each of the others takes a third of that.
+    rounds = plan.correct_share * (1 + (plan.corrections - 1) / 2 / 3)
     return Pace(count, without + rounds * max(0.0, with_one - without), per_judged)
 
 
@@ -80,8 +81,8 @@ def _step_seconds(
 ) -> Generator[None, None, list[float]]:
     """Seconds of a step without corrective clicks, and of one with a single round of them.
 
-    How many rounds a step has is drawn at random and decides how long it takes, so that the mean of
-    a few steps would tell little.
+    How many prompts go on, and for how many rounds, is drawn at random and decides how long a step
+    takes, so that the mean of a few would tell little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
     plan = replace(plan_for(model, settings), corrections=1)

@@ -106,6 +106,33 @@ def test_mask_loss_against_its_formula() -> None:
     assert mask_iou(logits, target).item() == pytest.approx(1 / 2)
 
 
+def test_mask_loss_has_the_gradient_of_its_formula() -> None:
+    """Also where masks are learnt from a few at a time."""
+    torch.manual_seed(0)
+    targets = F.avg_pool2d((torch.rand(9, 1, 256, 256) < 0.3).float(), 2)
+    weight = torch.rand(9, 4)
+    gradients: list[torch.Tensor] = []
+    for own in (True, False):
+        logits = 3 * torch.randn(9, 4, 128, 128, generator=torch.Generator().manual_seed(0))
+        logits.requires_grad_(True)
+        if own:
+            losses = mask_loss(logits, targets)
+        else:
+            p = logits.sigmoid()
+            area = (p + targets).sum((2, 3)) + 1
+            cross_entropy = F.binary_cross_entropy_with_logits(
+                logits, targets.expand_as(logits), weight=(p - targets).abs().detach(),
+                reduction="none",
+            )  # fmt: skip
+            losses = 1 - (2 * (p * targets).sum((2, 3)) + 1) / area
+            losses = losses + cross_entropy.sum((2, 3)) / area.detach()
+        (losses * weight).sum().backward()
+        assert logits.grad is not None
+        gradients.append(logits.grad)
+    assert gradients[1].abs().max() > 1e-6
+    torch.testing.assert_close(gradients[0], gradients[1], atol=1e-9, rtol=1e-4)
+
+
 def test_embedding_loss_leaves_padding_out() -> None:
     student, teacher = torch.zeros(1, 4, 2, 2), torch.ones(1, 4, 2, 2)
     teacher[..., 1] = 1000.0

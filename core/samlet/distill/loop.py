@@ -105,7 +105,9 @@ def train(
             for part in range(accelerator.gradient_accumulation_steps):
                 with journal.waiting():
                     batch, state.position = next(stream)
-                torch.manual_seed(_seed(settings.seed, state.step, part, accelerator.process_index))
+                # The same in every process: what they learn from differs anyway, and one that drew
+                # more work than the others would let them wait.
+                torch.manual_seed(_seed(settings.seed, state.step, part))
                 with accelerator.accumulate(wrapped):
                     losses: dict[str, Tensor] = wrapped(batch.to(accelerator.device))
                     accelerator.backward(torch.stack(list(losses.values())).sum())

@@ -1,7 +1,6 @@
-"""Learning from masks: simulated clicks and boxes, corrective clicks, best of three masks.
+"""Learning from masks: simulated clicks and boxes on objects of random crops.
 
-Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm"), in one or two
-rounds a step instead of eleven.
+Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm").
 """
 
 from contextlib import AbstractContextManager, nullcontext
@@ -13,13 +12,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samlet.distill.data import Batch
-from samlet.distill.losses import dense_targets, mask_iou, mask_loss
-from samlet.distill.prompts import (
-    corrective_points,
-    jittered_boxes,
-    random_points,
-    sample_objects,
-)
+from samlet.distill.losses import dense_targets
+from samlet.distill.prompts import jittered_boxes, random_points, sample_objects
+from samlet.distill.rounds import Prompt, Scene, practise, to_input
 from samlet.distill.teaching import normalised
 from samlet.distill.windows import place_windows
 from samlet.modeling.image_encoder import STRIDE
@@ -27,9 +22,6 @@ from samlet.modeling.sam import EMBED_DIM, Sam
 
 CELL = 4
 """Pixels of the input to a pixel of the low-resolution masks."""
-
-IOU_WEIGHT = 3.0
-"""The predicted IoU chooses among the masks; a model that chooses badly wastes good ones."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +32,8 @@ class PromptPlan:
         objects: prompts a crop.
         min_area: smaller objects are passed over, in pixels of the crop.
         box_jitter: how unsteady the hand is that draws boxes; see `jittered_boxes`.
-        box_share: share of the steps that prompt with boxes.
-        correct_share: share of the steps that go on with corrective clicks.
+        box_share: share of the prompts that are boxes; the others are clicks.
+        correct_share: share of the prompts that go on with corrective clicks.
         corrections: the most of them; each is drawn where the mask before is wrong.
         loser_weight: how much the candidates learn that are not the best of three. With 0 each
             finds a meaning of its own, as ambiguous objects need; with 1 they become alike, and
@@ -155,12 +147,8 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
         side = min(plan.window // STRIDE, tokens)
     per_image = plan.objects * (tokens // side) ** 2
     ids = sample_objects(batch.labels, per_image, plan.min_area, rng).flatten()
-    found = ids != -2
     image_of = torch.arange(len(images)).repeat_interleave(per_image)
     windows = place_windows(batch.labels, image_of, ids, side, rng)
-    targets = windows.halved_masks(batch.labels, ids)
-    masks = targets.squeeze(1) >= 0.5
-    targets, found = targets.to(model.device), found.to(model.device)
 
     # Positions are encoded relative to the model's whole input. A crop that always lay at the
     # upper left of it would leave the other positions unlearnt.
@@ -169,35 +157,27 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     origin = torch.randint(spare + 1, (2,), generator=rng)
     if is_view:
         origin = torch.full((2,), spare // 2)
-    view = _View(
+    found = (ids != -2).float()
+    scene = Scene(
         windows.cut(embeddings),
         windows.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
         (windows.corners + origin).flip(1) * float(STRIDE),
+        windows.halved_masks(batch.labels, ids),
+        found / found.sum().clamp(min=1),
     )
-    if torch.rand((), generator=rng) < plan.box_share:
-        prompt = _Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
-    else:
-        points = _to_crop(random_points(masks, rng, central=0.5))
-        # A click names a pixel by its upper left corner, which in an image that was enlarged lies
-        # up to a few of the model's pixels from where the annotator pointed.
-        points = (points - 1.5 * torch.rand(points.shape, generator=rng)).unsqueeze(1)
-        prompt = _Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
-    logits, predicted_iou = _decode(model, view, prompt)
-    ambiguous = prompt.boxes is None
-    losses = _score(logits, predicted_iou, targets, found, ambiguous, plan.loser_weight)
-    rounds = 0
-    if torch.rand((), generator=rng) < plan.correct_share:
-        rounds = int(torch.randint(1, plan.corrections + 1, (), generator=rng))
-    for _ in range(rounds):
-        previous = logits[:, :1].detach()
-        thresholded = F.interpolate(previous, masks.shape[-2:], mode="bilinear") > 0
-        clicks, click_labels = corrective_points(thresholded.squeeze(1).cpu(), masks, rng)
-        shown = _coarser(previous, rng) if is_view else previous
-        prompt = prompt.with_click(_to_crop(clicks), click_labels, shown)
-        logits, predicted_iou = _decode(model, view, prompt)
-        again = _score(logits, predicted_iou, targets, found, False, plan.loser_weight)
-        losses = {name: value + again[name] for name, value in losses.items()}
-    losses = {name: value / (1 + rounds) for name, value in losses.items()}
+    rounds = int(torch.randint(plan.corrections, (), generator=rng)) + 1
+    boxed = torch.rand(len(ids), generator=rng) < plan.box_share
+    losses: dict[str, Tensor] = {}
+    for rows, prompt_with in ((boxed, _boxes), (~boxed, _clicks)):
+        if rows.any():
+            some = scene.rows(rows.nonzero().squeeze(1))
+            prompt = prompt_with(some.masks, plan, rng)
+            going_on = torch.rand(len(some.weight), generator=rng) < plan.correct_share
+            learnt = practise(
+                model, some, prompt, going_on.nonzero().squeeze(1), rounds,
+                plan.loser_weight, is_view, rng,
+            )  # fmt: skip
+            losses = {name: loss + losses.get(name, 0) for name, loss in learnt.items()}
     if not learner.freeze_encoder:
         losses |= learner.dense_losses(embeddings, batch)
     return losses
@@ -207,75 +187,13 @@ def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
     return nullcontext() if wanted else torch.autocast(device.type, enabled=False)
 
 
-def _to_crop(coords: Tensor) -> Tensor:
-    """From pixels at half resolution to pixels of the window, centre to centre."""
-    return coords * 2 + 0.5
+def _boxes(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
+    return Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
 
 
-def _coarser(logits: Tensor, rng: torch.Generator) -> Tensor:
-    """Logits of a view as they come back with the next click: by way of the whole image's grid."""
-    factor = int(2 ** torch.randint(3, (), generator=rng))
-    means = F.avg_pool2d(logits, factor)
-    return F.interpolate(means, logits.shape[-2:], mode="bilinear", align_corners=False)
-
-
-@dataclass(frozen=True)
-class _Prompt:
-    points: Tensor | None = None
-    point_labels: Tensor | None = None
-    boxes: Tensor | None = None
-    masks: Tensor | None = None
-
-    def with_click(self, clicks: Tensor, labels: Tensor, masks: Tensor) -> "_Prompt":
-        points, point_labels = clicks.unsqueeze(1), labels.unsqueeze(1)
-        if self.points is not None and self.point_labels is not None:
-            points = torch.cat([self.points, points], dim=1)
-            point_labels = torch.cat([self.point_labels, point_labels], dim=1)
-        return _Prompt(points, point_labels, self.boxes, masks)
-
-
-@dataclass(frozen=True)
-class _View:
-    """What the decoder sees of the images: N x C x h x w twice, and where it begins, N x (x, y)."""
-
-    embeddings: Tensor
-    image_pe: Tensor
-    shift: Tensor
-
-
-def _decode(model: Sam, view: _View, prompt: _Prompt) -> tuple[Tensor, Tensor]:
-    points = boxes = None
-    if prompt.points is not None and prompt.point_labels is not None:
-        coords = prompt.points + view.shift.unsqueeze(1)
-        points = (coords.to(model.device), prompt.point_labels.to(model.device))
-    if prompt.boxes is not None:
-        boxes = (prompt.boxes + view.shift.repeat(1, 2)).to(model.device)
-    sparse, dense = model.prompt_encoder(points, boxes, prompt.masks)
-    h, w = view.embeddings.shape[-2:]
-    logits, iou = model.mask_decoder.predict_masks(
-        view.embeddings, view.image_pe, sparse, dense[..., :h, :w]
-    )
-    return logits.float(), iou.float()
-
-
-def _score(
-    logits: Tensor,
-    predicted_iou: Tensor,
-    targets: Tensor,
-    found: Tensor,
-    ambiguous: bool,
-    loser_weight: float,
-) -> dict[str, Tensor]:
-    """Losses of the single mask and, after an ambiguous prompt, of the best of the other three."""
-    full = F.interpolate(logits, targets.shape[-2:], mode="bilinear", align_corners=False)
-    each = mask_loss(full, targets)
-    single, candidates = each[:, 0], each[:, 1:]
-    best = candidates.min(dim=1).values
-    several = (1 - loser_weight) * best + loser_weight * candidates.mean(dim=1)
-    weight = found.float() / found.sum().clamp(min=1)
-    iou_error = (predicted_iou - mask_iou(full.detach(), targets)).square()
-    masks = (single + several) / 2 if ambiguous else 0.75 * single + 0.25 * several
-    return {
-        "mask": (masks * weight).sum(),
-        "iou": IOU_WEIGHT * (iou_error.mean(dim=1) * weight).sum(),
-    }
+def _clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
+    points = to_input(random_points(masks, rng, central=0.5))
+    # A click names a pixel by its upper left corner, which in an image that was enlarged lies
+    # up to a few of the model's pixels from where the annotator pointed.
+    points = (points - 1.5 * torch.rand(points.shape, generator=rng)).unsqueeze(1)
+    return Prompt(points=points, point_labels=torch.ones(points.shape[:2]))

@@ -43,8 +43,11 @@ def random_points(masks: Tensor, rng: torch.Generator, central: float = 0.0) -> 
     weight = masks.float()
     if central > 0:
         # A local mean is high in the middle of an object; its power makes the preference sharp.
-        depth = F.avg_pool2d(weight.unsqueeze(1), 9, stride=1, padding=4).squeeze(1)
-        depth = F.avg_pool2d(depth.unsqueeze(1), 9, stride=1, padding=4).squeeze(1)
+        depth = weight.unsqueeze(1)
+        for sides in ((9, 1), (1, 9)) * 2:
+            padding = (sides[0] // 2, sides[1] // 2)
+            depth = F.avg_pool2d(depth, sides, stride=1, padding=padding)
+        depth = depth.squeeze(1)
         deepest = depth.amax((-2, -1), keepdim=True).clamp(min=1e-6)
         use = torch.rand(len(masks), 1, 1, generator=rng) < central
         weight = torch.where(use, weight * (depth / deepest) ** 12, weight)
