@@ -48,7 +48,7 @@ def look_closer(
     """
     assert predictor.zoom is not None
     size = embedding.original_size
-    together: dict[Box, list[np.ndarray]] = defaultdict(list)
+    together: dict[Box | None, list[np.ndarray]] = defaultdict(list)
     for candidate in candidates:
         x0, y0, x1, y1 = candidate.box
         point = np.add(deepest_point(from_rle(candidate.rle)), (x0, y0))
@@ -65,8 +65,8 @@ def look_closer(
             if iou > least_iou:
                 logits = look.logits[best].float().cpu().numpy()
                 enlarger = look.predictor.enlarger(look.embedding)
-                closer = examine(logits, enlarger, float(iou), point, view)
-                if closer is not None and not is_cut_off(closer.box, view, size, tolerance=1):
+                closer = examine(logits, enlarger, float(iou), point, look.view)
+                if closer is not None and not is_cut_off(closer.box, look.view, size, tolerance=1):
                     found.append(closer)
         yield found, done / len(together)
     if not together:

@@ -18,8 +18,8 @@ from samlet.embedding import ImageEmbedding
 SIDES = 4.5
 """A view's side is at least so many times the longer side of the object that it is about."""
 
-TIGHT_SIDES = 2.2
-"""The same for the largest views, so that larger objects than would otherwise fit profit, too."""
+TIGHT_SIDES = 1.8
+"""The same for the largest view, all of the image, so that larger objects profit, too."""
 
 STEP = 2**0.5
 """Each view is smaller than the next larger one by this factor."""
@@ -69,8 +69,8 @@ def view_around(
     size: tuple[int, int],
     step: float = STEP,
     places: int = PLACES,
-) -> Box:
-    """Choose a view in which an object is large, and which holds all clicks.
+) -> Box | None:
+    """Choose a view in which an object is neither small nor too large, and which holds all clicks.
 
     Args:
         extent: x0, y0, x1, y1 of the object, in pixels.
@@ -80,16 +80,15 @@ def view_around(
         places: views of one size lie on a grid of so many places a side.
 
     Returns:
-        all of the image where that shows the object as well.
+        None for an object that fills the image, which is to be seen at the model's full input size.
+        Views are seen at half of it, the largest of them, all of the image, too.
     """
     x0, y0, x1, y1 = extent
-    object_side = max(x1 - x0, y1 - y0)
-    # The model looks at views with half its input size, so larger ones would show less.
-    largest = max(size) / 2
+    object_side, largest = max(x1 - x0, y1 - y0), max(size)
     if TIGHT_SIDES * object_side > largest:
-        return whole_of(size)
+        return None
     wanted = max(SIDES * object_side, SMALLEST)
-    for level in range(max(0, floor(log(largest / wanted, step))), -1, -1):
+    for level in range(max(0, floor(log(largest / wanted, step))), 0, -1):
         side = largest / step**level
         view = _place((x0 + x1) / 2, (y0 + y1) / 2, side, side / places, size)
         if (points >= view[:2]).all() and (points <= view[2:]).all():

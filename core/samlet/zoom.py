@@ -121,13 +121,13 @@ class Zoom:
             prompts: on that image.
             multimask_output: three candidates, or one mask.
         """
-        views = {
+        views: dict[int, Box | None] = {
             row: _first_view(prompts, row, embedding, whole.model.mask_threshold)
             for row in range(len(prompts))
         }
         found: dict[int, Look] = {}
         for number in range(1, LOOKS + 1):
-            together: dict[Box, list[int]] = defaultdict(list)
+            together: dict[Box | None, list[int]] = defaultdict(list)
             for row, view in views.items():
                 together[view].append(row)
             views = {}
@@ -141,7 +141,9 @@ class Zoom:
                     found[row] = seen
                     # A box has told already how large the object is.
                     if prompts.boxes is None and number < LOOKS:
-                        better = _better_view(seen, *prompts.clicks(row), embedding.original_size)
+                        better = _better_view(
+                            seen, view, *prompts.clicks(row), embedding.original_size
+                        )
                         if better is not None:
                             views[row] = better
             if not views:
@@ -150,15 +152,17 @@ class Zoom:
 
     def look_from(
         self,
-        view: Box,
+        view: Box | None,
         whole: "Predictor",
         embedding: ImageEmbedding,
         prompts: Prompts,
         multimask_output: bool = True,
     ) -> list[Look]:
-        """The same from a view that is known; the whole image is one, too."""
+        """The same from a view that is known; None is all of the image at full input size."""
         predictor, part = whole, embedding
-        if view != whole_of(embedding.original_size):
+        if view is None:
+            view = whole_of(embedding.original_size)
+        else:
             predictor, part = self._predictor, self._encoded(embedding, view)
             frames = frame_of(embedding), frame_of(part, view[:2])
             prompts = _moved(prompts, view, *frames, predictor.model.config.image_size // 4)
@@ -181,7 +185,9 @@ class Zoom:
         return replace(part, original_size=(y1 - y0, x1 - x0))
 
 
-def _first_view(prompts: Prompts, row: int, embedding: ImageEmbedding, threshold: float) -> Box:
+def _first_view(
+    prompts: Prompts, row: int, embedding: ImageEmbedding, threshold: float
+) -> Box | None:
     points, labels = prompts.clicks(row)
     extent = None
     if prompts.boxes is not None:
@@ -189,22 +195,24 @@ def _first_view(prompts: Prompts, row: int, embedding: ImageEmbedding, threshold
     elif prompts.mask_inputs is not None:
         mask = prompts.mask_inputs[row] > threshold
         extent = extent_of(mask, frame_of(embedding), points[labels == 1])
-    size = embedding.original_size
-    return whole_of(size) if extent is None else view_around(extent, points, size)
+    return None if extent is None else view_around(extent, points, embedding.original_size)
 
 
 def _better_view(
-    seen: Look, points: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+    seen: Look, view: Box | None, points: np.ndarray, labels: np.ndarray, size: tuple[int, int]
 ) -> Box | None:
-    """A view that suits the object much better than the one that it was found in, or None."""
+    """A view that suits the object much better than the one that it was seen in, or None."""
     logits = seen.logits[int(seen.iou_predictions.argmax())]
     mask = (logits > seen.predictor.model.mask_threshold).cpu().numpy()
     extent = extent_of(mask, seen.frame, points[labels == 1])
     if extent is None:
         return None
-    view = view_around(extent, points, size)
-    sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (view, seen.view)]
-    return view if abs(log(sides[0] / sides[1], STEP)) > MUCH else None
+    better = view_around(extent, points, size)
+    if view is None:
+        return better
+    better = better or whole_of(size)
+    sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (better, view)]
+    return better if abs(log(sides[0] / sides[1], STEP)) > MUCH else None
 
 
 def _moved(prompts: Prompts, view: Box, whole: Frame, frame: Frame, side: int) -> Prompts:

@@ -57,6 +57,9 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
         x1, y1 = (start + rng.uniform(1, end - start) for start, end in ((x0, width), (y0, height)))
         points = rng.uniform((0, 0), (width, height), (2, 2))
         view = view_around((x0, y0, x1, y1), points, (height, width))
+        if view is None:
+            assert max(x1 - x0, y1 - y0) > max(height, width) / 2
+            continue
         left, top, right, bottom = view
         assert 0 <= left < right <= width
         assert 0 <= top < bottom <= height
@@ -66,16 +69,31 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
 
 @pytest.mark.parametrize("side", [4, 10, 30, 60])
 def test_a_view_shows_a_small_object_large(side: int) -> None:
-    left, top, right, bottom = view_around(
-        (500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900)
-    )
+    view = view_around((500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900))
+    assert view is not None
+    left, top, right, bottom = view
     assert max(SIDES * side, 31) <= right - left <= max(2**0.5 * SIDES * side, 46) + 2
     assert abs((left + right) / 2 - 500 - side / 2) <= (right - left) / 8
     assert abs((top + bottom) / 2 - 300 - side / 2) <= (bottom - top) / 8
 
 
 def test_a_large_object_is_seen_in_the_whole_image() -> None:
-    assert view_around((10, 10, 500, 300), NO_POINTS, (800, 900)) == whole_of((800, 900))
+    assert view_around((10, 10, 400, 300), NO_POINTS, (800, 900)) == whole_of((800, 900))
+    assert view_around((10, 10, 600, 300), NO_POINTS, (800, 900)) is None
+
+
+def test_a_large_object_is_seen_smaller(small_model: Sam) -> None:
+    """All of the image, at half the input size, unless the object fills it."""
+    predictor = samlet.Predictor(small_model, zoom=True)
+    half = samlet.Predictor(closer(small_model), zoom=False)
+    rng = np.random.default_rng(0)
+    image = rng.integers(0, 255, (90, 150, 3), np.uint8)
+    embedding = predictor.encode(image)
+    for box, looks in (([20, 10, 90, 70], half), ([5, 5, 140, 80], predictor)):
+        found = predictor.segment(embedding, box=box, multimask_output=False)
+        expected = looks.segment(looks.encode(image), box=box, multimask_output=False, zoom=False)
+        assert np.array_equal(found.masks, expected.masks)
+        np.testing.assert_allclose(found.iou_predictions, expected.iou_predictions, atol=1e-5)
 
 
 def test_neighbours_share_a_view() -> None:
