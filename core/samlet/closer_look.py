@@ -47,12 +47,13 @@ def look_closer(
         what has passed, and the share of the work that is done, view by view.
     """
     assert predictor.zoom is not None
-    size = embedding.original_size
+    size, input_size = embedding.original_size, predictor.model.config.image_size
     together: dict[Box | None, list[np.ndarray]] = defaultdict(list)
     for candidate in candidates:
         x0, y0, x1, y1 = candidate.box
         point = np.add(deepest_point(from_rle(candidate.rle)), (x0, y0))
-        view = view_around((x0, y0, x1 + 1, y1 + 1), point[None], size, STEP, PLACES)
+        box = (x0, y0, x1 + 1, y1 + 1)
+        view = view_around(box, point[None], size, input_size, STEP, PLACES)
         together[view].append(point)
     for done, (view, points) in enumerate(together.items(), start=1):
         clicks = np.array(points, np.float32)[:, None]

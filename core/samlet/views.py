@@ -21,6 +21,10 @@ SIDES = 4.5
 TIGHT_SIDES = 1.8
 """The same for the largest view, all of the image, so that larger objects profit, too."""
 
+LARGE = 140
+"""A model that sees all of an image at half its input size sees an object better there if it would
+otherwise be larger than this, in pixels of the input; smaller ones it sees better at full size."""
+
 STEP = 2**0.5
 """Each view is smaller than the next larger one by this factor."""
 
@@ -67,6 +71,7 @@ def view_around(
     extent: tuple[float, ...],
     points: np.ndarray,
     size: tuple[int, int],
+    input_size: int,
     step: float = STEP,
     places: int = PLACES,
 ) -> Box | None:
@@ -76,24 +81,29 @@ def view_around(
         extent: x0, y0, x1, y1 of the object, in pixels.
         points: N x 2, (x, y).
         size: (H, W) of the image.
+        input_size: longest side at which the model sees the whole image, in its pixels.
         step: factor between the sizes of views.
         places: views of one size lie on a grid of so many places a side.
 
     Returns:
-        None for an object that fills the image, which is to be seen at the model's full input size.
-        Views are seen at half of it, the largest of them, all of the image, too.
+        None for all of the image at full input size: for an object that fills it, and for a small
+        one whose clicks lie far apart. Views are seen at half of it, the largest of them, all of
+        the image, too.
     """
     x0, y0, x1, y1 = extent
     object_side, largest = max(x1 - x0, y1 - y0), max(size)
     if TIGHT_SIDES * object_side > largest:
         return None
     wanted = max(SIDES * object_side, SMALLEST)
+    is_large = object_side * input_size > LARGE * largest
     for level in range(max(0, floor(log(largest / wanted, step))), 0, -1):
         side = largest / step**level
+        if side > largest / 2 and not is_large:
+            break  # At half the input size it would show less than the whole image does.
         view = _place((x0 + x1) / 2, (y0 + y1) / 2, side, side / places, size)
         if (points >= view[:2]).all() and (points <= view[2:]).all():
             return view
-    return whole_of(size)
+    return whole_of(size) if is_large else None
 
 
 def _place(x: float, y: float, side: float, pace: float, size: tuple[int, int]) -> Box:

@@ -122,8 +122,7 @@ class Zoom:
             multimask_output: three candidates, or one mask.
         """
         views: dict[int, Box | None] = {
-            row: _first_view(prompts, row, embedding, whole.model.mask_threshold)
-            for row in range(len(prompts))
+            row: _first_view(prompts, row, embedding, whole.model) for row in range(len(prompts))
         }
         found: dict[int, Look] = {}
         for number in range(1, LOOKS + 1):
@@ -142,9 +141,9 @@ class Zoom:
                     # A box has told already how large the object is.
                     if prompts.boxes is None and number < LOOKS:
                         better = _better_view(
-                            seen, view, *prompts.clicks(row), embedding.original_size
+                            seen, view, *prompts.clicks(row), embedding, whole.model
                         )
-                        if better is not None:
+                        if better != view:
                             views[row] = better
             if not views:
                 break
@@ -185,34 +184,39 @@ class Zoom:
         return replace(part, original_size=(y1 - y0, x1 - x0))
 
 
-def _first_view(
-    prompts: Prompts, row: int, embedding: ImageEmbedding, threshold: float
-) -> Box | None:
+def _first_view(prompts: Prompts, row: int, embedding: ImageEmbedding, model: Sam) -> Box | None:
     points, labels = prompts.clicks(row)
     extent = None
     if prompts.boxes is not None:
         extent = tuple(prompts.boxes[row].tolist())
     elif prompts.mask_inputs is not None:
-        mask = prompts.mask_inputs[row] > threshold
+        mask = prompts.mask_inputs[row] > model.mask_threshold
         extent = extent_of(mask, frame_of(embedding), points[labels == 1])
-    return None if extent is None else view_around(extent, points, embedding.original_size)
+    if extent is None:
+        return None
+    return view_around(extent, points, embedding.original_size, model.config.image_size)
 
 
 def _better_view(
-    seen: Look, view: Box | None, points: np.ndarray, labels: np.ndarray, size: tuple[int, int]
+    seen: Look,
+    view: Box | None,
+    points: np.ndarray,
+    labels: np.ndarray,
+    embedding: ImageEmbedding,
+    model: Sam,
 ) -> Box | None:
-    """A view that suits the object much better than the one that it was seen in, or None."""
+    """A view that suits the object much better than the one that it was seen in, or that one."""
     logits = seen.logits[int(seen.iou_predictions.argmax())]
     mask = (logits > seen.predictor.model.mask_threshold).cpu().numpy()
     extent = extent_of(mask, seen.frame, points[labels == 1])
     if extent is None:
-        return None
-    better = view_around(extent, points, size)
+        return view
+    size = embedding.original_size
+    better = view_around(extent, points, size, model.config.image_size)
     if view is None:
         return better
-    better = better or whole_of(size)
-    sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (better, view)]
-    return better if abs(log(sides[0] / sides[1], STEP)) > MUCH else None
+    sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (better or whole_of(size), view)]
+    return better if abs(log(sides[0] / sides[1], STEP)) > MUCH else view
 
 
 def _moved(prompts: Prompts, view: Box, whole: Frame, frame: Frame, side: int) -> Prompts:

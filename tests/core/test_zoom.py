@@ -15,6 +15,7 @@ from samlet.masks import box_xyxy, deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.views import (
+    LARGE,
     NOTHING,
     SIDES,
     Frame,
@@ -56,9 +57,10 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
         x0, y0 = rng.uniform(0, width - 5), rng.uniform(0, height - 5)
         x1, y1 = (start + rng.uniform(1, end - start) for start, end in ((x0, width), (y0, height)))
         points = rng.uniform((0, 0), (width, height), (2, 2))
-        view = view_around((x0, y0, x1, y1), points, (height, width))
+        view = view_around((x0, y0, x1, y1), points, (height, width), 1024)
         if view is None:
-            assert max(x1 - x0, y1 - y0) > max(height, width) / 2
+            share = max(x1 - x0, y1 - y0) / max(height, width)
+            assert share > 0.5 or share * 1024 <= LARGE
             continue
         left, top, right, bottom = view
         assert 0 <= left < right <= width
@@ -69,7 +71,7 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
 
 @pytest.mark.parametrize("side", [4, 10, 30, 60])
 def test_a_view_shows_a_small_object_large(side: int) -> None:
-    view = view_around((500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900))
+    view = view_around((500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900), 1024)
     assert view is not None
     left, top, right, bottom = view
     assert max(SIDES * side, 31) <= right - left <= max(2**0.5 * SIDES * side, 46) + 2
@@ -78,14 +80,25 @@ def test_a_view_shows_a_small_object_large(side: int) -> None:
 
 
 def test_a_large_object_is_seen_in_the_whole_image() -> None:
-    assert view_around((10, 10, 400, 300), NO_POINTS, (800, 900)) == whole_of((800, 900))
-    assert view_around((10, 10, 600, 300), NO_POINTS, (800, 900)) is None
+    size = (800, 900)
+    assert view_around((10, 10, 400, 300), NO_POINTS, size, 1024) == whole_of(size)
+    assert view_around((10, 10, 600, 300), NO_POINTS, size, 1024) is None
 
 
-def test_a_large_object_is_seen_smaller(small_model: Sam) -> None:
+def test_a_small_object_is_not_seen_smaller_than_the_image_shows_it() -> None:
+    size = (800, 900)
+    far_apart = np.array([[20.0, 20], [800, 700]])
+    assert view_around((10, 10, 60, 60), far_apart, size, 1024) is None
+    assert view_around((10, 10, 210, 60), far_apart, size, 1024) == whole_of(size)
+    # What is large for one model is small for another.
+    assert view_around((10, 10, 210, 60), far_apart, size, 512) is None
+
+
+def test_a_large_object_is_seen_smaller() -> None:
     """All of the image, at half the input size, unless the object fills it."""
-    predictor = samlet.Predictor(small_model, zoom=True)
-    half = samlet.Predictor(closer(small_model), zoom=False)
+    model = samlet.load("nuclei")
+    predictor = samlet.Predictor(model, zoom=True)
+    half = samlet.Predictor(closer(model), zoom=False)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (90, 150, 3), np.uint8)
     embedding = predictor.encode(image)
@@ -97,7 +110,9 @@ def test_a_large_object_is_seen_smaller(small_model: Sam) -> None:
 
 
 def test_neighbours_share_a_view() -> None:
-    views = {view_around((x, 300, x + 20, 320), NO_POINTS, (800, 900)) for x in range(400, 420)}
+    views = {
+        view_around((x, 300, x + 20, 320), NO_POINTS, (800, 900), 1024) for x in range(400, 420)
+    }
     assert len(views) <= 3
 
 
