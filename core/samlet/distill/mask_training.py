@@ -23,6 +23,9 @@ from samlet.modeling.sam import EMBED_DIM, Sam
 CELL = 4
 """Pixels of the input to a pixel of the low-resolution masks."""
 
+MOST_AT_ONCE = 6
+"""Clicks of a scribble, at most."""
+
 
 @dataclass(frozen=True)
 class PromptPlan:
@@ -33,6 +36,7 @@ class PromptPlan:
         min_area: smaller objects are passed over, in pixels of the crop.
         box_jitter: how unsteady the hand is that draws boxes; see `jittered_boxes`.
         box_share: share of the prompts that are boxes; the others are clicks.
+        several_share: share of the clicked prompts that are several clicks at once, a scribble.
         correct_share: share of the prompts that go on with corrective clicks.
         corrections: the most of them; each is drawn where the mask before is wrong.
         loser_weight: how much the candidates learn that are not the best of three. With 0 each
@@ -51,6 +55,7 @@ class PromptPlan:
     min_area: int = 16
     box_share: float = 0.3
     box_jitter: float = 0.1
+    several_share: float = 0.2
     correct_share: float = 0.35
     corrections: int = 1
     loser_weight: float = 0.1
@@ -167,8 +172,9 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     )
     rounds = int(torch.randint(plan.corrections, (), generator=rng)) + 1
     boxed = torch.rand(len(ids), generator=rng) < plan.box_share
+    several = ~boxed & (torch.rand(len(ids), generator=rng) < plan.several_share)
     losses: dict[str, Tensor] = {}
-    for rows, prompt_with in ((boxed, _boxes), (~boxed, _clicks)):
+    for rows, prompt_with in ((boxed, _boxes), (several, _scribbles), (~boxed & ~several, _clicks)):
         if rows.any():
             some = scene.rows(rows.nonzero().squeeze(1))
             prompt = prompt_with(some.masks, plan, rng)
@@ -191,9 +197,15 @@ def _boxes(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
     return Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
 
 
-def _clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
-    points = to_input(random_points(masks, rng, central=0.5))
+def _clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator, count: int = 1) -> Prompt:
+    drawn = [to_input(random_points(masks, rng, central=0.5)) for _ in range(count)]
+    points = torch.stack(drawn, dim=1)
     # A click names a pixel by its upper left corner, which in an image that was enlarged lies
     # up to a few of the model's pixels from where the annotator pointed.
-    points = (points - 1.5 * torch.rand(points.shape, generator=rng)).unsqueeze(1)
+    points = points - 1.5 * torch.rand(points.shape, generator=rng)
     return Prompt(points=points, point_labels=torch.ones(points.shape[:2]))
+
+
+def _scribbles(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
+    count = int(torch.randint(2, MOST_AT_ONCE + 1, (), generator=rng))
+    return _clicks(masks, plan, rng, count)

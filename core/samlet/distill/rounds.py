@@ -18,6 +18,10 @@ from samlet.modeling.sam import Sam
 IOU_WEIGHT = 0.5
 """The predicted IoU chooses among the masks; a model that chooses badly wastes good ones."""
 
+FORGETFUL = 0.25
+"""Share of the steps whose corrective clicks come without the mask that they correct, as from
+tools that send all the clicks at once."""
+
 
 @dataclass(frozen=True)
 class Scene:
@@ -63,13 +67,18 @@ class Prompt:
     boxes: Tensor | None = None
     masks: Tensor | None = None
 
+    @property
+    def is_ambiguous(self) -> bool:
+        """Each is one click, and nothing else."""
+        return self.boxes is None and self.points is not None and self.points.shape[1] == 1
+
     def rows(self, index: Tensor) -> "Prompt":
         """Some of the prompts."""
         parts = (self.points, self.point_labels, self.boxes, self.masks)
         return Prompt(*(None if part is None else part[index] for part in parts))
 
-    def with_click(self, clicks: Tensor, labels: Tensor, masks: Tensor) -> "Prompt":
-        """The same with a click more (N x 2; N), and the masks that it corrects."""
+    def with_click(self, clicks: Tensor, labels: Tensor, masks: Tensor | None) -> "Prompt":
+        """The same with a click more (N x 2; N), and the masks that it corrects, if they come."""
         points, point_labels = clicks.unsqueeze(1), labels.unsqueeze(1)
         if self.points is not None and self.point_labels is not None:
             points = torch.cat([self.points, points], dim=1)
@@ -92,7 +101,7 @@ def practise(
     Args:
         model: what learns.
         scene: what the prompts are about.
-        prompt: one click or one box each.
+        prompt: one box each, or as many clicks.
         corrected: numbers of those prompts that go on with corrective clicks.
         rounds: how many of these.
         loser_weight: see `PromptPlan`.
@@ -100,7 +109,7 @@ def practise(
             image's coarser grid.
         rng: where chance comes from.
     """
-    ambiguous = prompt.boxes is None
+    ambiguous = prompt.is_ambiguous
     targets, weight = scene.targets.to(model.device), scene.weight.to(model.device)
     logits, predicted_iou = _decode(model, scene, prompt)
     losses = _score(logits, predicted_iou, targets, weight, ambiguous, loser_weight)
@@ -111,12 +120,13 @@ def practise(
     shown = logits.detach()[there, chosen[there]].unsqueeze(1)
     scene, prompt = scene.rows(corrected), prompt.rows(corrected)
     targets, weight = targets[there], weight[there]
+    remembers = bool(torch.rand((), generator=rng) >= FORGETFUL)
     for number in range(rounds):
         thresholded = F.interpolate(shown, targets.shape[-2:], mode="bilinear") > 0
         clicks, labels = corrective_points(thresholded.squeeze(1).cpu(), scene.masks, rng)
-        prompt = prompt.with_click(
-            to_input(clicks), labels, _coarser(shown, rng) if is_view else shown
-        )
+        if is_view:
+            shown = _coarser(shown, rng)
+        prompt = prompt.with_click(to_input(clicks), labels, shown if remembers else None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and number == rounds - 1):
             logits, predicted_iou = _decode(model, scene, prompt)
         shown = logits[:, :1].detach()

@@ -1,0 +1,79 @@
+"""What simulated annotators ask of a model while it learns: clicks, scribbles, corrections."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from samlet import samples
+from samlet.distill.data import Batch, Crops, Example, load_examples
+from samlet.distill.mask_training import MOST_AT_ONCE, MaskLearner, PromptPlan
+from samlet.modeling.sam import Sam
+from tests.core.conftest import SMALL
+
+Asked = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]
+
+
+@contextmanager
+def overheard(model: Sam) -> Iterator[Asked]:
+    """What the prompt encoder is given: points with their labels, boxes, and masks."""
+    asked: Asked = []
+    handle = model.prompt_encoder.register_forward_pre_hook(
+        lambda _, given: asked.append((given[0], given[1], given[2]))
+    )
+    try:
+        yield asked
+    finally:
+        handle.remove()
+
+
+def crops(examples: list[Example]) -> Batch:
+    """As large as the model's input, so that a crop's pixels are the input's."""
+    return Crops(examples, SMALL.image_size, SMALL.image_size, 2, seed=0).batch(0)
+
+
+def test_scribbles_are_several_points_of_one_object() -> None:
+    examples = load_examples(samples.IMAGES.parent)
+    learner = MaskLearner(
+        Sam(SMALL), PromptPlan(box_share=0.0, several_share=1.0, correct_share=0.0)
+    )
+    batch = crops(examples)
+    counts = set()
+    for seed in range(20):
+        torch.manual_seed(seed)
+        with overheard(learner.model) as asked, torch.no_grad():
+            learner(batch)
+        ((clicks, boxes, masks),) = asked
+        assert clicks is not None and boxes is None and masks is None
+        points, labels = clicks
+        counts.add(points.shape[1])
+        assert (labels == 1).all()
+        crop = batch.labels[:, 0].repeat_interleave(len(points) // 2, dim=0)
+        around = F.unfold(F.pad(crop[:, None].float(), (2, 2, 2, 2)), 5).view(
+            len(crop), 25, *crop.shape[1:]
+        )
+        for row, image in zip(points.long(), around, strict=True):
+            near = [set(image[:, y, x].tolist()) - {0.0} for x, y in row.tolist()]
+            assert set.intersection(*near)
+    assert counts == set(range(2, MOST_AT_ONCE + 1))
+
+
+def test_corrections_come_with_the_mask_and_without() -> None:
+    examples = load_examples(samples.IMAGES.parent)
+    plan = PromptPlan(box_share=0.0, several_share=0.0, correct_share=1.0, corrections=3)
+    learner = MaskLearner(Sam(SMALL), plan)
+    batch = crops(examples)
+    with_mask = []
+    for seed in range(24):
+        torch.manual_seed(seed)
+        with overheard(learner.model) as asked, torch.no_grad():
+            learner(batch)
+        first, *later = asked
+        assert first[2] is None and 1 <= len(later) <= 3
+        assert [c[0].shape[1] for c, _, _ in asked if c] == list(range(1, len(asked) + 1))
+        given = {mask is not None for _, _, mask in later}
+        assert len(given) == 1
+        with_mask += given
+    assert 0.5 < sum(with_mask) / len(with_mask) < 1
