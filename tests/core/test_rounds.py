@@ -65,7 +65,7 @@ def test_corrections_come_with_the_mask_and_without() -> None:
     plan = PromptPlan(box_share=0.0, several_share=0.0, correct_share=1.0, corrections=3)
     learner = MaskLearner(Sam(SMALL), plan)
     batch = crops(examples)
-    with_mask = []
+    with_mask: list[bool] = []
     for seed in range(24):
         torch.manual_seed(seed)
         with overheard(learner.model) as asked, torch.no_grad():
