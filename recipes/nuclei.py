@@ -220,13 +220,13 @@ def deepen(
     data: Data,
     out: Out,
     zoom: Annotated[Path, typer.Option(help="The checkpoint that zooms in.")],
-    steps: int = 12000,
+    steps: int = 1850,
     learning_rate: float = 2.5e-4,
 ) -> None:
-    """Give the encoder twice the blocks where the image is small, and learn on, for much longer.
+    """Give the encoder twice the blocks where the image is small, and learn on.
 
-    Up to eight corrective clicks on a quarter of the prompts, so that clicking on makes no mask
-    worse.
+    Several clicks at once are new to the model, too. Up to eight corrective clicks on a quarter of
+    the prompts, so that clicking on makes no mask worse.
     """
     torch.manual_seed(11)
     plan = replace(

@@ -164,12 +164,12 @@ def test_odd_sizes(predictor: samlet.Predictor, size: tuple[int, int]) -> None:
 
 # What the bundled model gave when it was shipped, less 0.03 for another CPU's rounding.
 LEAST_ONE_CLICK = {
-    "fluorescence_1": 0.83,
+    "fluorescence_1": 0.85,
     "fluorescence_2": 0.82,
-    "fluorescence_3": 0.72,
-    "stained_1": 0.69,
-    "stained_2": 0.75,
-    "brightfield_1": 0.64,
+    "fluorescence_3": 0.71,
+    "stained_1": 0.66,
+    "stained_2": 0.74,
+    "brightfield_1": 0.62,
 }
 
 

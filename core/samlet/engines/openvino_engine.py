@@ -58,6 +58,8 @@ class _Part:
         settings: dict[str, Any] = {
             "PERFORMANCE_HINT": "LATENCY",
             "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+            # Each process would take the first cores, and those that share a machine the same ones.
+            "ENABLE_CPU_PINNING": False,
             # Otherwise processors that know bfloat16 would use it, and masks would differ.
             "INFERENCE_PRECISION_HINT": "f32",
         }
