@@ -17,7 +17,7 @@ import segment_anything
 import torch
 import typer
 from segment_anything import modeling as official
-from validation import names as validation_names
+from validation import spread
 
 import samlet
 from samlet.distill.data import Example, load_examples
@@ -45,9 +45,7 @@ def main(
     points_per_side: Annotated[int, typer.Option(help="Of the grid against the official.")] = 32,
 ) -> None:
     """Measure, and print both tables."""
-    names = validation_names()
-    chosen = set(names[:: max(1, len(names) // images)][:images])
-    examples = load_examples(data, only=chosen)
+    examples = load_examples(data, only=spread(images))
     model = samlet.load("nuclei")
     settings = default_settings(model) | {"output_mode": "coco_rle"}
     print(f"{torch.get_num_threads()} threads\n")

@@ -13,12 +13,12 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from validation import names as validation_names
+from validation import spread
 
 import samlet
 from samlet.distill.data import load_examples
-from samlet.evaluation.chunks import object_chunks
 from samlet.evaluation.tables import format_table
+from samlet.labels.layers import objects
 from samlet.masks import deepest_point, iou
 
 SMALLEST = 60
@@ -32,14 +32,13 @@ def main(
     name: Annotated[str, typer.Option("--model", help="A name, or a checkpoint.")] = "nuclei",
 ) -> None:
     """Measure, and print the table."""
-    names = validation_names()
-    examples = load_examples(data, only=set(names[:: max(1, len(names) // images)][:images]))
+    examples = load_examples(data, only=spread(images))
     predictor = samlet.Predictor(samlet.load(name))
     rng = np.random.default_rng(0)
     found: dict[str, list[float]] = defaultdict(list)
     for example in examples:
         embedding = predictor.encode(example.image)
-        masks = [mask for chunk in object_chunks(example.labels, SMALLEST) for _, mask in chunk]
+        masks = [mask for _, mask in objects(example.labels) if mask.sum() >= SMALLEST]
         for mask in (masks[i] for i in rng.permutation(len(masks))[:count]):
             for how, points in _prompts(mask, rng).items():
                 answer = predictor.segment(

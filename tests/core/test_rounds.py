@@ -3,12 +3,13 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 
+import pytest
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
 from samlet import samples
-from samlet.distill.data import Batch, Crops, Example, load_examples
+from samlet.distill.data import Batch, Crops, load_examples
 from samlet.distill.mask_training import MOST_AT_ONCE, MaskLearner, PromptPlan
 from samlet.modeling.sam import Sam
 from tests.core.conftest import SMALL
@@ -29,17 +30,17 @@ def overheard(model: Sam) -> Iterator[Asked]:
         handle.remove()
 
 
-def crops(examples: list[Example]) -> Batch:
-    """As large as the model's input, so that a crop's pixels are the input's."""
+@pytest.fixture(scope="module")
+def batch() -> Batch:
+    """Crops as large as the model's input, so that their pixels are the input's."""
+    examples = load_examples(samples.IMAGES.parent)
     return Crops(examples, SMALL.image_size, SMALL.image_size, 2, seed=0).batch(0)
 
 
-def test_scribbles_are_several_points_of_one_object() -> None:
-    examples = load_examples(samples.IMAGES.parent)
+def test_scribbles_are_several_points_of_one_object(batch: Batch) -> None:
     learner = MaskLearner(
         Sam(SMALL), PromptPlan(box_share=0.0, several_share=1.0, correct_share=0.0)
     )
-    batch = crops(examples)
     counts = set()
     for seed in range(20):
         torch.manual_seed(seed)
@@ -60,11 +61,9 @@ def test_scribbles_are_several_points_of_one_object() -> None:
     assert counts == set(range(2, MOST_AT_ONCE + 1))
 
 
-def test_corrections_come_with_the_mask_and_without() -> None:
-    examples = load_examples(samples.IMAGES.parent)
+def test_corrections_come_with_the_mask_and_without(batch: Batch) -> None:
     plan = PromptPlan(box_share=0.0, several_share=0.0, correct_share=1.0, corrections=3)
     learner = MaskLearner(Sam(SMALL), plan)
-    batch = crops(examples)
     with_mask: list[bool] = []
     for seed in range(24):
         torch.manual_seed(seed)
