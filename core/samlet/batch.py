@@ -3,14 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from rich.progress import Progress, TaskID
 
 from samlet.ahead import ahead
 from samlet.errors import UserError
-from samlet.results import is_done, write_results
+from samlet.results import image_source, is_done, is_of_another, read_results, write_results
 from samlet.tiles import TiledMaskGenerator
 
 
@@ -20,11 +20,13 @@ class Outcome:
 
     Attributes:
         skipped: how many the same model and settings had done before.
-        unreadable: one sentence for each image that could not be read.
+        kept: those whose results hold objects made by prompts, which were left alone.
+        failed: one sentence for each image that could not be read, or whose results could not.
     """
 
     skipped: int = 0
-    unreadable: list[str] = field(default_factory=list)
+    kept: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
 
 
 def segment_images(
@@ -34,6 +36,7 @@ def segment_images(
     generator: TiledMaskGenerator,
     info: Mapping[str, Any],
     progress: Progress,
+    replace: bool = False,
 ) -> Outcome:
     """Find all masks of each image and write them; see `samlet.results.write_results`.
 
@@ -44,8 +47,9 @@ def segment_images(
         folders: for each, where its results go.
         read: from a path to RGB uint8, H x W x 3; raises UserError for a bad file.
         generator: everything mode.
-        info: model and settings; images whose results name the same are skipped.
+        info: model and settings; images with such results of the same file are skipped.
         progress: gets a task that advances within an image as well.
+        replace: write over results that hold objects made by prompts, too.
 
     Raises:
         UserError: results cannot be written.
@@ -54,36 +58,58 @@ def segment_images(
     task = progress.add_task("", total=len(paths))
     places = list(zip(paths, folders, strict=True))
 
-    def load(place: tuple[Path, Path]) -> np.ndarray | UserError | None:
+    def load(place: tuple[Path, Path]) -> _Loaded | UserError | Literal["done", "kept"]:
         path, folder = place
-        if is_done(folder, path, info):
-            return None
         try:
-            return read(path)
+            source = image_source(path)
+            own = {**info, **source}
+            before = None if replace else read_results(folder, path)
+            if before is not None and is_done(folder, path, before, own):
+                return "done"
+            if before is not None and is_of_another(before, source):
+                raise UserError(
+                    f"{path} has the name of {before.info['file']}, whose results are in {folder}: "
+                    "give another --out, or --replace to write over them."
+                )
+            if before is not None and before.info.get("prompts"):
+                return "kept"
+            return _Loaded(path, folder, read(path), own)
         except UserError as error:
             return error
 
-    def find() -> Iterator[tuple[Path, Path, np.ndarray, list[dict[str, Any]]]]:
+    def find() -> Iterator[tuple[_Loaded, list[dict[str, Any]]]]:
         images = ahead(places, load, threads=1, depth=2)
-        for number, ((path, folder), image) in enumerate(zip(places, images, strict=True)):
+        for number, ((path, _), image) in enumerate(zip(places, images, strict=True)):
             progress.update(task, completed=number, description=path.name)
-            if image is None:
+            if image == "done":
                 outcome.skipped += 1
+            elif image == "kept":
+                outcome.kept.append(str(path))
             elif isinstance(image, UserError):
-                outcome.unreadable.append(str(image))
+                outcome.failed.append(str(image))
             else:
                 advance = _advance(progress, task, number)
-                yield path, folder, image, generator.generate(image, progress=advance)
+                yield image, generator.generate(image.pixels, progress=advance)
 
-    def write(found: tuple[Path, Path, np.ndarray, list[dict[str, Any]]]) -> None:
-        path, folder, image, records = found
-        write_results(folder, path, image, records, info)
-        progress.console.print(f"{path.name}: {len(records)} objects")
+    def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
+        (path, folder, pixels, own), records = found
+        write_results(folder, path, pixels, records, own)
+        objects = "object" if len(records) == 1 else "objects"
+        progress.console.print(f"{path.name}: {len(records)} {objects}")
 
     for _ in ahead(find(), write, threads=1, depth=2):
         pass
     progress.update(task, completed=len(paths))
     return outcome
+
+
+class _Loaded(NamedTuple):
+    """An image to be worked on, where its results go, and what they are to say."""
+
+    path: Path
+    folder: Path
+    pixels: np.ndarray
+    info: dict[str, Any]
 
 
 def _advance(progress: Progress, task: TaskID, number: int) -> Callable[[float], None]:

@@ -73,23 +73,45 @@ def segment(
     engine: EngineName = "auto",
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    add: Annotated[
+        bool, typer.Option("--add", help="Add the object to those that OUT has of this image.")
+    ] = False,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Write over what OUT has of this image.")
+    ] = False,
 ) -> None:
     """Segment one object from clicks, a box, or both. Coordinates are pixels from the upper left.
 
     A single click is ambiguous, so three masks are made, and the one that the model trusts most is
     kept; more prompts than that ask for one mask.
     """
-    from samlet.results import write_results
+    from samlet.fingerprint import model_fingerprint
+    from samlet.results import Results, image_source, read_results, write_results
 
     positive = [_numbers(text, 2, "--point") for text in point or []]
     beside = [_numbers(text, 2, "--negative") for text in negative or []]
     corners = None if box is None else _numbers(box, 4, "--box")
     if not positive and corners is None:
         raise UserError("Say what to segment: --point X,Y on the object, or --box X1,Y1,X2,Y2.")
+    if add and replace:
+        raise UserError("Give --add or --replace, not both.")
+    pixels = _read(image, channels, max_pixels)
+    before = None if replace else read_results(out, image)
+    source = image_source(image)
+    if before is not None and not add:
+        raise UserError(
+            f"{out} has {_counted(len(before.records), 'object')} of {image.name} already: give "
+            "--add to add this one, --replace to write over them, or another --out."
+        )
+    if before is not None and before.info["image"] != source["image"]:
+        raise UserError(
+            f"The objects of {image.name} in {out} are of another image, or {image} has changed "
+            "since: give --replace to write over them, or another --out."
+        )
     coords = positive + beside
     labels = [1] * len(positive) + [0] * len(beside)
-    pixels = _read(image, channels, max_pixels)
-    predictor = samlet.Predictor(samlet.load(model), engine)
+    loaded = samlet.load(model)
+    predictor = samlet.Predictor(loaded, engine)
     answer = predictor.segment(
         predictor.encode(pixels),
         coords or None,
@@ -100,11 +122,13 @@ def segment(
     mask, score = answer.best, float(answer.iou_predictions[answer.best_index])
     if not mask.any():
         raise UserError("The mask is empty; click elsewhere on the object or draw a box around it.")
-    info = {"model": model, "encoder": predictor.model_id}
+    made = {"model": model, "weights": model_fingerprint(loaded)}
+    records, info = before or Results([], made | source)
+    records.append({"segmentation": mask, "predicted_iou": score})
     prompts = {"points": coords, "point_labels": labels, "box": corners}
-    record = {"segmentation": mask, "predicted_iou": score}
+    info["prompts"] = [*info.get("prompts", ()), made | prompts]
     written = write_results(
-        out, image, pixels, [record], info | prompts, coords, labels, [corners] if corners else None
+        out, image, pixels, records, info, coords, labels, [corners] if corners else None
     )
     console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
     for path in written:
@@ -147,19 +171,24 @@ def everything(
     ] = None,
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    replace: Annotated[
+        bool, typer.Option("--replace", help="Do again what is done, or was added by prompts.")
+    ] = False,
 ) -> None:
     """Segment all objects of an image, or of every image in a folder, with no prompt.
 
-    What the same model and settings did before is skipped, so a run that was stopped goes on.
+    What the same model and settings did before for the same file is skipped, so a run that was
+    stopped goes on. Results with objects from `samlet segment` are kept. Files in OUT, and those
+    that samlet wrote elsewhere (by their names), are not taken for images.
     """
     from samlet import images
     from samlet.batch import segment_images
     from samlet.everything import default_settings
-    from samlet.fingerprint import encoder_fingerprint
+    from samlet.fingerprint import model_fingerprint
     from samlet.progress import bar
     from samlet.tiles import TiledMaskGenerator
 
-    paths = images.find(image) if image.is_dir() else [image]
+    paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
     loaded = samlet.load(model)
     if points_per_side is not None and prompts is None:
@@ -177,7 +206,7 @@ def everything(
     tiled = TiledMaskGenerator(generator, tile, overlap)
     info = {
         "model": model,
-        "encoder": encoder_fingerprint(loaded),
+        "weights": model_fingerprint(loaded),
         "settings": settings | {"tile": tile, "overlap": overlap},
         "channels": channels,
     }
@@ -190,18 +219,24 @@ def everything(
                 tiled,
                 info,
                 progress,
+                replace,
             )
     except KeyboardInterrupt:
         console.print("Stopped; the same command goes on where it was.")
         raise typer.Exit(130) from None
     if outcome.skipped:
         console.print(f"{outcome.skipped} of {len(paths)} were done before and left as they are.")
-    if outcome.unreadable:
-        told = "\n".join(outcome.unreadable)
+    if outcome.kept:
+        console.print(
+            "Kept, since they hold objects from `samlet segment` (--replace does them again): "
+            f"{', '.join(outcome.kept)}"
+        )
+    if outcome.failed:
+        told = "\n".join(outcome.failed)
         raise UserError(
             told
             if len(paths) == 1
-            else f"{len(outcome.unreadable)} of {len(paths)} images could not be read:\n{told}"
+            else f"{len(outcome.failed)} of {len(paths)} images could not be done:\n{told}"
         )
     console.print(f"Results are in {out}")
 
@@ -275,6 +310,10 @@ for command in (
     cli_training.evaluate,
 ):
     app.command()(command)
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _numbers(text: str, count: int, option: str) -> list[float]:

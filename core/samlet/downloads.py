@@ -3,7 +3,6 @@
 A file gets its final name only after its SHA-256 was checked; until then it is a `.part`.
 """
 
-import hashlib
 import os
 import sys
 import time
@@ -20,6 +19,7 @@ from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from samlet.errors import UserError
+from samlet.files import publish, sha256_of
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -63,19 +63,6 @@ def cache_dir() -> Path:
     """Return `SAMLET_CACHE` if it is set, or else the user's cache folder for samlet."""
     chosen = os.environ.get("SAMLET_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("samlet"))
-
-
-def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading it piece by piece.
-
-    Args:
-        path: an existing file of any size.
-
-    Raises:
-        OSError: the file cannot be read.
-    """
-    with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def fetch(remote: RemoteFile, folder: Path | None = None) -> Path:
@@ -164,7 +151,7 @@ def _download(remote: RemoteFile, path: Path) -> None:
         part.unlink()
         sums = f"SHA-256 {found} instead of {remote.sha256}"
         raise _failure(remote, path, f"what arrived is another file ({sums}) and was not kept")
-    part.replace(path)
+    publish(part, path)
     _remember(path, remote)
 
 

@@ -17,6 +17,7 @@ import torch
 from samlet import images, samples
 from samlet._version import __version__
 from samlet.errors import UserError
+from samlet.files import TEMPORARY, publish, write_errors
 from samlet.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam
 
@@ -151,16 +152,12 @@ def _filled(folder: Path) -> Iterator[Path]:
     """
     is_new = not folder.exists()
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(prefix=".", dir=folder) as temporary:
-            yield Path(temporary)
-            for path in Path(temporary).iterdir():
-                path.replace(folder / path.name)
-    except OSError as error:
-        raise UserError(
-            f"Cannot write to {folder}: {error.strerror or error}. Choose another folder or free "
-            "space."
-        ) from error
+        with write_errors(folder, folder):
+            folder.mkdir(parents=True, exist_ok=True)
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
+                yield Path(temporary)
+                for path in Path(temporary).iterdir():
+                    publish(path, folder / path.name)
     finally:
         if is_new:
             # Not if it holds anything.

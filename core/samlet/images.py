@@ -1,6 +1,8 @@
 """Images as the model wants them: RGB, 8 bit, H x W x 3."""
 
-from collections.abc import Sequence
+import os
+import re
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
@@ -9,9 +11,22 @@ from PIL import Image
 from samlet.errors import UserError
 from samlet.image_files import DEFAULT_MAX_PIXELS, SUFFIXES, decode
 
-__all__ = ["DEFAULT_MAX_PIXELS", "find", "read", "resize_longest", "resized_shape", "to_rgb"]
+__all__ = [
+    "DEFAULT_MAX_PIXELS",
+    "find",
+    "is_result",
+    "read",
+    "resize_longest",
+    "resized_shape",
+    "to_rgb",
+]
 
 PERCENTILES = (0.1, 99.9)
+
+_RESULT = re.compile(
+    rf"({'|'.join(map(re.escape, SUFFIXES))})\.(labels\.(png|tif)|overlay\.png)$|\.samlet\.tiff?$",
+    re.IGNORECASE,
+)
 
 
 def read(
@@ -178,27 +193,60 @@ def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
     return scaled.clip(0, 255, out=scaled).astype(np.uint8)
 
 
-def find(folder: str | Path) -> list[Path]:
+def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
     """All image files below a folder, nested folders included, sorted by path.
 
-    Hidden files and folders, and suffixes that are not images', are skipped.
+    Links to folders are followed, each folder once. Hidden files and folders, suffixes that are not
+    images', and what samlet itself has written are skipped: overlays, label maps and napari's
+    labels by their names, see `is_result`.
+
+    Args:
+        folder: where to look.
+        results: a folder for results; what lies in it is no image, unless it holds `folder` itself.
 
     Raises:
-        UserError: the folder is missing, is a file, or holds no image.
+        UserError: the folder is missing, is a file, cannot be listed, or holds no image.
     """
     folder = Path(folder)
     if not folder.is_dir():
         raise UserError(f"{folder} is not a folder: give one that holds images.")
     found = sorted(
         path
-        for path in folder.rglob("*")
+        for path in _files(folder, None if results is None else os.path.realpath(results))
         if path.suffix.lower() in SUFFIXES
-        and not any(part.startswith(".") for part in path.relative_to(folder).parts)
-        and path.is_file()
+        and not is_result(path)
+        # A link that leads nowhere is an image that is missing, which reading it will say.
+        and (path.is_file() or not path.exists())
     )
     if not found:
         raise UserError(f"{folder} holds no image: put files there that end in {_listed(SUFFIXES)}")
     return found
+
+
+def is_result(path: Path) -> bool:
+    """Whether a file is a picture that samlet has made of an image, by its name.
+
+    These are NAME.labels.png, NAME.labels.tif and NAME.overlay.png, where NAME is an image's file
+    name with its suffix, and the labels that napari saves, *.samlet.tif.
+    """
+    return _RESULT.search(path.name) is not None
+
+
+def _files(folder: Path, left_out: str | None) -> Iterator[Path]:
+    def fail(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename} cannot be listed ({error.strerror}): check its permissions."
+        ) from error
+
+    seen: set[str] = set()
+    for where, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen or (real == left_out and where != str(folder)):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(where, name) for name in files if not name.startswith("."))
 
 
 def _listed(suffixes: Sequence[str]) -> str:

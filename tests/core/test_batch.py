@@ -20,6 +20,20 @@ from samlet.tiles import TiledMaskGenerator
 PATHS = [Path(f"{i}.png") for i in range(5)]
 
 
+@pytest.fixture(autouse=True)
+def five_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = tmp_path / "in"
+    folder.mkdir()
+    monkeypatch.chdir(folder)
+    for path in PATHS:
+        path.write_text(path.name)
+
+
+@pytest.fixture
+def out(tmp_path: Path) -> Path:
+    return tmp_path / "out"
+
+
 class Steps(TiledMaskGenerator):
     """Finds one object in each image, and notes what happens when and where."""
 
@@ -49,7 +63,7 @@ class Steps(TiledMaskGenerator):
         told = io.StringIO()
         with Progress(console=Console(file=told)) as progress:
             outcome = segment_images(PATHS, [out] * 5, self.read, self, info, progress)
-        return outcome, [line for line in told.getvalue().splitlines() if "objects" in line]
+        return outcome, [line for line in told.getvalue().splitlines() if "object" in line]
 
 
 @pytest.fixture
@@ -66,20 +80,20 @@ def noted_writes(monkeypatch: pytest.MonkeyPatch) -> Callable[[Steps], None]:
     return install
 
 
-def test_results_come_in_order_and_are_skipped_later(tmp_path: Path) -> None:
-    outcome, told = Steps().run(tmp_path, {"model": "a"})
-    assert outcome == Outcome(skipped=0, unreadable=["2.png is damaged."])
-    assert told == [f"{i}.png: 1 objects" for i in (0, 1, 3, 4)]
-    assert len(list(tmp_path.iterdir())) == 16
+def test_results_come_in_order_and_are_skipped_later(out: Path) -> None:
+    outcome, told = Steps().run(out, {"model": "a"})
+    assert outcome == Outcome(skipped=0, failed=["2.png is damaged."])
+    assert told == [f"{i}.png: 1 object" for i in (0, 1, 3, 4)]
+    assert len(list(out.iterdir())) == 16
     again = Steps()
-    assert again.run(tmp_path, {"model": "a"}) == (Outcome(4, ["2.png is damaged."]), [])
+    assert again.run(out, {"model": "a"}) == (Outcome(4, failed=["2.png is damaged."]), [])
     assert again.happened == ["read 2"]
-    other, _ = Steps().run(tmp_path, {"model": "b"})
+    other, _ = Steps().run(out, {"model": "b"})
     assert other.skipped == 0
 
 
 def test_reading_finding_and_writing_overlap(
-    tmp_path: Path, noted_writes: Callable[[Steps], None]
+    out: Path, noted_writes: Callable[[Steps], None]
 ) -> None:
     """Each of these waits for a step of another image that would come later in a plain loop."""
     waits_for = {"find 0": "read 1", "write 0": "find 1", "find 3": "write 1", "write 3": "find 4"}
@@ -94,7 +108,7 @@ def test_reading_finding_and_writing_overlap(
 
     steps = Steps(before)
     noted_writes(steps)
-    steps.run(tmp_path, {})
+    steps.run(out, {})
     assert late == []
     for what, numbers in {"read": "01234", "find": "0134", "write": "0134"}.items():
         assert [s for s in steps.happened if what in s] == [f"{what} {n}" for n in numbers]
@@ -103,9 +117,7 @@ def test_reading_finding_and_writing_overlap(
     assert steps.threads["write"].isdisjoint(steps.threads["find"])
 
 
-def test_a_write_that_fails_ends_the_run(
-    tmp_path: Path, noted_writes: Callable[[Steps], None]
-) -> None:
+def test_a_write_that_fails_ends_the_run(out: Path, noted_writes: Callable[[Steps], None]) -> None:
     def fail(step: str) -> None:
         if step == "write 0":
             raise UserError("Cannot write.")
@@ -113,18 +125,54 @@ def test_a_write_that_fails_ends_the_run(
     steps = Steps(fail)
     noted_writes(steps)
     with pytest.raises(UserError, match="Cannot write"):
-        steps.run(tmp_path, {})
+        steps.run(out, {})
     assert "find 3" not in steps.happened
 
 
-def test_a_stop_leaves_whole_results(tmp_path: Path) -> None:
+def test_a_stop_leaves_whole_results(out: Path) -> None:
     def stop(step: str) -> None:
         if step == "find 4":
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
-        Steps(stop).run(tmp_path, {})
-    done = {path.name for path in tmp_path.glob("*.coco.json")}
+        Steps(stop).run(out, {})
+    done = {path.name for path in out.glob("*.coco.json")}
     assert {"0.png.coco.json", "1.png.coco.json"} <= done
-    outcome, _ = Steps().run(tmp_path, {})
+    outcome, _ = Steps().run(out, {})
     assert outcome.skipped >= 2
+
+
+def test_done_means_this_file_and_all_results(out: Path) -> None:
+    Steps().run(out, {"model": "a"})
+    PATHS[0].write_text("another image")
+    (out / "1.png.overlay.png").unlink()
+    again = Steps()
+    outcome, _ = again.run(out, {"model": "a"})
+    assert outcome.skipped == 2
+    assert [step for step in again.happened if "find" in step] == ["find 0", "find 1"]
+
+
+def test_another_image_of_the_same_name(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Two folders into one place: the second must not write over the first."""
+    Steps().run(out, {"model": "a"})
+    other = out.parent / "other"
+    other.mkdir()
+    for path in PATHS:
+        (other / path).write_text(path.name if path.name == "3.png" else f"other {path}")
+    before = {path: path.read_bytes() for path in out.iterdir()}
+    monkeypatch.chdir(other)
+    outcome, _ = Steps().run(out, {"model": "a"})
+    # A copy of the same image is done.
+    assert outcome.skipped == 1
+    assert [line for line in outcome.failed if "has the name of" in line and "/in/0.png" in line]
+    assert len(outcome.failed) == 4
+    assert {path: path.read_bytes() for path in out.iterdir()} == before
+
+
+def test_a_file_that_is_not_ours_is_kept(out: Path) -> None:
+    out.mkdir()
+    (out / "0.png.coco.json").write_text('{"annotations": []}')
+    outcome, _ = Steps().run(out, {"model": "a"})
+    assert "0.png.coco.json is there, but is not what samlet wrote" in outcome.failed[0]
+    assert (out / "0.png.coco.json").read_text() == '{"annotations": []}'
+    assert len(outcome.failed) == 2

@@ -12,7 +12,8 @@ from safetensors.torch import load_file, save_file
 
 import samlet
 from samlet.checkpoints import read_card
-from samlet.downloads import REMOTE_FILES, sha256_of
+from samlet.downloads import REMOTE_FILES
+from samlet.files import sha256_of
 from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights

@@ -2,18 +2,22 @@
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from pycocotools.coco import COCO
 from typer.testing import CliRunner
 
+import samlet
 from samlet import samples
 from samlet.cli import main
 from samlet.masks import deepest_point, from_label_map, from_rle, iou
@@ -184,7 +188,7 @@ def test_everything_on_a_folder_skips_what_is_done(
     arguments = ("everything", folder, "--out", out, "--model", nuclei_file, *lenient, *grid, "6")
     code, told, err = call(capsys, monkeypatch, *arguments)
     assert code == 1
-    assert "1 of 3 images could not be read" in err
+    assert "1 of 3 images could not be done" in err
     assert "broken.png" in err
     results = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.coco.json"))
     assert results == ["a.png.coco.json", "nested/a.png.coco.json"]
@@ -200,6 +204,127 @@ def test_everything_on_a_folder_skips_what_is_done(
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
     code, told, _ = call(capsys, monkeypatch, *arguments[:-1], "5")
     assert "done before" not in told
+
+
+Call = Callable[..., tuple[int, str, str]]
+
+
+@pytest.fixture
+def samlet_call(capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch) -> Call:
+    return lambda *arguments: call(capsys, monkeypatch, *arguments)
+
+
+FAST = (
+    "--prompts", "grid", "--points-per-side", "3",
+    "--pred-iou-thresh", "0", "--stability-score-thresh", "0",
+)  # fmt: skip
+
+
+def crop_of(name: str, path: Path, box: tuple[int, int, int, int] = (0, 0, 120, 100)) -> None:
+    Image.open(samples.IMAGES / f"{name}.png").convert("RGB").crop(box).save(path)
+
+
+def objects_in(coco: Path) -> int:
+    return len(json.loads(coco.read_text())["annotations"])
+
+
+def test_done_means_these_weights_and_this_file(
+    tmp_path: Path, small_file: Path, samlet_call: Call
+) -> None:
+    """A decoder trained on under the same path leaves the encoder as it was."""
+    image, model = tmp_path / "a.png", tmp_path / "model.safetensors"
+    crop_of("stained_2", image)
+    shutil.copy(small_file, model)
+    arguments = ("everything", image, "--out", tmp_path / "out", "--model", model, *FAST)
+    assert samlet_call(*arguments)[0] == 0
+    assert "done before" in samlet_call(*arguments)[1]
+    trained = samlet.load(model)
+    with torch.no_grad():
+        trained.mask_decoder.iou_token.weight.add_(0.1)
+    samlet.save(trained, model)
+    assert "done before" not in samlet_call(*arguments)[1]
+    assert "done before" in samlet_call(*arguments)[1]
+    crop_of("stained_2", image, (100, 100, 220, 200))
+    assert "done before" not in samlet_call(*arguments)[1]
+    assert "done before" in samlet_call(*arguments)[1]
+
+
+@pytest.mark.parametrize("place", ["results", ".", "..", "link"])
+def test_its_own_results_are_no_images(
+    tmp_path: Path, small_file: Path, samlet_call: Call, place: str
+) -> None:
+    folder = tmp_path / "in" / "images"
+    folder.mkdir(parents=True)
+    (tmp_path / "elsewhere").mkdir()
+    (folder / "link").symlink_to(tmp_path / "elsewhere")
+    for name in ("a.png", "b.PNG"):
+        crop_of("stained_2", folder / name)
+    arguments = ("everything", folder, "--out", folder / place, "--model", small_file, *FAST)
+    for _ in range(3):
+        code, told, err = samlet_call(*arguments)
+        assert code == 0, err
+    assert "2 of 2 were done before" in told
+    assert len(list(tmp_path.rglob("*.coco.json"))) == 2
+    # Nor are those of another run, wherever they lie.
+    elsewhere = ("everything", folder, "--out", tmp_path / "new", "--model", small_file, *FAST)
+    samlet_call(*elsewhere)
+    assert sorted(p.name for p in (tmp_path / "new").rglob("*.coco.json")) == [
+        "a.png.coco.json", "b.PNG.coco.json",
+    ]  # fmt: skip
+
+
+def test_an_object_is_added_and_nothing_is_lost(
+    nucleus: tuple[tuple[int, int], np.ndarray],
+    tmp_path: Path,
+    nuclei_file: Path,
+    samlet_call: Call,
+) -> None:
+    (x, y), _ = nucleus
+    where = ("--out", tmp_path, "--model", nuclei_file)
+    everything, coco = (
+        ("everything", STAINED, *where, *FAST),
+        tmp_path / f"{STAINED.name}.coco.json",
+    )
+    segment = ("segment", STAINED, "--point", f"{x},{y}", *where)
+    assert samlet_call(*everything)[0] == 0
+    found = objects_in(coco)
+    assert found > 1
+    before = {path: path.read_bytes() for path in tmp_path.iterdir()}
+    code, _, err = samlet_call(*segment)
+    assert code == 1 and f"has {found} objects of {STAINED.name} already" in err
+    assert "--add" in err and "--replace" in err
+    assert "not both" in samlet_call(*segment, "--add", "--replace")[2]
+    assert {path: path.read_bytes() for path in tmp_path.iterdir()} == before
+
+    assert samlet_call(*segment, "--add")[0] == 0
+    assert objects_in(coco) == found + 1
+    old = json.loads(before[coco])["annotations"]
+    assert json.loads(coco.read_text())["annotations"][:-1] == old
+    labels = read_label_map(tmp_path / f"{STAINED.name}.labels.png")
+    # Asked for, it lies on top of what everything mode has found.
+    mask = from_rle(json.loads(coco.read_text())["annotations"][-1]["segmentation"])
+    assert (labels[mask] == found + 1).all()
+
+    assert "done before" in samlet_call(*everything)[1]
+    code, told, _ = samlet_call(*everything, "--min-area", "5")
+    assert code == 0 and "Kept, since they hold objects from `samlet segment`" in told
+    assert objects_in(coco) == found + 1
+    assert samlet_call(*everything, "--min-area", "5", "--replace")[0] == 0
+    assert "prompts" not in json.loads(coco.read_text())["info"]["samlet"]
+    assert samlet_call(*segment, "--replace")[0] == 0
+    assert objects_in(coco) == 1
+
+
+def test_no_object_is_added_to_another_image(
+    tmp_path: Path, small_file: Path, samlet_call: Call
+) -> None:
+    image = tmp_path / "a.png"
+    crop_of("stained_2", image)
+    arguments = ("segment", image, "--point", "60,50", "--out", tmp_path, "--model", small_file)
+    assert samlet_call(*arguments)[0] == 0
+    crop_of("stained_2", image, (100, 100, 220, 200))
+    code, _, err = samlet_call(*arguments, "--add")
+    assert code == 1 and "has changed since" in err
 
 
 def test_everything_in_tiles(

@@ -18,8 +18,9 @@ import pytest
 import urllib3
 
 import samlet.downloads
-from samlet.downloads import CHUNK_BYTES, REMOTE_FILES, RemoteFile, cache_dir, fetch, sha256_of
+from samlet.downloads import CHUNK_BYTES, REMOTE_FILES, RemoteFile, cache_dir, fetch
 from samlet.errors import UserError
+from samlet.files import sha256_of
 
 CONTENT = bytes(range(256)) * 2000
 HALF = len(CONTENT) // 2
