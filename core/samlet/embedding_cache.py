@@ -1,6 +1,8 @@
 """Embeddings of the images that people work on: computed once, shared, and bounded."""
 
+import os
 import threading
+import time
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
@@ -9,9 +11,13 @@ import numpy as np
 
 from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
+from samlet.files import TEMPORARY
 from samlet.predictor import Predictor
 from samlet.shared import Shared
 from samlet.zoom import KEPT_VIEWS
+
+ABANDONED_S = 3600
+"""Seconds after which nobody is writing a temporary file any more."""
 
 STATE_SHARE = 10
 """What a predictor keeps of an image in use is about so many times the embedding itself."""
@@ -50,8 +56,9 @@ class EmbeddingCache:
             UserError: what `read` raises.
         """
         key = f"{predictor.model_id}-{image_hash}"
+        # On disk all are alike; in memory those for zooming in have their pixels.
         return self._kept.get(
-            key,
+            key if predictor.zoom is None else f"{key} with pixels",
             lambda: self._from_disk(predictor, key, read) or self._encoded(predictor, key, read),
         )
 
@@ -71,7 +78,7 @@ class EmbeddingCache:
         path = self._path(key)
         try:
             embedding = ImageEmbedding.load(path)
-            path.touch()
+            os.utime(path)
         except (UserError, OSError):
             return None
         return embedding if predictor.zoom is None else predictor.with_pixels(embedding, read())
@@ -80,11 +87,22 @@ class EmbeddingCache:
         return self.folder / f"{key}.safetensors"
 
     def _tidy(self) -> None:
-        """Delete the files that were not used for longest."""
+        """Delete the files that were not used for longest, and what a killed process left behind.
+
+        Other threads and processes write and delete files here at the same time.
+        """
         with self._disk_lock:
-            stats = [(path, path.stat()) for path in self.folder.glob("*.safetensors")]
-            total = sum(stat.st_size for _, stat in stats)
-            for path, stat in sorted(stats, key=lambda item: item[1].st_mtime):
+            files: list[tuple[Path, os.stat_result]] = []
+            for path in self.folder.glob("*.safetensors"):
+                with suppress(FileNotFoundError):
+                    files.append((path, path.stat()))
+            unfinished = [item for item in files if item[0].name.startswith(TEMPORARY)]
+            finished = [item for item in files if not item[0].name.startswith(".")]
+            for path, stat in unfinished:
+                if time.time() - stat.st_mtime > ABANDONED_S:
+                    path.unlink(missing_ok=True)
+            total = sum(stat.st_size for _, stat in finished)
+            for path, stat in sorted(finished, key=lambda item: item[1].st_mtime):
                 if total <= self.disk_bytes:
                     break
                 path.unlink(missing_ok=True)

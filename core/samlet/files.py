@@ -19,9 +19,9 @@ _NO_ROOM = 1 << 20
 """With fewer bytes than this left, a library that failed to write has failed for want of room."""
 
 _SAYS_IO = re.compile(
-    r"os error \d+|I/O error|IoError|PytorchStreamWriter|inline_container|No space left"
+    r"os error \d+|I/O error|IoError|PytorchStreamWriter|inline_container|iostream|No space left"
 )
-"""How safetensors and torch report, in exceptions of their own, what is an OSError elsewhere."""
+"""How safetensors, torch and OpenVINO report, in exceptions of their own, what is an OSError."""
 
 
 @contextmanager

@@ -1,8 +1,10 @@
 """From an image and prompts to masks: encode once, then pay for each click only the decoder."""
 
+import warnings
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from threading import Lock
+from typing import Any
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -15,9 +17,10 @@ from samlet.embedding import ImageEmbedding
 from samlet.engines import Engine, ImageState, open_engine
 from samlet.errors import UserError
 from samlet.fingerprint import encoder_fingerprint
-from samlet.images import to_rgb
+from samlet.images import resized_shape, to_rgb
 from samlet.modeling.sam import Sam
 from samlet.prompts import Prompts, numbers
+from samlet.shared import Shared
 from samlet.transforms import ResizeLongestSide
 from samlet.views import frame_of
 from samlet.zoom import Look, Zoom, closer
@@ -52,7 +55,8 @@ class Predictor:
     """Encode images and answer prompts, with no state between calls.
 
     One predictor serves any number of images and threads: everything about an image is in its
-    `ImageEmbedding`.
+    `ImageEmbedding`. It works in forked processes, with one thread each, and can be pickled or
+    copied: the copy has its model's weights of then, and opens the same engine anew.
 
     Args:
         model: a model from `samlet.load`.
@@ -78,7 +82,7 @@ class Predictor:
         wanted = bool(model.card.get("zoom")) if zoom is None else zoom
         self.zoom = Zoom(Predictor(closer(model), self.engine.name, False)) if wanted else None
         self.model_id = encoder_fingerprint(model)
-        self._states: WeakKeyDictionary[ImageEmbedding, ImageState] = WeakKeyDictionary()
+        self._states: WeakKeyDictionary[ImageEmbedding, Shared[ImageState]] = WeakKeyDictionary()
         self._lock = Lock()
         self.transform = ResizeLongestSide(model.config.image_size)
 
@@ -107,9 +111,22 @@ class Predictor:
         Args:
             embedding: one that was saved, and so has lost its image.
             image: RGB uint8, h x w x 3; what is shown must be what was encoded.
+
+        Raises:
+            UserError: the image is of another shape than what was encoded.
         """
+        if self.zoom is None:
+            return embedding
+        shape = resized_shape(image.shape[0], image.shape[1], self.model.config.image_size)
+        # One that was reduced before may differ in its last pixel.
+        if np.abs(np.subtract(shape, embedding.input_size)).max() > 1:
+            height, width = embedding.original_size
+            raise UserError(
+                f"An image of {image.shape[1]} x {image.shape[0]} pixels is not the one of "
+                f"{width} x {height} that was encoded: encode this one."
+            )
         # Copied, as the caller's own array may become another image later.
-        return embedding if self.zoom is None else replace(embedding, image=image.copy())
+        return replace(embedding, image=image.copy())
 
     def segment(
         self,
@@ -131,7 +148,8 @@ class Predictor:
             mask_input: logits, S/4 x S/4 or 1 x S/4 x S/4: a row of an earlier `low_res_masks`.
             multimask_output: three candidates, best for a single point; or one mask, best for
                 a box or several points.
-            zoom: whether a predictor that zooms in may do so; at once, but coarser, if not.
+            zoom: whether a predictor that zooms in may do so; at once, but coarser, if not. It
+                cannot where the embedding has no image (see `with_pixels`), and warns of that.
 
         Raises:
             UserError: the prompt is malformed, lies outside the image, or the embedding is
@@ -175,7 +193,13 @@ class Predictor:
             UserError: as in `segment`.
         """
         prompts = self._checked(embedding, point_coords, point_labels, boxes, mask_inputs)
-        if zoom and self.zoom is not None and embedding.image is not None:
+        if zoom and self.zoom is not None and embedding.image is None:
+            warnings.warn(
+                "The embedding has lost its image, so masks are coarse: give it back with "
+                "predictor.with_pixels(embedding, image), or say zoom=False.",
+                stacklevel=2,
+            )
+        elif zoom and self.zoom is not None:
             looks = self.zoom.look(self, embedding, prompts, multimask_output)
             return [self._in_whole(look, embedding) for look in looks]
         low_res_masks, iou_predictions = self.ask(embedding, prompts, multimask_output)
@@ -211,7 +235,7 @@ class Predictor:
         self, embedding: ImageEmbedding, prompts: Prompts, multimask_output: bool = True
     ) -> tuple[Tensor, Tensor]:
         """As `decode`, for prompts that are checked."""
-        device, size = self.model.device, embedding.original_size
+        device, size = self.engine.device, embedding.original_size
         coords, labels, boxes, masks = (
             None if part is None else torch.from_numpy(part) for part in prompts.parts()
         )
@@ -257,12 +281,14 @@ class Predictor:
 
     def state_of(self, embedding: ImageEmbedding) -> ImageState:
         """What prompts on an image share; kept as long as the embedding is."""
+        # Those who click on other images do not wait while this one's is made.
         with self._lock:
-            state = self._states.get(embedding)
-            if state is None:
-                state = self.engine.prepare(embedding.features.unsqueeze(0))
-                self._states[embedding] = state
-            return state
+            state = self._states.setdefault(embedding, Shared(1, lambda _: 1))
+        return state.get("", lambda: self.engine.prepare(embedding.features.unsqueeze(0)))
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # Engines are opened again where the copy is made.
+        return type(self), (self.model, self.engine.name, self.zoom is not None)
 
     def _checked(
         self,

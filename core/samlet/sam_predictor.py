@@ -33,9 +33,13 @@ class SamPredictor:
     ) -> None:
         self.model = sam_model.eval()
         self._predictor = Predictor(sam_model, engine, zoom)
-        self.engine = self._predictor.engine
         self.transform = ResizeLongestSide(sam_model.config.image_size)
         self.reset_image()
+
+    @property
+    def engine(self) -> Engine:
+        """What runs the model."""
+        return self._predictor.engine
 
     @property
     def device(self) -> torch.device:

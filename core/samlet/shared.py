@@ -49,14 +49,16 @@ class Shared(Generic[T]):
 
     def is_ready(self, key: str) -> bool:
         """Whether a key's value can be had without waiting."""
-        promised = self._promised.get(key)
+        with self._lock:
+            promised = self._promised.get(key)
         return promised is not None and promised.done()
 
     def __len__(self) -> int:
         return len(self._promised)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._promised)
+        with self._lock:
+            return iter(list(self._promised))
 
     def _forget(self) -> None:
         done = [key for key, promised in self._promised.items() if promised.done()]

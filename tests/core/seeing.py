@@ -1,6 +1,7 @@
 """Engines for tests: one that is scripted, and one to which each colour is an object."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from typing import Any
 
 import numpy as np
@@ -30,7 +31,9 @@ class Scripted(Engine):
     def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         return ()
 
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+    def _prompt_side(
+        self, sparse: Tensor, shared: tuple[Tensor, ...]
+    ) -> AbstractContextManager[Answer]:
         raise NotImplementedError
 
 

@@ -2,6 +2,7 @@
 
 import os
 import threading
+import warnings
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -14,6 +15,7 @@ from samlet import Predictor
 from samlet.embedding import ImageEmbedding
 from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
 from samlet.errors import UserError
+from samlet.files import TEMPORARY
 from samlet.modeling.sam import Sam
 from tests.models import nuclei_at
 
@@ -203,3 +205,60 @@ def test_what_is_zoomed_in_on_has_its_pixels(model: Sam, tmp_path: Path) -> None
         assert embedding.image is not None
         assert np.array_equal(embedding.image, picture())
     assert predictor.encoded == 1
+
+
+def test_the_same_encoder_with_and_without_zoom(model: Sam, tmp_path: Path) -> None:
+    """One that does not zoom comes first; its embedding has no pixels for the other."""
+    plain, zooming = (Counting(model, "torch", zoom=zoom) for zoom in (False, True))
+    cache = cache_in(tmp_path)
+    assert plain.model_id == zooming.model_id
+    assert cache.get(plain, "a", reader()).image is None
+    embedding = cache.get(zooming, "a", reader())
+    assert embedding.image is not None and np.array_equal(embedding.image, picture())
+    assert zooming.encoded == 0
+    assert cache.get(plain, "a", refuse).image is None
+
+
+BOX = [20, 20, 28, 28]
+
+
+def test_an_embedding_without_its_image_is_not_silently_coarse(model: Sam, tmp_path: Path) -> None:
+    predictor = Predictor(model, "torch", zoom=True)
+    embedding = predictor.encode(picture())
+    embedding.save(tmp_path / "a.safetensors")
+    loaded = ImageEmbedding.load(tmp_path / "a.safetensors")
+    with pytest.warns(UserWarning, match="has lost its image"):
+        predictor.segment(loaded, box=BOX)
+    with pytest.raises(UserError, match="64 x 48 that was encoded"):
+        predictor.with_pixels(loaded, np.zeros((48, 48, 3), np.uint8))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        coarse = predictor.segment(loaded, box=BOX, zoom=False)
+        answer = predictor.segment(predictor.with_pixels(loaded, picture()), box=BOX)
+    expected = predictor.segment(embedding, box=BOX)
+    assert np.array_equal(answer.masks, expected.masks)
+    assert not np.array_equal(answer.low_res_masks, coarse.low_res_masks)
+
+
+def test_many_write_and_tidy_one_folder(predictor: Counting, tmp_path: Path) -> None:
+    """Eight threads of two caches, as two processes have them, on a disk that is always full."""
+    caches = [cache_in(tmp_path, memory=1, disk=3 * FEATURE_BYTES) for _ in range(2)]
+    embedding = predictor.encode(picture())
+    predictor.encode = lambda image: embedding  # type: ignore[method-assign]
+
+    def ask(number: int) -> ImageEmbedding:
+        return caches[number % 2].get(predictor, f"{number % 7}", reader())
+
+    with ThreadPoolExecutor(8) as pool:
+        found = list(pool.map(ask, range(400)))
+    assert len(found) == 400 and all(each.features.shape == (256, 32, 32) for each in found)
+    assert all(path.stat().st_size > FEATURE_BYTES for path in tmp_path.iterdir())
+
+
+def test_what_a_killed_process_left_is_removed(predictor: Counting, tmp_path: Path) -> None:
+    old, new = tmp_path / f"{TEMPORARY}a.safetensors", tmp_path / f"{TEMPORARY}b.safetensors"
+    for path in (old, new):
+        path.write_bytes(b"half")
+    os.utime(old, (0, 0))
+    cache_in(tmp_path).get(predictor, "a", reader())
+    assert not old.exists() and new.exists()

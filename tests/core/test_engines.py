@@ -1,7 +1,12 @@
 """The engines against the plain model, and what their cache survives."""
 
 import concurrent.futures
+import contextlib
 import json
+import os
+import subprocess
+import sys
+import threading
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -12,8 +17,10 @@ import torch
 import samlet
 from samlet import samples
 from samlet.engines import Engine, conversion, open_engine
+from samlet.engines.openvino_engine import OpenVINOEngine
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam, SamConfig
+from tests.disks import small_disk
 from tests.models import nuclei_at
 
 from .conftest import SMALL
@@ -38,6 +45,11 @@ def model(nuclei: Sam) -> Sam:
 @pytest.fixture(scope="module", params=ENGINES)
 def engine(request: pytest.FixtureRequest, model: Sam) -> Engine:
     return open_engine(model, request.param)
+
+
+@pytest.fixture(params=ENGINES)
+def engine_name(request: pytest.FixtureRequest) -> str:
+    return request.param
 
 
 @pytest.fixture(scope="module")
@@ -160,19 +172,26 @@ def small(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Sam:
     return Sam(SMALL).eval()
 
 
+def folder_of(model: Sam) -> Path:
+    (folder,) = {Path(path).parent for path in conversion.converted(model).values()}
+    return folder
+
+
 def test_it_is_converted_once(small: Sam, capfd: pytest.CaptureFixture[str]) -> None:
-    folder = conversion.converted(small)
+    folder = folder_of(small)
     assert "Preparing untrained for OpenVINO" in capfd.readouterr().err
     written = (folder / "encoder.xml").stat().st_mtime_ns
-    assert conversion.converted(small) == folder
+    assert folder_of(small) == folder
     assert (folder / "encoder.xml").stat().st_mtime_ns == written
     assert not capfd.readouterr().err
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
+    # Others on this machine or cluster may read it, as far as the umask goes.
+    assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed", "missing", "manifest", "no manifest"])
 def test_a_damaged_cache_is_made_again(small: Sam, fault: str) -> None:
-    folder = conversion.converted(small)
+    folder = folder_of(small)
     weights, manifest = folder / "prompt_side.bin", folder / conversion.MANIFEST
     whole = weights.read_bytes()
     if fault == "cut":
@@ -185,7 +204,7 @@ def test_a_damaged_cache_is_made_again(small: Sam, fault: str) -> None:
         manifest.write_text("{")
     else:
         manifest.unlink()
-    assert conversion.converted(small) == folder
+    assert folder_of(small) == folder
     assert weights.read_bytes() == whole
     assert set(json.loads(manifest.read_text())) == {
         f"{part}.{kind}" for part in conversion.PARTS for kind in ("xml", "bin")
@@ -195,20 +214,154 @@ def test_a_damaged_cache_is_made_again(small: Sam, fault: str) -> None:
 def test_other_weights_and_other_versions_are_kept_apart(
     small: Sam, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = conversion.converted(small)
+    folder = folder_of(small)
     monkeypatch.setattr(conversion, "FORMAT", conversion.FORMAT + 1)
-    assert conversion.converted(small) != folder
+    assert folder_of(small) != folder
     monkeypatch.undo()
     with torch.no_grad():
         small.mask_decoder.iou_token.weight.add_(1)
-    assert conversion.converted(small) != folder
+    assert folder_of(small) != folder
 
 
-def test_a_full_disk_is_told(small: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*args: object, **kwargs: object) -> None:
-        raise OSError(28, "No space left on device")
+@pytest.mark.parametrize("fault", ["full", "no folder"])
+def test_a_cache_that_cannot_be_written_costs_one_line(
+    small: Sam,
+    fault: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capfd: pytest.CaptureFixture[str],
+) -> None:
+    with contextlib.ExitStack() as stack:
+        cache = tmp_path / "cache"
+        if fault == "full":
+            cache = stack.enter_context(small_disk(tmp_path / "disk"))
+        else:
+            cache.write_text("a file in its place")
+        monkeypatch.setenv("SAMLET_CACHE", str(cache))
+        predictor = samlet.Predictor(small, "openvino")
+        told = capfd.readouterr().err.splitlines()
+        assert len(told) == 2 and "prepared at every start" in told[1] and str(cache) in told[1]
+        assert not cache.is_dir() or not list((cache / "engines").iterdir())
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    answers = [
+        each.segment(each.encode(image), [[60, 45]], [1]).low_res_masks
+        for each in (predictor, samlet.Predictor(small, "torch"))
+    ]
+    np.testing.assert_allclose(*answers, atol=1e-3)
 
-    monkeypatch.setattr("openvino.save_model", full)
-    with pytest.raises(UserError, match=r"No space left on device.*choose the engine torch"):
-        conversion.converted(small)
-    assert not list(Path(conversion.cache_dir(), "engines").iterdir())
+
+def test_it_is_a_snapshot(engine_name: str) -> None:
+    """The weights of one model change; another, with the weights of before, shares its engine."""
+    image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+    models = []
+    for _ in range(2):
+        torch.manual_seed(0)
+        models.append(Sam(SMALL).eval())
+    first = samlet.Predictor(models[0], engine_name)
+    embedding = first.encode(image)
+    before = first.segment(embedding, [[60, 45]], [1]).low_res_masks
+    with torch.no_grad():
+        for parameter in models[0].parameters():
+            parameter.add_(torch.randn_like(parameter) * 0.1)
+    for predictor in (first, samlet.Predictor(models[1], engine_name)):
+        after = predictor.segment(predictor.encode(image), [[60, 45]], [1]).low_res_masks
+        np.testing.assert_array_equal(before, after)
+        mask = predictor.segment(embedding, [[60, 45]], [1], mask_input=before[:1]).low_res_masks
+    np.testing.assert_array_equal(
+        mask, first.segment(embedding, [[60, 45]], [1], mask_input=before[:1]).low_res_masks
+    )
+    changed = samlet.Predictor(models[0], engine_name)
+    found = changed.segment(changed.encode(image), [[60, 45]], [1]).low_res_masks
+    assert np.abs(found - before).max() > 0.1
+
+
+def test_memory_by_what_runs_at_once_not_by_threads_that_ever_were() -> None:
+    torch.manual_seed(0)
+    engine = open_engine(Sam(SMALL).eval(), "openvino")
+    assert isinstance(engine, OpenVINOEngine)
+    pixels = torch.rand(1, 3, 128, 128)
+    for _ in range(10):
+        thread = threading.Thread(target=engine.encode, args=(pixels,))
+        thread.start()
+        thread.join()
+    assert len(engine._encoder._idle) == 1
+
+
+def test_one_images_state_keeps_nobody_waiting(model: Sam, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight annotators: a new image is prepared while clicks on another are answered."""
+    predictor = samlet.Predictor(model, "torch", zoom=False)
+    image = samlet.images.read(samples.IMAGES / "fluorescence_2.png")
+    old, new = predictor.encode(image), predictor.encode(image)
+    predictor.segment(old, [[50, 50]], [1])
+    prepare, preparing, go_on = predictor.engine.prepare, threading.Event(), threading.Event()
+
+    def slow(features: torch.Tensor) -> object:
+        preparing.set()
+        assert go_on.wait(30)
+        return prepare(features)
+
+    monkeypatch.setattr(predictor.engine, "prepare", slow)
+    with concurrent.futures.ThreadPoolExecutor(2) as pool:
+        waiting = pool.submit(predictor.segment, new, [[50, 50]], [1])
+        assert preparing.wait(30)
+        pool.submit(predictor.segment, old, [[50, 50]], [1]).result(timeout=30)
+        assert not waiting.done()
+        go_on.set()
+        waiting.result(timeout=30)
+
+
+IN_ANOTHER_PROCESS = """
+import copy, multiprocessing, sys
+import numpy as np, torch
+import samlet
+from samlet.modeling.sam import Sam
+from tests.core.conftest import SMALL
+
+image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
+
+def answer(predictor, embedding=None):
+    if isinstance(predictor, samlet.SamPredictor):
+        return predictor.predict(np.array([[60, 45]]), np.array([1]))[2]
+    if isinstance(predictor, samlet.SamAutomaticMaskGenerator):
+        return np.array([record["predicted_iou"] for record in predictor.generate(image)])
+    embedding = embedding or predictor.encode(image)
+    return predictor.segment(embedding, [[60, 45]], [1]).low_res_masks
+
+if __name__ == "__main__":
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    model = Sam(SMALL).eval()
+    engine = sys.argv[1]
+    predictor = samlet.Predictor(model, engine, zoom=True)
+    drop_in = samlet.SamPredictor(model, engine)
+    drop_in.set_image(image)
+    generator = samlet.SamAutomaticMaskGenerator(
+        model, points_per_side=2, pred_iou_thresh=0, stability_score_thresh=0, engine=engine
+    )
+    embedding = predictor.encode(image)
+    jobs = [(predictor,), (predictor, embedding), (drop_in,), (generator,)]
+    here = [answer(*job) for job in jobs]
+    for method in ("fork", "spawn"):
+        with multiprocessing.get_context(method).Pool(2) as pool:
+            there = pool.starmap_async(answer, jobs).get(timeout=60)
+        for a, b in zip(here, there, strict=True):
+            assert np.allclose(a, b, atol=1e-3), (method, np.abs(a - b).max())
+    for job, a in zip(jobs, here, strict=True):
+        assert np.allclose(answer(*copy.deepcopy(job)), a, atol=1e-3)
+    print("all the same")
+"""
+
+
+def test_in_another_process(engine_name: str, tmp_path: Path) -> None:
+    """A pool, forked and spawned, once the parent has used its threads; and a deep copy."""
+    script = tmp_path / "script.py"
+    script.write_text(IN_ANOTHER_PROCESS)
+    environment = {k: v for k, v in os.environ.items() if "NUM_THREADS" not in k}
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", script, engine_name],
+        env=environment | {"PYTHONPATH": os.pathsep.join(sys.path)},
+        capture_output=True,
+        text=True,
+        timeout=180,
+    )
+    assert done.stdout == "all the same\n", done.stderr

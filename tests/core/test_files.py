@@ -3,8 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +15,7 @@ from safetensors.torch import save_file
 
 from samlet.errors import UserError
 from samlet.files import atomic_folder, atomic_path
+from tests.disks import small_disk
 
 
 def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
@@ -132,21 +132,6 @@ def test_it_is_on_the_disk_before_it_has_its_name(
     with atomic_path(tmp_path / "a") as path:
         path.write_text("content")
     assert happened == ["content", "rename", "folder"]
-
-
-@contextmanager
-def small_disk(folder: Path) -> Iterator[Path]:
-    """A file system of one megabyte."""
-    folder.mkdir()
-    mount = subprocess.run(
-        ["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", folder], capture_output=True
-    )
-    if mount.returncode:
-        pytest.skip("only root can mount a file system here")
-    try:
-        yield folder
-    finally:
-        subprocess.run(["umount", folder], check=True)
 
 
 def save_array(path: Path) -> None:

@@ -5,7 +5,8 @@ logits get a term that falls with the distance from the point, alike on both sid
 are ragged spots of three sizes around their points, as varied as a trained model's.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
@@ -43,10 +44,11 @@ def nearness(prompt_encoder: Any, sparse: Tensor) -> Tensor:
 class Spotted(Engine):
     """Our engine, with masks around their points; kernels carry the term along."""
 
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
-        answer = super()._prompt_side(sparse, shared)  # type: ignore[safe-super]
+    @contextmanager
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
         term = nearness(self.prompt_encoder, sparse).flatten(2).expand(-1, 4, -1)
-        return replace(answer, kernels=torch.cat([answer.kernels, term], dim=2))
+        with super()._prompt_side(sparse, shared) as answer:  # type: ignore[safe-super]
+            yield replace(answer, kernels=torch.cat([answer.kernels, term], dim=2))
 
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         term = kernels[..., 32:].unflatten(2, (SIZE // 4, SIZE // 4))

@@ -5,6 +5,8 @@ import os
 import threading
 from weakref import WeakValueDictionary
 
+import torch
+
 from samlet.engines.engine import Answer, Engine, ImageState
 from samlet.engines.torch_engine import TorchEngine
 from samlet.errors import UserError
@@ -18,7 +20,13 @@ ENVIRONMENT = "SAMLET_ENGINE"
 """What "auto" means, where this variable is set."""
 
 _open: WeakValueDictionary[tuple[str, str, str], Engine] = WeakValueDictionary()
+_making: dict[tuple[str, str, str], threading.Lock] = {}
 _lock = threading.Lock()
+
+if hasattr(os, "register_at_fork"):
+    # OpenMP's threads do not come along into a forked process, and waiting for them never ends.
+    # PyTorch's own DataLoader does the same for its workers.
+    os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
@@ -31,8 +39,8 @@ def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
             variable SAMLET_ENGINE says what "auto" is. An engine is given back as it is.
 
     Raises:
-        UserError: there is no such engine, it is not installed, it cannot run on the model's
-            device, or its cache folder cannot be written.
+        UserError: there is no such engine, it is not installed, or it cannot run on the model's
+            device.
     """
     if isinstance(name, Engine):
         return name
@@ -53,8 +61,11 @@ def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
             f"The engine openvino runs on the CPU and the model is on {model.device}: choose the "
             "engine torch, or load the model on the CPU."
         )
+    key = (model_fingerprint(model), name, str(model.device))
     with _lock:
-        key = (model_fingerprint(model), name, str(model.device))
+        making = _making.setdefault(key, threading.Lock())
+    # One model's lock, so that no other waits while this one is converted.
+    with making:
         engine = _open.get(key)
         if engine is None:
             engine = _open[key] = _make(model, name)

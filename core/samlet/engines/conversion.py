@@ -1,9 +1,8 @@
 """From a model to OpenVINO's graphs on disk: converted once, checked whenever they are loaded."""
 
 import json
-import shutil
-import tempfile
 import warnings
+from collections.abc import Mapping
 from pathlib import Path
 
 import openvino as ov
@@ -13,9 +12,10 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rich.console import Console
 from torch import Tensor, nn
 
-from samlet.downloads import cache_dir, sha256_of
+from samlet.downloads import cache_dir
 from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
 from samlet.errors import UserError
+from samlet.files import atomic_folder, sha256_of
 from samlet.fingerprint import model_fingerprint
 from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -26,11 +26,10 @@ FORMAT = 2
 MANIFEST = "manifest.json"
 
 
-def converted(model: Sam) -> Path:
-    """The folder of a model's graphs; converts it if there is none, or it is damaged.
+def converted(model: Sam) -> dict[str, Path | ov.Model]:
+    """A model's graphs by part: files in the cache folder, made now if they are missing or damaged.
 
-    Raises:
-        UserError: the folder cannot be written.
+    Where they cannot be kept, which one line tells, they are given as they are in memory.
     """
     size = model.config.image_size
     version = ov.__version__.partition("-")[0]
@@ -39,14 +38,18 @@ def converted(model: Sam) -> Path:
     if not _is_whole(folder):
         told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
         told.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
+        made = graphs(model)
         try:
-            _write(model, folder)
-        except OSError as error:
-            raise UserError(
-                f"The model cannot be prepared for OpenVINO in {folder} ({error}): make room or "
-                "set SAMLET_CACHE to another folder, or choose the engine torch."
-            ) from error
-    return folder
+            _write(made, folder)
+        except UserError as error:
+            # Unless another process has been quicker.
+            if not _is_whole(folder):
+                told.print(
+                    f"{error} Until then {model.name} is prepared at every start; SAMLET_CACHE can "
+                    "name another folder."
+                )
+                return dict(made)
+    return {name: folder / f"{name}.xml" for name in PARTS}
 
 
 def graphs(model: Sam) -> dict[str, ov.Model]:
@@ -94,19 +97,17 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int
     return graph
 
 
-def _write(model: Sam, folder: Path) -> None:
-    """Write graphs and manifest to a temporary folder, then rename it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    temporary = Path(tempfile.mkdtemp(prefix=".", dir=folder.parent))
-    try:
-        for name, graph in graphs(model).items():
+def _write(made: Mapping[str, ov.Model], folder: Path) -> None:
+    """Write graphs and manifest.
+
+    Raises:
+        UserError: the folder cannot be written.
+    """
+    with atomic_folder(folder) as temporary:
+        for name, graph in made.items():
             ov.save_model(graph, temporary / f"{name}.xml", compress_to_fp16=False)
         sums = {path.name: sha256_of(path) for path in temporary.iterdir()}
         (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")
-        shutil.rmtree(folder, ignore_errors=True)
-        temporary.rename(folder)
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
 
 
 def _is_whole(folder: Path) -> bool:

@@ -1,7 +1,9 @@
 """What every engine does: encode an image once, then answer prompts on it."""
 
+import copy
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 
 import torch
@@ -32,7 +34,7 @@ class Answer:
     """What B prompts have become, short of their masks.
 
     Attributes:
-        tokens: of the image, B x N x C. Only valid until the same thread asks the engine again.
+        tokens: of the image, B x N x C. Only valid until the next answer is drawn.
         kernels: B x 4 x C/8; the single mask's first, then those of the three candidates.
         iou_predictions: B x 4, in the same order.
     """
@@ -45,20 +47,22 @@ class Answer:
 class Engine(ABC):
     """A model that is ready to run; safe to use from several threads.
 
-    It is a snapshot: what becomes of the model's weights later is not seen.
+    It is a snapshot: what becomes of the model's weights later is not seen. It also works in forked
+    processes, with one thread there.
 
     Attributes:
         name: "torch" or "openvino".
         device: where tensors go in and come out.
+        grid: tokens of an image, (h, w).
     """
 
     name: str
 
     def __init__(self, model: Sam) -> None:
         self.device = model.device
-        self.prompt_encoder: PromptEncoder = model.prompt_encoder
-        grid = model.prompt_encoder.image_embedding_size
-        self.batch_size = max(1, TOKENS_PER_BATCH // (grid[0] * grid[1]))
+        self.prompt_encoder: PromptEncoder = copy.deepcopy(model.prompt_encoder).eval()
+        self.grid = self.prompt_encoder.image_embedding_size
+        self.batch_size = max(1, TOKENS_PER_BATCH // (self.grid[0] * self.grid[1]))
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -69,8 +73,10 @@ class Engine(ABC):
         """`samlet.engines.decoder.ImageSide`."""
 
     @abstractmethod
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
-        """`samlet.engines.decoder.PromptSide`."""
+    def _prompt_side(
+        self, sparse: Tensor, shared: tuple[Tensor, ...]
+    ) -> AbstractContextManager[Answer]:
+        """`samlet.engines.decoder.PromptSide`; the answer's tokens are valid within the block."""
 
     @abstractmethod
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
@@ -107,7 +113,8 @@ class Engine(ABC):
             if masks is not None:
                 features = image.features.expand(len(dense), -1, -1, -1)
                 shared = self._image_side(features, dense)
-            yield self._prompt_side(sparse, shared)
+            with self._prompt_side(sparse, shared) as answer:
+                yield answer
 
     @torch.no_grad()
     def decode(
@@ -118,11 +125,15 @@ class Engine(ABC):
         masks: Tensor | None = None,
         multimask_output: bool = True,
     ) -> tuple[Tensor, Tensor]:
-        """Prompts to low_res_masks and iou_predictions, as `Sam.decode`."""
+        """Prompts to low_res_masks and iou_predictions, as `Sam.decode`; of none, none."""
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         parts = [
             (self.upscale(a.tokens, a.kernels[:, wanted]), a.iou_predictions[:, wanted])
             for a in self.answer(image, points, boxes, masks)
         ]
+        if not parts:
+            count, (h, w) = 3 if multimask_output else 1, self.grid
+            empty = torch.zeros(0, count, 4 * h, 4 * w, device=self.device)
+            return empty, empty[..., 0, 0]
         low_res_masks, iou_predictions = zip(*parts, strict=True)
         return torch.cat(low_res_masks), torch.cat(iou_predictions)

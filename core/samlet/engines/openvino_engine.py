@@ -1,8 +1,14 @@
 """The model in OpenVINO: the fastest on a CPU."""
 
+import ctypes
+import os
 import threading
+from collections import deque
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+from weakref import WeakSet
 
 import openvino as ov
 import torch
@@ -18,62 +24,101 @@ class OpenVINOEngine(Engine):
 
     Args:
         model: on the CPU.
-
-    Raises:
-        UserError: the cache folder cannot be written.
     """
 
     name = "openvino"
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model)
-        folder = conversion.converted(model)
-        core = ov.Core()
+        sources = conversion.converted(model)
         self._encoder, self._image, self._prompt, self._upscaling = (
-            _Part(core, folder / f"{name}.xml") for name in conversion.PARTS
+            _Part(sources[name]) for name in conversion.PARTS
         )
 
     def encode(self, images: Tensor) -> Tensor:
         """See `Engine`."""
-        (features,) = self._encoder(images)
-        return features.clone()
+        with self._encoder.run(images) as (features,):
+            return features.clone()
 
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         """See `Engine`."""
-        (logits,) = self._upscaling(tokens, kernels)
-        return logits.clone()
+        with self._upscaling.run(tokens, kernels) as (logits,):
+            return logits.clone()
 
     def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
-        return tuple(tensor.clone() for tensor in self._image(features, dense))
+        with self._image.run(features, dense) as shared:
+            return tuple(tensor.clone() for tensor in shared)
 
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
-        tokens, kernels, iou_predictions = self._prompt(sparse, *shared)
-        return Answer(tokens, kernels.clone(), iou_predictions.clone())
+    @contextmanager
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
+        with self._prompt.run(sparse, *shared) as (tokens, kernels, iou_predictions):
+            yield Answer(tokens, kernels.clone(), iou_predictions.clone())
 
 
 class _Part:
-    """A compiled graph; every thread has its own memory to run it in."""
+    """A compiled graph; each run that is under way has memory of its own.
 
-    def __init__(self, core: ov.Core, path: Path) -> None:
-        settings: dict[str, Any] = {
-            "PERFORMANCE_HINT": "LATENCY",
-            "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-            # Each process would take the first cores, and those that share a machine the same ones.
-            "ENABLE_CPU_PINNING": False,
-            # Otherwise processors that know bfloat16 would use it, and masks would differ.
-            "INFERENCE_PRECISION_HINT": "f32",
-        }
-        self._compiled = core.compile_model(path, "CPU", settings)
-        # Not `threading.local`: a thread that Python did not start, as Qt's are, would free its
-        # request while its Python state is taken down, which OpenVINO does not survive.
-        self._requests: dict[int, ov.InferRequest] = {}
+    Args:
+        source: the graph, or its file.
+    """
 
-    def __call__(self, *inputs: Tensor) -> tuple[Tensor, ...]:
-        """Run; what comes out is overwritten when the same thread runs it again."""
-        thread = threading.get_ident()
-        request = self._requests.get(thread)
-        if request is None:
-            request = self._requests[thread] = self._compiled.create_infer_request()
-        arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
-        results = request.infer(arrays, share_inputs=True, share_outputs=True)
-        return tuple(torch.from_numpy(results[i]) for i in range(len(results)))
+    def __init__(self, source: Path | ov.Model) -> None:
+        self._source = source
+        self._compiled: ov.CompiledModel | None = None
+        # As many as were ever under way at the same time, whatever threads came and went.
+        self._idle: deque[ov.InferRequest] = deque()
+        self._lock = threading.Lock()
+        _parts.add(self)
+        self._open()
+
+    @contextmanager
+    def run(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
+        """Run; what comes out is valid within the block."""
+        compiled, idle = self._open(), self._idle
+        try:
+            request = idle.pop()
+        except IndexError:
+            request = compiled.create_infer_request()
+        try:
+            arrays = [tensor.detach().contiguous().numpy() for tensor in inputs]
+            results = request.infer(arrays, share_inputs=True, share_outputs=True)
+            yield tuple(torch.from_numpy(results[i]) for i in range(len(results)))
+        finally:
+            idle.append(request)
+
+    def _open(self) -> ov.CompiledModel:
+        with self._lock:
+            if self._compiled is None:
+                settings: dict[str, Any] = {
+                    "PERFORMANCE_HINT": "LATENCY",
+                    "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+                    # Each process would take the first cores, and those that share a machine the
+                    # same ones.
+                    "ENABLE_CPU_PINNING": False,
+                    # Otherwise processors that know bfloat16 would use it, and masks would differ.
+                    "INFERENCE_PRECISION_HINT": "f32",
+                }
+                self._compiled = ov.Core().compile_model(self._source, "CPU", settings)
+            return self._compiled
+
+    def leave_to_parent(self) -> None:
+        """In a forked process: open it again when it is next used.
+
+        OpenVINO's threads did not come along. To free what they belong to would end the process, so
+        that is never done.
+        """
+        for kept in (self._compiled, *self._idle):
+            ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))
+        self._compiled, self._idle, self._lock = None, deque(), threading.Lock()
+
+
+_parts: WeakSet[_Part] = WeakSet()
+
+
+def _after_fork() -> None:
+    for part in list(_parts):
+        part.leave_to_parent()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_after_fork)

@@ -1,6 +1,8 @@
 """The model in PyTorch itself: for GPUs, and where OpenVINO is not installed."""
 
 import copy
+from collections.abc import Iterator
+from contextlib import contextmanager
 
 import torch
 from timm.models.tiny_vit import ConvNorm
@@ -22,8 +24,8 @@ class TorchEngine(Engine):
 
     def __init__(self, model: Sam) -> None:
         super().__init__(model)
-        encoder = _folded(copy.deepcopy(model.image_encoder).eval())
-        self._encoder = encoder.to(memory_format=torch.channels_last)
+        model = copy.deepcopy(model).eval()
+        self._encoder = _folded(model.image_encoder).to(memory_format=torch.channels_last)
         self._image, self._prompt = ImageSide(model), PromptSide(model)
         self._upscaling = Upscaling(model).to(model.device)
 
@@ -44,10 +46,11 @@ class TorchEngine(Engine):
         with self._autocast():
             return self._image(features, dense)
 
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Answer:
+    @contextmanager
+    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
         with self._autocast():
             tokens, kernels, iou_predictions = self._prompt(sparse, *shared)
-        return Answer(tokens, kernels, iou_predictions.float())
+        yield Answer(tokens, kernels, iou_predictions.float())
 
     def _autocast(self) -> torch.autocast:
         # bfloat16 has too few digits for a CPU's promise of the same masks.
