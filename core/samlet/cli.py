@@ -1,8 +1,9 @@
 """The command line: `samlet segment | everything | demo | models | convert | export`, training."""
 
 import sys
+import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -44,11 +45,17 @@ def main() -> None:
 
 def run_app(commands: typer.Typer) -> None:
     """Run a command; a user's mistake ends it with one sentence and exit code 1."""
+    warnings.showwarning = _show_warning
     try:
         commands()
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+    """As a sentence, without the line of code that it comes from."""
+    print(f"Warning: {message}", file=sys.stderr)
 
 
 @app.callback(invoke_without_command=True)

@@ -5,6 +5,7 @@ shortcuts leave the masks as they are: what the predicted IoU rejects is never e
 rest only within the window where its logits matter.
 """
 
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
 from math import inf
@@ -45,8 +46,10 @@ class SamAutomaticMaskGenerator:
         model: a model from `samlet.load`.
         points_per_side: the grid is points_per_side x points_per_side; None with `point_grids`.
         points_per_batch: points decoded at once; more may be faster and take more memory.
-        pred_iou_thresh: keep masks with a higher predicted IoU, 0 to 1; 0 keeps all.
-        stability_score_thresh: keep masks at least as stable, 0 to 1; 0 keeps all.
+        pred_iou_thresh: keep masks with a higher predicted IoU, 0 to 1; 0 keeps all. None takes
+            what the model's card asks for, or else segment_anything's 0.88.
+        stability_score_thresh: keep masks at least as stable, 0 to 1; 0 keeps all. None takes what
+            the model's card asks for, or else segment_anything's 0.95.
         stability_score_offset: how far the threshold moves up and down, in logits, to see how
             stable a mask is.
         box_nms_thresh: of masks from one crop whose boxes overlap by a higher IoU, the one with
@@ -59,13 +62,15 @@ class SamAutomaticMaskGenerator:
         point_grids: one grid a layer in place of `points_per_side`: N x 2, (x, y) in 0..1.
         min_mask_region_area: fill holes and drop islands of fewer pixels; 0 leaves them.
         max_covered: drop masks of which a larger share, 0 to 1, lies under masks with a higher
-            predicted IoU; 1 keeps all, also parts of objects. Not in segment_anything.
+            predicted IoU; 1 keeps all, also parts of objects. None takes what the model's card
+            asks for, or else 1. Not in segment_anything.
         output_mode: "binary_mask", "uncompressed_rle" or "coco_rle": see `generate`.
         prompts: where the points are. "grid" is segment_anything's; "hierarchical" goes through the
             same grid from coarse to fine, and leaves out what confident masks have covered;
             "regions" clicks on each region of even colour, and ignores the grid.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
-        zoom: look again at each mask, see `samlet.closer_look`. Not in segment_anything.
+        zoom: look again at each mask, see `samlet.closer_look`. None does so where the model's card
+            says that it zooms. Not in segment_anything.
 
     Raises:
         UserError: an argument is out of its range, `points_per_side` and `point_grids` are both
@@ -81,8 +86,8 @@ class SamAutomaticMaskGenerator:
         model: Sam,
         points_per_side: int | None = 32,
         points_per_batch: int = 64,
-        pred_iou_thresh: float = 0.88,
-        stability_score_thresh: float = 0.95,
+        pred_iou_thresh: float | None = None,
+        stability_score_thresh: float | None = None,
         stability_score_offset: float = 1.0,
         box_nms_thresh: float = 0.7,
         crop_n_layers: int = 0,
@@ -94,9 +99,16 @@ class SamAutomaticMaskGenerator:
         output_mode: str = "binary_mask",
         prompts: str = "grid",
         engine: str | Engine = "auto",
-        max_covered: float = 1.0,
-        zoom: bool = False,
+        max_covered: float | None = None,
+        zoom: bool | None = None,
     ) -> None:
+        own = _thresholds(model)
+        if pred_iou_thresh is None:
+            pred_iou_thresh = own["pred_iou_thresh"]
+        if stability_score_thresh is None:
+            stability_score_thresh = own["stability_score_thresh"]
+        if max_covered is None:
+            max_covered = own["max_covered"]
         for name, value, least in (
             ("points_per_batch", points_per_batch, 1),
             ("stability_score_offset", stability_score_offset, 0),
@@ -135,6 +147,7 @@ class SamAutomaticMaskGenerator:
         self.output_mode = output_mode
         self.prompts = prompts
         self.max_covered = max_covered
+        self.warns = True
 
     @torch.no_grad()
     def generate(
@@ -195,7 +208,19 @@ class SamAutomaticMaskGenerator:
             kept = self._without_small_regions(kept, size)
         if self.max_covered < 1:
             kept = self._without_covered(kept, size)
+        if not kept and self.warns:
+            self.warn_of_nothing()
         return [self._record(candidate, size) for candidate in kept]
+
+    def warn_of_nothing(self) -> None:
+        """Say that thresholds may be too high for a model that does not name its own."""
+        if not self.model.card.get("everything"):
+            warnings.warn(
+                f"No mask has a predicted IoU above {self.pred_iou_thresh:g} and a stability of "
+                f"{self.stability_score_thresh:g}: if there are objects, lower pred_iou_thresh and "
+                f"stability_score_thresh, for which {self.model.name} has no values of its own.",
+                stacklevel=3,
+            )
 
     def _best(self, found: Sequence[Candidate]) -> list[Candidate]:
         return suppress(found, [c.predicted_iou for c in found], self.box_nms_thresh)
@@ -366,6 +391,10 @@ PROMPTS = ("grid", "hierarchical", "regions")
 """Where everything mode may click; see `samlet.seeds`."""
 
 
+THRESHOLDS = {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.95, "max_covered": 1.0}
+"""Those of segment_anything, for models whose cards do not ask for others."""
+
+
 def default_settings(model: Sam) -> dict[str, Any]:
     """Settings that suit a model: those of its card, or else segment_anything's thresholds.
 
@@ -376,7 +405,10 @@ def default_settings(model: Sam) -> dict[str, Any]:
         "zoom": bool(model.card.get("zoom")),
         "prompts": "regions",
         "points_per_side": 32,
-        "pred_iou_thresh": 0.88,
-        "stability_score_thresh": 0.95,
     }
-    return standard | model.card.get("everything", {})
+    return standard | _thresholds(model) | model.card.get("everything", {})
+
+
+def _thresholds(model: Sam) -> dict[str, float]:
+    card = model.card.get("everything", {})
+    return {name: card.get(name, value) for name, value in THRESHOLDS.items()}

@@ -83,6 +83,8 @@ class TiledMaskGenerator:
             )
         self.generator = copy(generator)
         self.generator.output_mode = "coco_rle"
+        # One tile may well be empty.
+        self.generator.warns = False
 
     def generate(
         self, image: np.ndarray, *, progress: Callable[[float], None] | None = None
@@ -108,7 +110,10 @@ class TiledMaskGenerator:
         size = (rgb.shape[0], rgb.shape[1])
         tiles = self.tiles(size)
         if len(tiles) == 1:
-            return self.generator.generate(rgb, progress=progress)
+            records = self.generator.generate(rgb, progress=progress)
+            if not records:
+                self.generator.warn_of_nothing()
+            return records
         # Twice this and a smaller object must fit into the overlap, for one tile to see it whole.
         scale = self.tile / self.generator.model.config.image_size
         tolerance = min(ceil(NEAR * scale), self.overlap // 4)
@@ -130,6 +135,8 @@ class TiledMaskGenerator:
                 ):
                     cut.append(part)
         kept = _without_duplicates(whole, list(_joined(cut)))
+        if not kept:
+            self.generator.warn_of_nothing()
         return sorted(
             (found.record(size) for found in kept), key=lambda record: -record["predicted_iou"]
         )

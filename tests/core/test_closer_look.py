@@ -78,7 +78,8 @@ def test_all_pass_where_they_are_seen_large(found: list[dict[str, Any]]) -> None
 def test_the_model_says_whether_to_look_again(model: Sam, nuclei: Sam) -> None:
     assert not default_settings(model)["zoom"]
     assert default_settings(nuclei)["zoom"]
-    assert SamAutomaticMaskGenerator(nuclei).predictor.zoom is None
+    assert SamAutomaticMaskGenerator(nuclei).predictor.zoom is not None
+    assert SamAutomaticMaskGenerator(nuclei, zoom=False).predictor.zoom is None
 
 
 @pytest.mark.parametrize("empty", [True, False])

@@ -219,22 +219,22 @@ def test_the_same_encoder_with_and_without_zoom(model: Sam, tmp_path: Path) -> N
     assert cache.get(plain, "a", refuse).image is None
 
 
-BOX = [20, 20, 28, 28]
+LARGER, BOX = np.random.default_rng(0).integers(0, 256, (300, 400, 3), np.uint8), [20, 20, 28, 28]
 
 
 def test_an_embedding_without_its_image_is_not_silently_coarse(model: Sam, tmp_path: Path) -> None:
     predictor = Predictor(model, "torch", zoom=True)
-    embedding = predictor.encode(picture())
+    embedding = predictor.encode(LARGER)
     embedding.save(tmp_path / "a.safetensors")
     loaded = ImageEmbedding.load(tmp_path / "a.safetensors")
     with pytest.warns(UserWarning, match="has lost its image"):
         predictor.segment(loaded, box=BOX)
-    with pytest.raises(UserError, match="64 x 48 that was encoded"):
-        predictor.with_pixels(loaded, np.zeros((48, 48, 3), np.uint8))
+    with pytest.raises(UserError, match="400 x 300 that was encoded"):
+        predictor.with_pixels(loaded, picture()[:, :48])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         coarse = predictor.segment(loaded, box=BOX, zoom=False)
-        answer = predictor.segment(predictor.with_pixels(loaded, picture()), box=BOX)
+        answer = predictor.segment(predictor.with_pixels(loaded, LARGER), box=BOX)
     expected = predictor.segment(embedding, box=BOX)
     assert np.array_equal(answer.masks, expected.masks)
     assert not np.array_equal(answer.low_res_masks, coarse.low_res_masks)
@@ -243,7 +243,7 @@ def test_an_embedding_without_its_image_is_not_silently_coarse(model: Sam, tmp_p
 def test_many_write_and_tidy_one_folder(predictor: Counting, tmp_path: Path) -> None:
     """Eight threads of two caches, as two processes have them, on a disk that is always full."""
     caches = [cache_in(tmp_path, memory=1, disk=3 * FEATURE_BYTES) for _ in range(2)]
-    embedding = predictor.encode(picture())
+    embedding = predictor.encode(LARGER)
     predictor.encode = lambda image: embedding  # type: ignore[method-assign]
 
     def ask(number: int) -> ImageEmbedding:

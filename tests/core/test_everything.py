@@ -1,5 +1,6 @@
 """Everything mode on its own: geometry, invariants, and images on which nothing is found."""
 
+import inspect
 import warnings
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,12 +12,15 @@ import pytest
 import torch
 from torch import Tensor
 
-from samlet import masks
+import samlet
+from samlet import masks, samples
 from samlet.crops import Enlarger, crop_boxes, is_cut_off, layer_grids, point_grid
 from samlet.engines import Answer, ImageState
 from samlet.errors import UserError
 from samlet.everything import SamAutomaticMaskGenerator
+from samlet.masks import from_label_map
 from samlet.modeling.sam import Sam
+from samlet.outputs import read_label_map
 from samlet.seeds import coarse_to_fine, region_points
 from samlet.transforms import ResizeLongestSide
 from tests.core.seeing import Scripted
@@ -323,3 +327,45 @@ def test_one_encode_a_crop(model: Sam) -> None:
 def test_wrong_arguments_are_told(discs: Discovery, options: dict[str, Any], sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         discs(**options)
+
+
+@pytest.mark.parametrize(
+    ("name", "least"), [("fluorescence_2", 15), ("stained_2", 15), ("brightfield_1", 1)]
+)
+def test_what_a_user_types_first_finds_objects(name: str, least: int) -> None:
+    """No threshold given: those of the model's card, since segment_anything's reject all masks.
+
+    The grid is coarser than a user's, which only takes time.
+    """
+    image = samlet.images.read(samples.IMAGES / f"{name}.png")
+    truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / f"{name}.png"))]
+    generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=8)
+    found = [record["segmentation"] for record in generator.generate(image)]
+    assert sum(any(masks.iou(mask, one) >= 0.5 for one in found) for mask in truth) >= least
+
+
+def test_thresholds_come_from_the_card_and_are_segment_anythings_without(
+    nuclei: Sam, small_model: Sam
+) -> None:
+    import segment_anything
+
+    own = SamAutomaticMaskGenerator(nuclei)
+    names = ("pred_iou_thresh", "stability_score_thresh", "max_covered")
+    assert {name: getattr(own, name) for name in names} == {
+        name: nuclei.card["everything"][name] for name in names
+    }
+    theirs = inspect.signature(segment_anything.SamAutomaticMaskGenerator).parameters
+    official = SamAutomaticMaskGenerator(small_model)
+    for name in names[:2]:
+        assert getattr(official, name) == theirs[name].default
+    assert official.max_covered == 1
+    assert SamAutomaticMaskGenerator(nuclei, pred_iou_thresh=0.0).pred_iou_thresh == 0
+
+
+def test_nothing_found_is_said_where_thresholds_may_be_why(small_model: Sam) -> None:
+    generator = SamAutomaticMaskGenerator(small_model, points_per_side=2)
+    with pytest.warns(UserWarning, match="lower pred_iou_thresh and stability_score_thresh"):
+        assert generator.generate(noise(100, 100)) == []
+    with pytest.warns(UserWarning, match="lower pred_iou_thresh") as told:
+        assert samlet.TiledMaskGenerator(generator, 64, 16).generate(noise(100, 100)) == []
+    assert len(told) == 1
