@@ -1,10 +1,11 @@
 """Decoding image files: the values as stored, before any scaling.
 
-Pillow decodes everything but TIFF. TIFF goes through tifffile, which knows scientific files (16-bit
-and float samples, channel axes), and falls back on Pillow for the colour spaces and codecs that
-tifffile does not decode by itself (palette, CMYK, YCbCr, LZW, JPEG).
+Pillow decodes everything but TIFF. TIFF goes through tifffile, which knows scientific files (axes,
+16-bit, float and packed samples, planar layouts, BigTIFF, pyramids), and with imagecodecs every
+common compression. Pillow reads what is a matter of colours: palettes, CMYK and YCbCr.
 """
 
+from collections.abc import Callable
 from io import BytesIO
 from pathlib import Path
 from typing import IO, Literal, NamedTuple, cast
@@ -25,8 +26,8 @@ PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
 SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
-_CODECS = "install imagecodecs (`pip install imagecodecs`) or save it with no compression"
-
+GDAL_NODATA = 42113
+"""The tag in which GIS programs name the value that stands for no measurement."""
 
 Kind = Literal["colour", "colour+alpha", "channels", "pages"]
 
@@ -80,8 +81,6 @@ def decode(
         raise
     # Decoders of damaged files raise nearly anything: OSError, zlib.error, struct.error, KeyError.
     except Exception as error:
-        if "imagecodecs" in str(error):
-            raise UserError(f"{path} has a compression that is not built in: {_CODECS}.") from error
         raise UserError(
             f"{path} cannot be decoded ({error}): it is damaged, cut short or unusual; "
             "copy it again, or export it as PNG."
@@ -152,32 +151,38 @@ def _from_pillow(image: Image.Image, palette_indices: bool) -> Stored:
     return Stored(np.asarray(image), kind)
 
 
+class _Series(NamedTuple):
+    """What of a file is read: its axes and shape, a page that tells the rest, and the values."""
+
+    axes: str
+    shape: tuple[int, ...]
+    page: tifffile.TiffPage
+    load: Callable[[], np.ndarray]
+
+
 def _decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool) -> Stored:
     stream.seek(0)
     with tifffile.TiffFile(stream, name=path.name) as tiff:
-        series = tiff.series[0]
-        page = series.keyframe
-        axes, shape = _spatial_axes(path, series.axes, series.shape)
+        axes, shape, page, load = _first_series(tiff)
+        axes, shape = _spatial_axes(path, axes, shape)
         height, width = shape[axes.index("Y")], shape[axes.index("X")]
-        _check_size(path, height, width, series.size, max_pixels)
+        _check_size(path, height, width, int(np.prod(shape)), max_pixels)
         plain = page.photometric in (
             tifffile.PHOTOMETRIC.MINISWHITE,
             tifffile.PHOTOMETRIC.MINISBLACK,
             tifffile.PHOTOMETRIC.RGB,
         )
-        if (
-            plain
-            and page.bitspersample in (1, 8, 16, 32, 64)
-            and page.compression in tifffile.TIFF.DECOMPRESSORS
-        ):
-            values = series.asarray().reshape(shape)
+        if plain and page.dtype is not None:
+            values = load().reshape(shape)
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 values = -values if values.dtype.kind == "f" else ~values
-            return Stored(_channels_last(values, axes), _kind(axes, shape, page))
+            values = _channels_last(_without_nodata(values, page), axes)
+            return Stored(values, _kind(axes, shape, page))
         # Elsewhere Pillow would read one page of many, or drop the low byte of 16-bit colour.
         if len(axes) > 2 and (page.bitspersample != 8 or axes[-1] != "S"):
             raise UserError(
-                f"{path} has a compression or colours that are not built in: {_CODECS}."
+                f"{path} has colours of a kind that is not read ({page.photometric.name}, "
+                f"{page.bitspersample} bits): export it as PNG, or as a TIFF in RGB or grey."
             )
     image = _open_pillow(path, stream, ("TIFF",))
     # Pillow turns a TIFF while it loads, unlike tifffile; the inverse orientation turns it back.
@@ -189,6 +194,54 @@ def _decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices
     if stored.values.shape[:2] != (height, width):
         raise ValueError(f"orientation {turned}")
     return stored
+
+
+def _first_series(tiff: tifffile.TiffFile) -> _Series:
+    """The first series, as far as it lies in this very file.
+
+    The metadata of an OME file can name planes in other files. tifffile reads those that it finds
+    in the working folder, and fills the others with zeros; here they do not count.
+    """
+    series = tiff.series[0]
+    whole = _Series(series.axes, series.shape, series.keyframe, series.asarray)
+    if series.kind != "ome":
+        return whole
+    own = [i for i, page in enumerate(series) if page is not None and page.parent is tiff]
+    if not own or len(own) == len(series):
+        return whole
+    pages = [
+        cast(tifffile.TiffPage, tiff.pages[cast(tifffile.TiffPage, series[i]).index]) for i in own
+    ]
+    leading = len(series.axes) - len(pages[0].shape)
+    where = np.unravel_index(own, series.shape[:leading])
+    varying = "".join(
+        axis
+        for axis, index in zip(series.axes, where, strict=False)
+        if len(set(index.tolist())) > 1
+    )
+    axes = varying + series.axes[leading:]
+    # Along several axes what is there need not be a whole block; such a stack is refused anyhow.
+    shape = (len(own),) + (1,) * (len(varying) - 1) if varying else ()
+    return _Series(
+        axes,
+        shape + pages[0].shape,
+        pages[0],
+        lambda: np.stack([page.asarray() for page in pages]),
+    )
+
+
+def _without_nodata(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    """Values that a GIS program marks as missing, as NaN; 8-bit images are left as they are."""
+    tag = page.tags.get(GDAL_NODATA)
+    if tag is None or values.dtype == np.uint8:
+        return values
+    try:
+        missing = values == float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return values
+    if not missing.any():
+        return values
+    return np.where(missing, np.nan, values.astype(np.promote_types(values.dtype, np.float32)))
 
 
 def _spatial_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
