@@ -1,7 +1,6 @@
 """Names and files of models: the bundle, downloads, the official layouts and our own."""
 
 import json
-import pickle
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,9 +14,11 @@ from torch import Tensor
 from samlet.downloads import REMOTE_FILES, fetch
 from samlet.errors import UserError
 from samlet.files import atomic_path
+from samlet.modeling.official_names import to_official_names, to_own_names
 from samlet.modeling.sam import Sam, SamConfig
-from samlet.official import config_of, from_official, to_official, unwrapped
+from samlet.official import config_of, to_official
 from samlet.teachers.sam_vit import SAM_VITS
+from samlet.weight_files import read_weights
 
 FORMAT = 1
 METADATA_KEY = "samlet"
@@ -30,8 +31,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
     Args:
         name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
-            path of a checkpoint: ours (.safetensors), or one in MobileSAM's or SAM's official
-            layout (.pt, .pth).
+            path of a checkpoint: ours (.safetensors), or one with MobileSAM's or SAM's official
+            names, as any trainer saves it; see `samlet.weight_files`.
         device: where to put it.
 
     Returns:
@@ -41,7 +42,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
         UserError: no such name or file, a damaged file, or another architecture.
     """
     path = locate(name)
-    model = _load_ours(path) if path.suffix == ".safetensors" else _load_official(path)
+    is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
+    model = _load_ours(path) if is_ours else _load_official(path)
     model.name = str(name)
     return model.to(device).eval()
 
@@ -93,7 +95,7 @@ def save(
         }
         state = {
             key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-            for key, value in model.state_dict().items()
+            for key, value in to_own_names(model.state_dict()).items()
         }
         with atomic_path(path) as temporary:
             save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
@@ -110,17 +112,19 @@ def read_card(path: Path) -> dict[str, Any]:
     return _read_facts(path)["card"]
 
 
-def _read_facts(path: Path) -> dict[str, Any]:
+def _metadata(path: Path) -> dict[str, str]:
     try:
         with safe_open(path, framework="pt") as file:
-            facts = json.loads((file.metadata() or {})[METADATA_KEY])
-    except KeyError as error:
-        raise UserError(
-            f"{path} is a safetensors file, but not one of samlet's; convert an official .pt file "
-            "with `samlet convert`."
-        ) from error
-    except (SafetensorError, OSError, ValueError) as error:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
         raise UserError(f"{path} is damaged or not a safetensors file; fetch it again.") from error
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(_metadata(path)[METADATA_KEY])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is not one of samlet's safetensors files.") from error
     if facts["format"] > FORMAT:
         raise UserError(f"{path} was written by a newer samlet; upgrade with pip.")
     return facts
@@ -140,16 +144,8 @@ def _load_ours(path: Path) -> Sam:
 
 
 def _load_official(path: Path) -> Sam:
-    try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
-    except (pickle.UnpicklingError, RuntimeError, EOFError, OSError, ValueError, KeyError) as error:
-        raise UserError(
-            f"{path} cannot be read as a checkpoint: it is damaged, or holds more than weights, "
-            "which could run code; save its state dict alone."
-        ) from error
-    state = unwrapped(content)
-    if state is None:
-        raise UserError(f"{path} holds no state dict; save model.state_dict() alone.")
+    # Those of samlet's own modules, too, as a state dict of before could have them.
+    state = to_official_names(read_weights(path))
     config = config_of(state)
     if config is None:
         raise UserError(
@@ -158,12 +154,12 @@ def _load_official(path: Path) -> Sam:
             "image_encoder.blocks.*.attn.rel_pos_h."
         )
     model = Sam(config)
-    _fill(model, from_official(state), path)
+    _fill(model, state, path)
     return model
 
 
 def _fill(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
-    wanted = model.state_dict()
+    wanted, state = to_own_names(model.state_dict()), to_own_names(state)
     missing = wanted.keys() - state.keys()
     unexpected = state.keys() - wanted.keys()
     misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]

@@ -138,6 +138,11 @@ def _to_rgb(
         array = array[:, :, list(channels)]
     elif count == 4:
         array = _without_alpha(array)
+    elif count > 4 and array.shape[0] <= 4:
+        raise UserError(
+            f"{name} has the shape {array.shape}, its channels first, it seems: give H x W x C, as "
+            "np.moveaxis(image, 0, -1) does."
+        )
     elif count > 4:
         raise _must_choose(name, count)
 

@@ -1,11 +1,9 @@
-"""MobileSAM's and SAM's official layouts: their names, and what they tell of the architecture."""
+"""MobileSAM's and SAM's official layouts, and what they tell of the architecture."""
 
 import math
 import re
 from collections.abc import Mapping
-from typing import Any
 
-import torch
 from torch import Tensor
 
 from samlet.errors import UserError
@@ -13,89 +11,22 @@ from samlet.modeling.image_encoder import STRIDE, TinyViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.teachers.sam_vit import SamViTConfig
 
-CLASSIFIER = re.compile(r"image_encoder\.(norm_head|head)\.")
-"""TinyViT's ImageNet head: it is in the official files, and nothing uses it."""
-
-CLASSES = 1000
-
-# MobileSAM counts a patch merging to the stage before it, timm to the stage after it. SAM's encoder
-# is timm's but for the names in its MLPs, and has its blocks right below the encoder.
-_TO_OURS = (
-    (r"^(image_encoder\.)patch_embed\.seq\.(0|2)\.",
-     lambda m: f"{m[1]}patch_embed.conv{int(m[2]) // 2 + 1}."),
-    (r"^(image_encoder\.)layers\.(\d)\.downsample\.",
-     lambda m: f"{m[1]}stages.{int(m[2]) + 1}.downsample."),
-    (r"^(image_encoder\.)layers\.", lambda m: f"{m[1]}stages."),
-    (r"^(image_encoder\..+)\.c\.", lambda m: f"{m[1]}.conv."),
-    (r"^(image_encoder\.blocks\.\d+\.mlp\.)lin(1|2)\.", lambda m: f"{m[1]}fc{m[2]}."),
-)  # fmt: skip
-_TO_OFFICIAL = (
-    (r"^(image_encoder\.)patch_embed\.conv(1|2)\.",
-     lambda m: f"{m[1]}patch_embed.seq.{(int(m[2]) - 1) * 2}."),
-    (r"^(image_encoder\.)stages\.(\d)\.downsample\.",
-     lambda m: f"{m[1]}layers.{int(m[2]) - 1}.downsample."),
-    (r"^(image_encoder\.)stages\.", lambda m: f"{m[1]}layers."),
-    (r"^(image_encoder\..+)\.conv\.", lambda m: f"{m[1]}.c."),
-    (r"^(image_encoder\.blocks\.\d+\.mlp\.)fc(1|2)\.", lambda m: f"{m[1]}lin{m[2]}."),
-)  # fmt: skip
-
-
-def _renamed(state: Mapping[str, Tensor], rules: tuple) -> dict[str, Tensor]:
-    renamed = {}
-    for key, value in state.items():
-        for pattern, replacement in rules:
-            key = re.sub(pattern, replacement, key)
-        renamed[key] = value
-    return renamed
-
-
-def from_official(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Official parameter names to ours; the classifier is left out."""
-    kept = {key: value for key, value in state.items() if not CLASSIFIER.match(key)}
-    return _renamed(kept, _TO_OURS)
-
 
 def to_official(model: Sam) -> dict[str, Tensor]:
     """A model's weights as `mobile_sam` reads them, or `segment_anything` if it is one of SAM's.
 
-    The classifier that `mobile_sam`'s strict loading asks for is written as zeros. `mobile_sam`
-    builds only the 5M variant and `segment_anything` only ViT-B, L and H, all at 1024 pixels; other
-    sizes can be read back by samlet.
+    `mobile_sam` builds only the 5M variant and `segment_anything` only ViT-B, L and H, all at 1024
+    pixels; other sizes can be read back by samlet.
 
     Raises:
         UserError: the image encoder is neither a TinyViT nor one of SAM's.
     """
-    config = model.config
-    if config.tiny_vit is None and config.sam_vit is None:
+    if model.config.tiny_vit is None and model.config.sam_vit is None:
         raise UserError(
             f"{model.name} has an encoder that no official layout can hold; "
             "write a .safetensors file instead."
         )
-    state = _renamed(model.state_dict(), _TO_OFFICIAL)
-    if config.tiny_vit is None:
-        return state
-    width = config.tiny_vit.embed_dims[-1]
-    classifier = {
-        "norm_head.weight": torch.ones(width),
-        "norm_head.bias": torch.zeros(width),
-        "head.weight": torch.zeros(CLASSES, width),
-        "head.bias": torch.zeros(CLASSES),
-    }
-    return state | {f"image_encoder.{key}": value for key, value in classifier.items()}
-
-
-def unwrapped(content: Any) -> dict[str, Tensor] | None:
-    """The state dict in what a checkpoint file holds, or None where there is none.
-
-    Trainers (micro-sam's among them) keep it under `model_state`, with `sam.` before each name.
-    """
-    if isinstance(content, Mapping) and isinstance(content.get("model_state"), Mapping):
-        content = content["model_state"]
-    if not isinstance(content, Mapping) or not content:
-        return None
-    if not all(isinstance(k, str) and isinstance(v, Tensor) for k, v in content.items()):
-        return None
-    return {key.removeprefix("sam."): value for key, value in content.items()}
+    return model.state_dict()
 
 
 def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:

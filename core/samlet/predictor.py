@@ -19,7 +19,7 @@ from samlet.errors import UserError
 from samlet.fingerprint import encoder_fingerprint
 from samlet.images import resized_shape, to_rgb
 from samlet.modeling.sam import Sam
-from samlet.prompts import Prompts, numbers
+from samlet.prompts import Prompts, single
 from samlet.shared import Shared
 from samlet.transforms import ResizeLongestSide
 from samlet.views import frame_of
@@ -155,17 +155,8 @@ class Predictor:
             UserError: the prompt is malformed, lies outside the image, or the embedding is
                 another encoder's.
         """
-        if box is not None and np.size(box) != 4:
-            raise UserError("A box has four numbers: x1, y1, x2, y2.")
-        return self.segment_batch(
-            embedding,
-            None if point_coords is None else numbers(point_coords, "point_coords")[None],
-            None if point_labels is None else numbers(point_labels, "point_labels")[None],
-            None if box is None else np.reshape(box, (1, 4)),
-            None if mask_input is None else np.reshape(mask_input, (1, *np.shape(mask_input)[-2:])),
-            multimask_output,
-            zoom,
-        )[0]
+        prompt = single(point_coords, point_labels, box, mask_input)
+        return self.segment_batch(embedding, *prompt, multimask_output, zoom)[0]
 
     @torch.no_grad()
     def segment_batch(
@@ -179,6 +170,8 @@ class Predictor:
         zoom: bool = True,
     ) -> list[Masks]:
         """Answer B prompts on one image at once; the arguments are those of `segment`, stacked.
+
+        No prompts (B = 0) are answered by an empty list.
 
         Args:
             embedding: from `encode`.
@@ -199,7 +192,19 @@ class Predictor:
                 "predictor.with_pixels(embedding, image), or say zoom=False.",
                 stacklevel=2,
             )
-        elif zoom and self.zoom is not None:
+            zoom = False
+        return self.segment_prompts(embedding, prompts, multimask_output, zoom)
+
+    @torch.no_grad()
+    def segment_prompts(
+        self,
+        embedding: ImageEmbedding,
+        prompts: Prompts,
+        multimask_output: bool = True,
+        zoom: bool = True,
+    ) -> list[Masks]:
+        """As `segment_batch`, for prompts that are checked, and an embedding with its image."""
+        if zoom and self.zoom is not None:
             looks = self.zoom.look(self, embedding, prompts, multimask_output)
             return [self._in_whole(look, embedding) for look in looks]
         low_res_masks, iou_predictions = self.ask(embedding, prompts, multimask_output)

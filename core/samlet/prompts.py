@@ -32,17 +32,18 @@ class Prompts:
         point_labels: ArrayLike | None,
         boxes: ArrayLike | None,
         mask_inputs: ArrayLike | None,
-        size: Sequence[int],
+        size: Sequence[int] | None,
         grid: int,
     ) -> "Prompts":
         """Make sense of what somebody gave.
 
         Args:
-            point_coords: as the attribute, in any form; so are the next three.
+            point_coords: as the attribute, in any form; so are the next three. Empty, they are no
+                prompts; B x 0 x 2 are prompts without points.
             point_labels: 1, 0 or -1.
             boxes: x1, y1, x2, y2.
-            mask_inputs: logits.
-            size: (H, W) of the image.
+            mask_inputs: logits; B x 1 x S/4 x S/4 will do, too.
+            size: (H, W) of the image, in which points and boxes must lie; None where they need not.
             grid: S/4, the side of the model's low-resolution masks.
 
         Raises:
@@ -94,49 +95,84 @@ def numbers(values: ArrayLike, name: str) -> np.ndarray:
     return array
 
 
+def single(
+    point_coords: ArrayLike | None,
+    point_labels: ArrayLike | None,
+    box: ArrayLike | None,
+    mask_input: ArrayLike | None,
+) -> tuple[np.ndarray | None, ...]:
+    """One prompt as a batch of one, for `Prompts.checked`.
+
+    Args:
+        point_coords: N x 2.
+        point_labels: N.
+        box: x1, y1, x2, y2; 4 or 1 x 4 numbers.
+        mask_input: S/4 x S/4 or 1 x S/4 x S/4.
+
+    Raises:
+        UserError: they are no numbers, or a box of another number of them.
+    """
+    if box is not None and np.size(box) != 4:
+        raise UserError("A box has four numbers: x1, y1, x2, y2.")
+    mask = None if mask_input is None else numbers(mask_input, "The mask prompt")
+    return (
+        None if point_coords is None else numbers(point_coords, "point_coords")[None],
+        None if point_labels is None else numbers(point_labels, "point_labels")[None],
+        None if box is None else numbers(box, "The box").reshape(1, 4),
+        # With one axis in front it is a batch of one already.
+        None if mask is None else mask if mask.ndim == 3 and len(mask) == 1 else mask[None],
+    )
+
+
 def _points(
-    coords: ArrayLike | None, labels: ArrayLike | None, size: Sequence[int]
+    coords: ArrayLike | None, labels: ArrayLike | None, size: Sequence[int] | None
 ) -> tuple[np.ndarray | None, np.ndarray | None]:
     if coords is None:
-        if labels is not None:
+        if labels is not None and np.size(labels):
             raise UserError("point_labels need point_coords.")
         return None, None
-    if labels is None:
+    if labels is None and np.size(coords):
         raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
-    xy, kind = numbers(coords, "point_coords"), numbers(labels, "point_labels")
+    xy = numbers(coords, "point_coords")
+    kind = numbers([] if labels is None else labels, "point_labels")
+    if xy.size == 0 and kind.size == 0:
+        is_without = len(xy) > 0
+        return (None, None) if is_without else (xy.reshape(0, 1, 2), kind.reshape(0, 1))
     if xy.ndim != 3 or xy.shape[-1] != 2 or xy.shape[1] == 0:
         raise UserError("Points must have two columns, x and y, and at least one row.")
     if kind.shape != xy.shape[:2]:
         raise UserError(f"{xy.shape[1]} points need as many labels, not {kind.shape[-1:]}.")
     if not np.isin(kind, (-1, 0, 1)).all():
         raise UserError("A point's label is 1 (on the object) or 0 (beside it).")
-    height, width = size
-    inside = (xy >= 0).all(-1) & (xy[..., 0] <= width) & (xy[..., 1] <= height)
-    outside = ~inside & (kind >= 0)
-    if outside.any():
-        x, y = xy[outside][0]
-        raise UserError(
-            f"The point {x:g},{y:g} lies outside the image, which is {width} x {height} pixels."
-        )
+    if size is not None:
+        height, width = size
+        inside = (xy >= 0).all(-1) & (xy[..., 0] <= width) & (xy[..., 1] <= height)
+        outside = ~inside & (kind >= 0)
+        if outside.any():
+            x, y = xy[outside][0]
+            raise UserError(
+                f"The point {x:g},{y:g} lies outside the image, which is {width} x {height} pixels."
+            )
     return xy, kind
 
 
-def _boxes(boxes: ArrayLike | None, size: Sequence[int]) -> np.ndarray | None:
+def _boxes(boxes: ArrayLike | None, size: Sequence[int] | None) -> np.ndarray | None:
     if boxes is None:
         return None
     array = numbers(boxes, "The box")
+    if array.size == 0 and len(array) == 0:
+        return array.reshape(0, 4)
     if array.ndim != 2 or array.shape[1] != 4:
         raise UserError("A box has four numbers: x1, y1, x2, y2.")
-    height, width = size
     for x1, y1, x2, y2 in array:
         told = f"{x1:g},{y1:g},{x2:g},{y2:g}"
         if x1 >= x2 or y1 >= y2:
             raise UserError(
                 f"The box {told} is inside out: give x1,y1,x2,y2 with x1 < x2 and y1 < y2."
             )
-        if x1 >= width or y1 >= height or x2 <= 0 or y2 <= 0:
+        if size is not None and (x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0):
             raise UserError(
-                f"The box {told} lies outside the image, which is {width} x {height} pixels."
+                f"The box {told} lies outside the image, which is {size[1]} x {size[0]} pixels."
             )
     return array
 
@@ -145,8 +181,14 @@ def _masks(masks: ArrayLike | None, grid: int) -> np.ndarray | None:
     if masks is None:
         return None
     array = numbers(masks, "The mask prompt")
+    if array.size == 0 and len(array) == 0:
+        return array.reshape(0, grid, grid)
+    if array.ndim == 4 and array.shape[1] == 1:
+        array = array[:, 0]
     if array.ndim != 3 or array.shape[1:] != (grid, grid):
+        given = " x ".join(map(str, array.shape[1:]))
         raise UserError(
-            f"A mask prompt is {grid} x {grid} logits, as in low_res_masks of an earlier answer."
+            f"A mask prompt is {grid} x {grid} logits of one mask, a row of the low_res_masks of "
+            f"an earlier answer, not {given}."
         )
     return array

@@ -6,8 +6,11 @@ from torch import Tensor
 
 from samlet.embedding import ImageEmbedding
 from samlet.engines import Engine, ImageState
+from samlet.errors import UserError
+from samlet.images import to_rgb
 from samlet.modeling.sam import Sam
 from samlet.predictor import Predictor
+from samlet.prompts import Prompts, single
 from samlet.transforms import ResizeLongestSide
 
 
@@ -59,14 +62,19 @@ class SamPredictor:
         """Compute the image's embedding.
 
         Args:
-            image: uint8, H x W x 3.
-            image_format: order of its channels, "RGB" or "BGR".
+            image: uint8, H x W x 3; or any other array that `samlet.images.to_rgb` takes: grey,
+                RGBA, 16 bit, float.
+            image_format: order of its channels, "RGB" or "BGR"; opacity comes last in either.
+
+        Raises:
+            UserError: the array is not an image.
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be RGB or BGR, not {image_format}.")
-        if image_format != self.model.image_format:
-            image = image[..., ::-1]
-        image = np.ascontiguousarray(image)
+        image = np.asarray(image)
+        if image_format != self.model.image_format and image.ndim == 3 and image.shape[2] >= 3:
+            image = np.concatenate([image[..., 2::-1], image[..., 3:]], axis=2)
+        image = to_rgb(image)
         resized = self.transform.apply_image(image)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0).to(self.device)
         self.set_torch_image(pixels, (image.shape[0], image.shape[1]))
@@ -112,7 +120,7 @@ class SamPredictor:
             point_coords: N x 2, (x, y).
             point_labels: N: 1 on the object, 0 beside it.
             box: x1, y1, x2, y2.
-            mask_input: logits, 1 x S/4 x S/4, from an earlier call.
+            mask_input: logits of one mask, 1 x S/4 x S/4 or S/4 x S/4, from an earlier call.
             multimask_output: three candidates, or one mask.
             return_logits: masks as logits instead of booleans.
 
@@ -121,30 +129,31 @@ class SamPredictor:
 
         Raises:
             RuntimeError: no image is set.
+            UserError: the prompt is malformed, or there is none.
         """
         size = self._image_size()
+        grid = self.model.config.image_size // 4
+        # As in segment_anything, points and boxes may lie outside.
+        prompts = Prompts.checked(
+            *single(point_coords, point_labels, box, mask_input), size=None, grid=grid
+        )
         # People restore an embedding by assigning `features`; its image is not known then.
         if self._shown is not None and self._shown[0] is self.features and not return_logits:
-            answer = self._predictor.segment(
-                self._shown[1], point_coords, point_labels, box, mask_input, multimask_output
+            (answer,) = self._predictor.segment_prompts(
+                self._shown[1], prompts, multimask_output, self._predictor.zoom is not None
             )
             return answer.masks, answer.iou_predictions, answer.low_res_masks
-        coords = labels = boxes = masks = None
-        if point_coords is not None:
-            if point_labels is None:
-                raise ValueError("point_labels must be given with point_coords.")
-            moved = self.transform.apply_coords(point_coords, size)
-            coords = torch.as_tensor(moved, dtype=torch.float, device=self.device).unsqueeze(0)
-            labels = torch.as_tensor(
-                np.asarray(point_labels), dtype=torch.int, device=self.device
-            ).unsqueeze(0)
-        if box is not None:
-            moved = self.transform.apply_boxes(box, size)
-            boxes = torch.as_tensor(moved, dtype=torch.float, device=self.device)
-        if mask_input is not None:
-            masks = torch.as_tensor(mask_input, dtype=torch.float, device=self.device).unsqueeze(0)
+        coords, labels, boxes, masks = (
+            None if part is None else torch.from_numpy(part).to(self.device)
+            for part in prompts.parts()
+        )
         outputs = self.predict_torch(
-            coords, labels, boxes, masks, multimask_output, return_logits=return_logits
+            None if coords is None else self.transform.apply_coords_torch(coords, size),
+            labels,
+            None if boxes is None else self.transform.apply_boxes_torch(boxes, size),
+            None if masks is None else masks.unsqueeze(1),
+            multimask_output,
+            return_logits=return_logits,
         )
         masks_np, iou_np, low_res_np = (x[0].detach().cpu().numpy() for x in outputs)
         return masks_np, iou_np, low_res_np
@@ -159,7 +168,7 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer B prompts, in pixels of the resized image (see `transform`).
+        """Answer B prompts, in pixels of the resized image (see `transform`); B may be 0.
 
         Args:
             point_coords: B x N x 2.
@@ -174,14 +183,23 @@ class SamPredictor:
 
         Raises:
             RuntimeError: no image is set.
+            UserError: a mask prompt of another shape, or points without labels.
         """
         size = self._image_size()
         features = self.get_image_embedding()
         if self.input_size is None:
             raise RuntimeError("Set an image with .set_image(...) first.")
         points = None
-        if point_coords is not None and point_labels is not None:
+        if point_coords is not None:
+            if point_labels is None:
+                raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
             points = (point_coords, point_labels)
+        grid = self.model.config.image_size // 4
+        if mask_input is not None and mask_input.shape[1:] != (1, grid, grid):
+            raise UserError(
+                f"mask_input is B x 1 x {grid} x {grid} logits, as in the low_res_masks of an "
+                f"earlier answer, not {' x '.join(map(str, mask_input.shape))}."
+            )
         if self._state is None or self._state.features is not features:
             self._state = self.engine.prepare(features)
         low_res_masks, iou_predictions = self.engine.decode(

@@ -1,20 +1,28 @@
 """Models on disk: both formats, and every way in which a file can be wrong."""
 
+import argparse
+import copy
 import json
 import pickle
+from collections import defaultdict
+from collections.abc import Callable, Mapping
 from dataclasses import replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from safetensors.torch import load_file, save_file
+from torch import Tensor
 
 import samlet
 from samlet.checkpoints import read_card
 from samlet.downloads import REMOTE_FILES
 from samlet.files import sha256_of
-from samlet.modeling.image_encoder import TINY_VITS
+from samlet.modeling.image_encoder import TINY_VITS, TinyViTConfig
+from samlet.modeling.official_names import to_own_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.teachers.sam_vit import SAM_VITS, SamViTConfig
@@ -59,13 +67,128 @@ def test_official_layout_round_trip_tells_the_architecture(name: str, tmp_path: 
     assert same_weights(loaded, model)
 
 
-def test_official_weights_inside_a_trainers_checkpoint(tmp_path: Path) -> None:
-    model = Sam(SamConfig(tiny_vit=TINY_VITS["tiny_vit_2m"]))
-    plain, wrapped = tmp_path / "plain.pt", tmp_path / "wrapped.pt"
-    samlet.save(model, plain)
-    state = torch.load(plain, weights_only=True)
-    torch.save({"model_state": {f"sam.{k}": v for k, v in state.items()}, "epoch": 3}, wrapped)
-    assert same_weights(samlet.load(wrapped), model)
+class Settings:
+    """A trainer's own class, which does not exist where the file is read."""
+
+    def __init__(self) -> None:
+        self.rate = 1e-4
+
+
+def beside() -> dict[str, Any]:
+    """What trainers keep beside the weights."""
+    sums: defaultdict[str, list[float]] = defaultdict(list)
+    sums["loss"].append(0.5)
+    return {
+        "epoch": 3,
+        "best_metric": np.float64(0.7),
+        "rng": np.random.default_rng(0).normal(size=3),
+        "args": argparse.Namespace(lr=1e-4, out=Path("runs")),
+        "settings": Settings(),
+        "sums": sums,
+        "optimizer_state": {"state": {0: {"exp_avg": torch.zeros(2)}}, "param_groups": [{}]},
+        "time": datetime(2026, 11, 27),
+    }
+
+
+def before(prefix: str, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {f"{prefix}{key}": value for key, value in state.items()}
+
+
+def compiled_inside(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    return {k.replace("image_encoder.", "image_encoder._orig_mod.", 1): v for k, v in state.items()}
+
+
+class Trained(torch.nn.Module):
+    """What a trainer may wrap around a model."""
+
+    def __init__(self, sam: Sam) -> None:
+        super().__init__()
+        self.sam = sam
+        self.loss_weight = torch.nn.Parameter(torch.ones(1))
+
+
+WRAPPED: dict[str, Callable[[Sam, Mapping[str, Tensor]], Any]] = {
+    "micro-sam": lambda m, s: {"model_state": before("sam.", s), "decoder_state": {}, **beside()},
+    "Lightning": lambda m, s: {
+        "state_dict": before("model.", s) | {"loss.weight": torch.ones(2)},
+        "hyper_parameters": argparse.Namespace(), "pytorch-lightning_version": "2.5", **beside(),
+    },
+    "model": lambda m, s: {"model": s, **beside()},
+    "model_state_dict": lambda m, s: {"model_state_dict": s, **beside()},
+    "ema before model": lambda m, s: {"model": {k: v + 1 for k, v in s.items()}, "ema": s},
+    "AveragedModel": lambda m, s: {"n_averaged": torch.tensor(3), **before("module.", s)},
+    "DataParallel": lambda m, s: before("module.", s),
+    "torch.compile": lambda m, s: before("_orig_mod.", s),
+    "compiled in parallel": lambda m, s: before("module._orig_mod.", s),
+    "a compiled encoder": lambda m, s: compiled_inside(s),
+    "deep inside": lambda m, s: {"train": {"checkpoint": {"model": s}}},
+    "half precision": lambda m, s: {
+        k: v.half() if v.is_floating_point() else v for k, v in s.items()
+    },
+    "a whole module": lambda m, s: m,
+    "a whole module in another": lambda m, s: {"model": Trained(m), **beside()},
+    "parameters": lambda m, s: {k: torch.nn.Parameter(v.float()) for k, v in s.items()},
+    "names of samlet's modules": lambda m, s: to_own_names(s),
+}  # fmt: skip
+
+
+@pytest.fixture(scope="module")
+def tiny() -> Sam:
+    torch.manual_seed(0)
+    vit = TinyViTConfig((32, 32, 64, 64), (1, 1, 1, 1), (1, 1, 2, 2), (4, 4, 4, 4))
+    return Sam(SamConfig(tiny_vit=vit)).eval()
+
+
+@pytest.mark.parametrize("zipped", [True, False])
+@pytest.mark.parametrize("wrapper", WRAPPED)
+def test_official_weights_as_trainers_save_them(
+    tiny: Sam, tmp_path: Path, wrapper: str, zipped: bool
+) -> None:
+    path = tmp_path / "checkpoint.ckpt"
+    content = WRAPPED[wrapper](tiny, tiny.state_dict())
+    torch.save(content, path, _use_new_zipfile_serialization=zipped)
+    if not zipped and wrapper in OBJECTS:
+        with pytest.raises(samlet.UserError, match="without code of its own"):
+            samlet.load(path)
+        return
+    loaded = samlet.load(path)
+    assert loaded.config == tiny.config
+    tolerance = 1e-2 if wrapper == "half precision" else 0
+    for name, weight in loaded.state_dict().items():
+        torch.testing.assert_close(weight, tiny.state_dict()[name], atol=tolerance, rtol=1e-2)
+
+
+OBJECTS = {name for name in WRAPPED if "whole" in name} | {
+    "micro-sam", "Lightning", "model", "model_state_dict",
+}  # fmt: skip
+"""Files of before PyTorch 1.6 do not tell beforehand which classes they name."""
+
+
+def test_official_weights_in_safetensors(tiny: Sam, tmp_path: Path) -> None:
+    """As model hubs keep them: official names, and no word of samlet's."""
+    save_file(before("sam.", tiny.state_dict()), tmp_path / "a.safetensors", {"format": "pt"})
+    assert same_weights(samlet.load(tmp_path / "a.safetensors"), tiny)
+
+
+def test_the_lines_of_finetuning_scripts(tiny: Sam, tmp_path: Path) -> None:
+    """`load_state_dict(torch.load(...))` and `torch.save(sam.state_dict())`, official on each side.
+
+    The official package itself: tests/parity/test_mobile_sam.py.
+    """
+    torch.save(tiny.state_dict(), tmp_path / "a.pt")
+    state = torch.load(tmp_path / "a.pt")
+    assert "image_encoder.layers.1.blocks.0.attn.attention_biases" in state
+    assert "image_encoder.head.weight" in state
+    again = Sam(tiny.config)
+    assert str(again.load_state_dict(state)) == "<All keys matched successfully>"
+    assert same_weights(again, tiny)
+    assert same_weights(samlet.load(tmp_path / "a.pt"), tiny)
+    # Also inside another module, and of a copy.
+    wrapped = Trained(copy.deepcopy(again))
+    assert "sam.image_encoder.layers.0.blocks.0.conv1.c.weight" in wrapped.state_dict()
+    Trained(Sam(tiny.config)).load_state_dict(pickle.loads(pickle.dumps(wrapped)).state_dict())
+    # Names of the modules are understood, too: those of a state dict of before.
+    again.load_state_dict(to_own_names(state))
 
 
 def test_teacher_round_trip(tmp_path: Path) -> None:
@@ -160,15 +283,43 @@ def write_pickle(path: Path) -> None:
     path.write_bytes(pickle.dumps({"a": 1}))
 
 
+def write_nothing(path: Path) -> None:
+    path.write_bytes(b"")
+
+
+def write_pointer(path: Path) -> None:
+    path.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 4\n")
+
+
+def write_program(path: Path) -> None:
+    torch.jit.trace(torch.nn.ReLU(), torch.zeros(1)).save(path)
+
+
+ONE = "image_encoder.pos_embed"
+
+
+def write_two(path: Path) -> None:
+    torch.save({f"{name}.{ONE}": torch.zeros(1) for name in ("student", "teacher")}, path)
+
+
+def write_two_keys(path: Path) -> None:
+    torch.save({name: {ONE: torch.zeros(1)} for name in ("first", "second")}, path)
+
+
 @pytest.mark.parametrize(
     ("write", "suffix", "sentence"),
     [
-        (write_evil, ".pt", "could run code"),
+        (write_evil, ".pt", "has no weights of image_encoder.*but weights: save the state dict"),
         (write_vit, ".pth", "another architecture.*image_encoder.blocks.0.attn.qkv.weight"),
-        (write_numbers, ".pt", "no state dict"),
-        (write_text, ".pt", "cannot be read"),
-        (write_pickle, ".pt", "cannot be read|no state dict"),
+        (write_numbers, ".pt", "has no weights .*an object of type list"),
+        (write_text, ".pt", "is a web page, not a checkpoint"),
+        (write_pickle, ".pt", "cannot be read|has no weights"),
         (write_text, ".safetensors", "damaged or not a safetensors"),
+        (write_nothing, ".pt", "since it is empty"),
+        (write_pointer, ".pt", "pointer of Git LFS.*git lfs pull"),
+        (write_program, ".pt", "TorchScript program.*save model.state_dict"),
+        (write_two, ".pt", "names begin with 'student.', 'teacher.'"),
+        (write_two_keys, ".pt", "weights of several models .first, second."),
     ],
 )
 def test_wrong_files_get_one_sentence(
@@ -217,7 +368,7 @@ def test_keys_that_do_not_fit_are_named(small_file: Path, tmp_path: Path) -> Non
 def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
     foreign = tmp_path / "foreign.safetensors"
     save_file({"a": torch.zeros(1)}, foreign)
-    with pytest.raises(samlet.UserError, match="not one of samlet's"):
+    with pytest.raises(samlet.UserError, match="has no weights of image_encoder"):
         samlet.load(foreign)
     newer = tmp_path / "newer.safetensors"
     facts = json.dumps({"format": 99, "config": {}, "card": {}})

@@ -1,5 +1,6 @@
 """Parity with the official MobileSAM on the same random weights."""
 
+import copy
 import warnings
 from pathlib import Path
 from typing import Any
@@ -207,3 +208,17 @@ def test_our_files_load_in_the_official_package(ours: Sam, official: Any, tmp_pa
     assert written.keys() == original.keys()
     differing = [k for k in original if not torch.equal(written[k], original[k])]
     assert all(k.startswith(("image_encoder.norm_head", "image_encoder.head")) for k in differing)
+
+
+def test_the_official_names_in_and_out(official: Any, official_file: Path, tmp_path: Path) -> None:
+    """The lines of every finetuning script, with either package on either side."""
+    built = samlet.sam_model_registry["vit_t"]()
+    built.load_state_dict(torch.load(official_file))
+    torch.save(built.state_dict(), tmp_path / "ours.pt")
+    state = torch.load(tmp_path / "ours.pt")
+    theirs = official.state_dict()
+    assert state.keys() == theirs.keys()
+    unused = ("image_encoder.norm_head.", "image_encoder.head.")
+    for name, weight in theirs.items():
+        assert name.startswith(unused) or torch.equal(state[name], weight)
+    copy.deepcopy(official).load_state_dict(state)

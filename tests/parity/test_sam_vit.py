@@ -13,8 +13,9 @@ from skimage import data
 from torch import nn
 
 import samlet
+from samlet.modeling.official_names import to_own_names
 from samlet.modeling.sam import Sam
-from samlet.official import config_of, from_official, to_official
+from samlet.official import config_of, to_official
 from samlet.teachers.sam_vit import SAM_VITS, SamViT, SamViTConfig
 
 CLICK: dict[str, Any] = {"point_coords": np.array([[200, 150]]), "point_labels": np.array([1])}
@@ -48,7 +49,7 @@ def in_samlet(theirs: nn.Module) -> Sam:
     config = config_of(state)
     assert config is not None
     ours = Sam(config).eval()
-    ours.load_state_dict(from_official(state))
+    ours.load_state_dict(state)
     return ours
 
 
@@ -130,7 +131,7 @@ def test_names_and_shapes_at_full_depth(name: str) -> None:
     config = config_of(state)
     assert config is not None
     assert (config.sam_vit, config.image_size) == (SAM_VITS[name], 1024)
-    assert {key: value.shape for key, value in from_official(state).items()} == {
+    assert {key: value.shape for key, value in to_own_names(state).items()} == {
         f"image_encoder.{key}": value.shape for key, value in ours.state_dict().items()
     }
 

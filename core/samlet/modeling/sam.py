@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from samlet.modeling.image_encoder import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.mask_decoder import MaskDecoder
+from samlet.modeling.official_names import speak_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.transformer import TwoWayTransformer
 from samlet.teachers.efficientnet import EfficientNetEncoder
@@ -57,6 +58,9 @@ class SamConfig:
 class Sam(nn.Module):
     """Segment Anything's three parts around one image encoder.
 
+    `state_dict` and `load_state_dict` speak the official packages' names, see
+    `samlet.modeling.official_names`; `named_parameters` those of the modules here.
+
     Attributes:
         config: what it was built from.
         name: how a user calls it: a name, or the path of its file.
@@ -87,6 +91,8 @@ class Sam(nn.Module):
         )
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        if config.tiny_vit is not None or config.sam_vit is not None:
+            speak_official_names(self, config.tiny_vit and config.tiny_vit.embed_dims[-1])
 
     @property
     def device(self) -> torch.device:

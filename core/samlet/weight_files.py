@@ -1,0 +1,185 @@
+"""The weights in what training frameworks save: found under whatever key, and read safely.
+
+Nothing in a file is run. Objects beside the weights (NumPy numbers, configurations, optimizers,
+whole modules) are read as stand-ins that only hold what was stored for them.
+"""
+
+import re
+from collections import OrderedDict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from torch import Tensor
+
+from samlet.errors import UserError
+
+KEYS = (
+    "model_ema", "ema", "ema_model", "ema_state_dict", "state_dict_ema",
+    "model", "state_dict", "model_state_dict", "model_state",
+    "module", "net", "network", "weights", "params",
+)  # fmt: skip
+"""Where trainers keep the weights. Averaged ones come first, since those are meant to be used."""
+
+_PART = re.compile(r"^(|.*\.)((image_encoder|prompt_encoder|mask_decoder)\..+)$")
+_WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
+_DEEPEST = 4
+REMEDY = "fetch or save it again"
+
+
+def read_weights(path: Path) -> dict[str, Tensor]:
+    """A model's parameters in a file of any trainer, by their names within the model.
+
+    They may lie under a key (see `KEYS`), be a module that was saved as a whole, and have something
+    before each name ("module.", "model.", "sam.", "_orig_mod.", ...).
+
+    Raises:
+        UserError: the file cannot be read, has no such weights, or those of several models.
+    """
+    content = _content(path)
+    found = list(_state_dicts(content, ()))
+    if not found:
+        raise UserError(
+            f"{path} has no weights of image_encoder, prompt_encoder and mask_decoder, "
+            f"but {_described(content)}: save the state dict of a SAM model."
+        )
+    ranked = sorted((_rank(where), where) for where, _ in found)
+    best = [where for rank, where in ranked if rank == ranked[0][0]]
+    if len(best) > 1:
+        raise UserError(
+            f"{path} has the weights of several models ({', '.join('.'.join(w) for w in best)}): "
+            "save one of them by itself."
+        )
+    return _of_one_model(dict(found)[best[0]], path)
+
+
+def _rank(where: tuple[str, ...]) -> int:
+    return KEYS.index(where[-1]) if where and where[-1] in KEYS else len(KEYS)
+
+
+def _content(path: Path) -> Any:
+    _refuse_what_is_no_checkpoint(path)
+    if path.suffix == ".safetensors":
+        try:
+            with safe_open(path, framework="pt") as file:
+                return {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+        except SafetensorError as error:
+            raise UserError(f"{path} is damaged or not a safetensors file: {REMEDY}.") from error
+    try:
+        names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
+    except Exception:
+        # Of before PyTorch 1.6, and so no zip archive, or damaged, which loading it will say.
+        names = []
+    stand_ins: list[Any] = [(_STAND_INS.get(name, _StandIn), name) for name in names]
+    try:
+        with torch.serialization.safe_globals(stand_ins):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    # A damaged file can make the unpickler fail in nearly any way.
+    except Exception as error:
+        if "TorchScript" in str(error):
+            raise UserError(
+                f"{path} is a TorchScript program, not a checkpoint: save model.state_dict()."
+            ) from error
+        if any(word in str(error) for word in ("GLOBAL", "allowlisted", "Can only")):
+            raise UserError(
+                f"{path} cannot be read as a checkpoint without code of its own, which could do "
+                "anything: save its state dict alone."
+            ) from error
+        raise UserError(
+            f"{path} cannot be read as a checkpoint, since it is damaged or of another kind: "
+            f"{REMEDY}."
+        ) from error
+
+
+def _refuse_what_is_no_checkpoint(path: Path) -> None:
+    try:
+        with path.open("rb") as file:
+            start = file.read(200)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check it.") from error
+    if not start:
+        raise UserError(f"{path} cannot be read as a checkpoint, since it is empty: {REMEDY}.")
+    if start.startswith(b"version https://git-lfs"):
+        raise UserError(f"{path} is a pointer of Git LFS, not the file: run `git lfs pull`.")
+    if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
+        raise UserError(f"{path} is a web page, not a checkpoint: {REMEDY}.")
+
+
+def _state_dicts(
+    content: Any, where: tuple[str, ...]
+) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
+    """All mappings from names to tensors that a model's parts are among."""
+    if isinstance(content, _StandIn):
+        stored = vars(content)
+        content = dict(_of_module(content, "")) if "_modules" in stored else stored
+    if not isinstance(content, Mapping) or len(where) > _DEEPEST:
+        return
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if any(_PART.match(_WRAPPERS.sub("", key).lstrip(".")) for key in tensors):
+        yield where, tensors
+        return
+    for key, value in content.items():
+        yield from _state_dicts(value, (*where, str(key)))
+
+
+def _of_module(module: "_StandIn", prefix: str) -> Iterator[tuple[str, Tensor]]:
+    """The parameters and buffers of a module that was saved as a whole."""
+    stored = vars(module)
+    passing = stored.get("_non_persistent_buffers_set") or ()
+    for kind in ("_parameters", "_buffers"):
+        for name, value in (stored.get(kind) or {}).items():
+            if isinstance(value, Tensor) and name not in passing:
+                yield f"{prefix}{name}", value.detach()
+    for name, child in (stored.get("_modules") or {}).items():
+        if isinstance(child, _StandIn):
+            yield from _of_module(child, f"{prefix}{name}.")
+
+
+def _of_one_model(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    by_prefix: dict[str, dict[str, Tensor]] = {}
+    for key, value in state.items():
+        match = _PART.match(_WRAPPERS.sub("", key).lstrip("."))
+        if match:
+            by_prefix.setdefault(match[1], {})[match[2]] = value
+    whole = [
+        prefix
+        for prefix, part in by_prefix.items()
+        if any(name.startswith("image_encoder.") for name in part)
+    ]
+    if len(whole) > 1:
+        raise UserError(
+            f"{path} has the weights of several models, whose names begin with "
+            f"{', '.join(repr(prefix) for prefix in whole)}: save one of them by itself."
+        )
+    return by_prefix[whole[0]] if whole else next(iter(by_prefix.values()))
+
+
+def _described(content: Any) -> str:
+    if isinstance(content, Mapping):
+        names = sorted(map(str, content))
+        return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+    return f"an object of type {type(content).__name__.strip('_')}"
+
+
+class _StandIn:
+    """What stands for an object of any class: it takes what was stored, and does nothing."""
+
+    def __init__(self, *arguments: Any) -> None:
+        pass
+
+    def __new__(cls, *arguments: Any) -> "_StandIn":
+        return super().__new__(cls)
+
+    def __setstate__(self, state: Any) -> None:
+        if isinstance(state, dict):
+            vars(self).update({key: value for key, value in state.items() if isinstance(key, str)})
+
+
+def _mapping(*arguments: Any) -> OrderedDict[Any, Any]:
+    return OrderedDict()
+
+
+_STAND_INS = {"collections.defaultdict": _mapping}
+"""For classes whose items are stored one by one, which a stand-in cannot take."""
