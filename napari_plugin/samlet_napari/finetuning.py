@@ -100,6 +100,8 @@ class Finetuning:
             *(*polite, sys.executable, "-c", COMMAND, "finetune"),
             *(str(self.folder / IMAGES), str(self.folder / LABELS), "--model", self.model),
             *("--train", "decoder", "--steps", str(steps), "--out", str(self.folder / RUN)),
+            # Objects are as the user has drawn them; what looks wrong is told.
+            "--no-split",
         ]
         try:
             with (self.folder / OUTPUT).open("wb") as output:
@@ -159,6 +161,11 @@ class Finetuning:
             f"{prompt} {before[prompt]} before, {after[prompt]} after"
             for prompt in ("click", "box")
         )
+
+    def warnings(self) -> list[str]:
+        """What it said about labels that look wrong."""
+        said = (line.partition("Warning: ") for line in self._said())
+        return [told for before, warned, told in said if warned and not before]
 
     def close(self) -> None:
         """End the process at once, and remove the run's folder."""
