@@ -148,8 +148,10 @@ class Finetuning:
         if self.is_stopping:
             told = [line for line in said if line.startswith("Stopped")]
             raise UserError(told[-1] if told else "Stopped before the first step was done.")
-        last = said[-1].removeprefix("Error: ") if said else "it was killed, and said nothing."
-        raise UserError(f"The training has failed: {last}")
+        # A list of faults has several lines.
+        errors = [i for i, line in enumerate(said) if line.startswith("Error: ")]
+        last = " ".join(said[errors[-1] :] if errors else said[-1:]).removeprefix("Error: ")
+        raise UserError(f"The training has failed: {last or 'it was killed, and said nothing.'}")
 
     def judgement(self) -> str:
         """Mean IoU on what was kept back, before and now; "" if it was not measured."""

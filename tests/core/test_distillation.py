@@ -294,6 +294,13 @@ def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path
     assert page.count("data:image/") == 5
     assert "Mean IoU with the labelled objects of 1 image." in page
 
+    # Labels that do not fit are told before anything is learnt, not by the report.
+    for path in labels.iterdir():
+        Image.new("L", (9, 9), 1).save(path)
+    fourth = RUNNER.invoke(app, [*command, "--steps", "7", "--labels", str(labels)])
+    assert "is for 9 x 9 pixels" in str(fourth.exception)
+    assert torch.load(out / "train" / "state.pt", weights_only=True)["step"] == 5
+
     other = RUNNER.invoke(app, [*command, "--mode", "coupled"])
     assert isinstance(other.exception, samlet.UserError)
     assert "holds a run with mode = decoupled" in str(other.exception)

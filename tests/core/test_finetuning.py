@@ -31,6 +31,7 @@ from samlet.distill.run_state import BEFORE, CHECKPOINT
 from samlet.distill.settings import FinetuneSettings
 from samlet.finetune import SKIPPED, finetune
 from samlet.labels.checking import check
+from samlet.masks import to_rle as rle_of
 
 from .test_training import Line, numbers
 
@@ -219,6 +220,33 @@ def test_faulty_labels_are_left_out_and_listed(data: Path, small_file: Path) -> 
         Image.fromarray(change).save(path)
     with pytest.raises(samlet.UserError, match="No object is left to learn from"):
         finetune(settings(data, small_file), data / "other")
+
+
+def test_faulty_objects_among_good_ones(data: Path, small_file: Path) -> None:
+    """A run sees each image several times, and none of what is faulty ends it."""
+    images, annotations = [], []
+    for i in range(10):
+        images.append({"id": i, "file_name": f"..\\upload\\0a1b2c3d-{i}.png"})
+        truth = np.asarray(Image.open(data / "labels" / f"{i}.png"))
+        for number in np.unique(truth[truth > 0]):
+            rle = rle_of(truth == number)
+            annotations.append({"image_id": i, "segmentation": rle})
+        for faulty in ([], [[1, 2, 3, 4]], {"size": [9, 9], "counts": [81]}, "text", [[1, "x"]]):
+            annotations.append({"image_id": i, "segmentation": faulty, "bbox": [1, 2, 3, 4]})
+    (data / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
+    given = command(data, small_file, "--steps", "20")
+    given[2] = str(data / "coco.json")
+    result = RUNNER.invoke(app, given)
+    assert result.exit_code == 0, result.output
+    assert "10 of 10 images have labels." in result.output
+    assert "0 whole images among them" in result.output and "- and 30 more" in result.output
+    assert "what was kept back (3 images)" in result.output
+    listed = json.loads((data / "run" / SKIPPED).read_text())
+    assert [len(faults) for faults in listed.values()] == [5] * 10
+    measured = ["evaluate", str(small_file), str(data / "images"), "--labels", given[2]]
+    result = RUNNER.invoke(app, [*measured, "--only", "prompts", "--out", str(data / "out")])
+    assert result.exit_code == 0, result.output
+    assert 'has no "segmentation"' in (data / "out" / "report.md").read_text()
 
 
 @pytest.mark.parametrize("kind", ["float32", "lzw", "grey as RGB", "grey with opacity", "int64"])
