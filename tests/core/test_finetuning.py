@@ -234,7 +234,7 @@ def test_faulty_objects_among_good_ones(data: Path, small_file: Path) -> None:
         for faulty in ([], [[1, 2, 3, 4]], {"size": [9, 9], "counts": [81]}, "text", [[1, "x"]]):
             annotations.append({"image_id": i, "segmentation": faulty, "bbox": [1, 2, 3, 4]})
     (data / "coco.json").write_text(json.dumps({"images": images, "annotations": annotations}))
-    given = command(data, small_file, "--steps", "20")
+    given = command(data, small_file, "--steps", "10")
     given[2] = str(data / "coco.json")
     result = RUNNER.invoke(app, given)
     assert result.exit_code == 0, result.output

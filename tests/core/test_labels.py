@@ -677,6 +677,14 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
     Image.fromarray(GRID).save(maps / "a.png")
     found = labels.find(tmp_path / "images", maps)
     assert [item.path.name for item in found] == ["a.png"] and not found.unlabelled
+    # Folders that are links, as on a cluster.
+    for kind in ("images", "masks"):
+        (tmp_path / f"linked-{kind}").mkdir()
+        (tmp_path / f"linked-{kind}" / "plate").symlink_to(
+            maps if kind == "masks" else tmp_path / "images"
+        )
+    linked = labels.find(tmp_path / "linked-images", tmp_path / "linked-masks")
+    assert [item.path.name for item in linked] == ["a.png"]
 
 
 @pytest.mark.parametrize(

@@ -1,5 +1,6 @@
 """Files that belong to images because they are named alike."""
 
+import os
 import re
 import unicodedata
 from collections import defaultdict
@@ -81,13 +82,16 @@ def _are_one(images: Path, labels: Path) -> bool:
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    return sorted(
-        path
-        for path in root.rglob("*")
-        if path.suffix.lower() in suffixes
-        and not any(part.startswith(".") for part in path.relative_to(root).parts)
-        and path.is_file()
-    )
+    """Below a folder, links to folders included, as for images; sorted by path."""
+    found, seen = [], set()
+    for where, folders, files in os.walk(root, followlinks=True):
+        if os.path.realpath(where) in seen:
+            folders.clear()
+            continue
+        seen.add(os.path.realpath(where))
+        folders[:] = [name for name in folders if not name.startswith(".")]
+        found += [Path(where, name) for name in files if not name.startswith(".")]
+    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
 
 
 def _keys(name: str, may_be_alike: bool) -> Iterator[str]:
