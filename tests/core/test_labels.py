@@ -566,18 +566,16 @@ def test_coco_as_tools_write_it(blank: Path, tmp_path: Path) -> None:
         compressed(SQUARE), uncompressed(SQUARE),
     ]  # fmt: skip
     annotations = [
-        {"id": "1", "image_id": "1" if i % 2 else 2, "segmentation": segmentation}
+        {"id": "1", "image_id": "1" if i % 2 else 2.0, "segmentation": segmentation}
         for i, segmentation in enumerate(segmentations)
     ]
     # CVAT calls every mask a crowd, and writes attributes.
     crowd = {"image_id": 1, "segmentation": compressed(SQUARE), "iscrowd": 1}
     annotations += [crowd | {"attributes": {"occluded": False}}, crowd]
-    entries = [
-        {"id": 1, "file_name": "a.png", "width": 0, "height": 0},
-        {"id": "2", "file_name": "a.png", "width": None},
-    ]
     path = tmp_path / "coco.json"
-    for encoding in ("utf-8-sig", "utf-16"):
+    url = "http://images.cocodataset.org/train2017/a.png"
+    for encoding, name in (("utf-8-sig", {"file_name": "a.png"}), ("utf-16", {"coco_url": url})):
+        entries = [{"id": 1, "width": 0, "height": 0} | name, {"id": "2", "width": None} | name]
         content = json.dumps({"images": entries, "annotations": annotations})
         path.write_bytes(content.encode(encoding))
         (item,) = labels.find(blank, path)
@@ -703,6 +701,7 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
         ("c.json", b'[{"image_id": 1, "segmentation": {}}]', "a list of COCO results"),
         ("c.json", b'{"images": [], "annotations": [{"segments_info": []}]}', "panoptic"),
         ("c.json", b"", "c.json is not valid JSON"),
+        ("_annotations.coco.json", b"{}", "labels/_annotations.coco.json itself if it is COCO"),
     ],
 )
 def test_formats_that_are_not_read(
@@ -711,6 +710,6 @@ def test_formats_that_are_not_read(
     place = tmp_path / "labels"
     place.mkdir()
     (place / name).write_bytes(content)
-    whole = name.endswith(".json") and name != "a.json"
+    whole = name == "c.json"
     told = told_of(blank, place / name if whole else place)
     assert sentence in told and "\n" not in told.removeprefix("None of the labels can be used:\n")

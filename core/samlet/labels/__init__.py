@@ -86,11 +86,13 @@ def _in_folder(images: Path, paths: list[Path], labels: Path) -> Found:
         raise UserError(f"{labels} has no labels that can be used:{lines(faults)}")
     if not paths:
         raise UserError(f"{images} holds no image beside those in {labels}: check the paths.")
-    told = formats.by_suffix(sorted(labels.rglob("*")))
+    own = {path.resolve() for path in paths}
+    told = formats.by_suffix(p for p in sorted(labels.rglob("*")) if p.resolve() not in own)
+    single = labels / jsons.unmatched[0] if len(jsons.unmatched) else "the .json file"
     raise UserError(
         f"{labels} holds no label map (PNG or TIFF) and no SA-1B JSON with the name of an "
         f"image below {images}, such as {paths[0].relative_to(images).with_suffix('')}: name "
-        "labels like their images, or give the .json file itself if it is COCO or Label Studio."
+        f"labels like their images, or give {single} itself if it is COCO or Label Studio."
         + (f" {told}." if told else "")
     )
 

@@ -162,9 +162,11 @@ def _classes(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> str | None:
     """A sentence, less its end, if what counts as objects seems to be classes."""
     numbers = sum(len(told.numbers) for told in facts)
     parts = sum(max(told.parts, len(told.numbers)) for told in facts)
-    different = len(set().union(*(told.numbers.tolist() for told in facts)))
-    most = MOST_PARTS_OF_ONE if different == 1 else MOST_PARTS
-    if numbers == 0 or parts < most * numbers or numbers > MOST_CLASSES * len(facts):
+    different = set[int]().union(*(told.numbers.tolist() for told in facts))
+    most = MOST_PARTS_OF_ONE if len(different) == 1 else MOST_PARTS
+    # Nobody who numbers objects begins with 255.
+    is_mask = different == {255} and parts > numbers
+    if numbers > MOST_CLASSES * len(facts) or not (is_mask or 0 < most * numbers <= parts):
         return None
     worst = max(range(len(facts)), key=lambda i: facts[i].parts / max(1, len(facts[i].numbers)))
     one = facts[worst]

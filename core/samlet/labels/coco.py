@@ -42,7 +42,9 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
         where = f"images[{i}] of {source}"
         try:
             number = _id(entry, "id", where)
-            name = json_files.field(entry, "file_name", str, where)
+            # LVIS has addresses alone.
+            has_url = "coco_url" in entry and "file_name" not in entry
+            name = json_files.field(entry, "coco_url" if has_url else "file_name", str, where)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -71,12 +73,12 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
     listed = {
         name: of_name
         for name, of_name in listed.items()
-        if all(names[str(entry["id"])] == name for _, entry in of_name)
+        if all(names[_id(entry, "id", where)] == name for where, entry in of_name)
     }
     matches = match(images, paths, {name: of_name[0][0] for name, of_name in listed.items()})
     found = []
     for name, path in matches.paths.items():
-        numbers = dict.fromkeys(str(entry["id"]) for _, entry in listed[name])
+        numbers = dict.fromkeys(_id(entry, "id", where) for where, entry in listed[name])
         own = [pair for number in numbers for pair in of_image[number]]
         found.append(Labelled(path, partial(read_layers, path, *listed[name][0], own)))
     faults += matches.faults
@@ -88,7 +90,8 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
     if faults:
         return UserError(f"{source} has no image with labels that can be used:{lines(faults)}")
-    example = f', such as "{entries[0]["file_name"]}",' if entries else ""
+    name = entries[0].get("file_name") or entries[0].get("coco_url") if entries else None
+    example = f', such as "{name}",' if name else ""
     return UserError(
         f"{source} lists {counted(len(entries), 'image')}{example} and none is below {images}: "
         "give the folder that holds the images of their file_name."
@@ -97,6 +100,8 @@ def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[st
 
 def _id(entry: Any, name: str, where: str) -> str:
     value = entry.get(name) if isinstance(entry, Mapping) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int | str):
         raise UserError(f'{where} has no number "{name}": export the labels again.')
     return str(value)
