@@ -84,8 +84,8 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         tell(paragraph)
     if not any(item.path in checked.with_objects for item in learning):
         raise UserError(
-            f"No object is left to learn from: {counted(len(learning), 'image')} of "
-            f"{settings.images} have labels without any. Label some."
+            f"No object is left to learn from in {counted(len(learning), 'image')} of "
+            f"{settings.images} with labels: label some."
         )
     tell(
         f"{counted(len(learning), 'image')} to learn from, {len(judged):,} kept back"

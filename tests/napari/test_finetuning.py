@@ -138,6 +138,13 @@ def test_a_training_that_fails_tells_why(run: Path) -> None:
     assert not run.exists()
 
 
+def test_what_was_said_of_the_labels(run: Path) -> None:
+    training = Finetuning(run, "nuclei")
+    said = "1 of 1 image has labels.\nWarning: The labels look like masks.\nWrote a Warning: b\n"
+    (run / "log.txt").write_text(said)
+    assert training.warnings() == ["The labels look like masks."]
+
+
 def test_no_process_is_left(run: Path) -> None:
     training = Finetuning(run, "nuclei")
     training.start(1000)

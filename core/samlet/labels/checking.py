@@ -65,7 +65,8 @@ class Checked:
         """What to tell before the labels are used, a paragraph each."""
         found = self.found
         count = len(found) + len(found.unlabelled)
-        paragraphs = [f"{len(found):,} of {counted(count, 'image')} have labels."]
+        has = "has" if len(found) == 1 else "have"
+        paragraphs = [f"{len(found):,} of {counted(count, 'image')} {has} labels."]
         if found.unlabelled:
             paragraphs[0] += f" Without labels: {some([p.name for p in found.unlabelled])}."
         if found.unmatched:
@@ -171,8 +172,8 @@ def _classes(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> str | None:
     worst = max(range(len(facts)), key=lambda i: facts[i].parts / max(1, len(facts[i].numbers)))
     one = facts[worst]
     return (
-        f"The labels look like masks of classes, as {counted(numbers, 'object')} are in {parts:,} "
-        f"separate parts, and each would be learnt as one object ({usable[worst].path.name}: "
+        f"The labels look like masks of classes, as {counted(numbers, 'object')} "
+        f"{'is' if numbers == 1 else 'are'} in {parts:,} separate parts, and each would be learnt as one object ({usable[worst].path.name}: "
         f"{'number' if len(one.numbers) == 1 else 'numbers'} "
         f"{some(one.numbers.tolist(), 3)} in {one.parts:,} parts)"
     )
