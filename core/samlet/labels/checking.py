@@ -173,7 +173,8 @@ def _classes(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> str | None:
     one = facts[worst]
     return (
         f"The labels look like masks of classes, as {counted(numbers, 'object')} "
-        f"{'is' if numbers == 1 else 'are'} in {parts:,} separate parts, and each would be learnt as one object ({usable[worst].path.name}: "
+        f"{'is' if numbers == 1 else 'are'} in {parts:,} separate parts, and each would be learnt "
+        f"as one object ({usable[worst].path.name}: "
         f"{'number' if len(one.numbers) == 1 else 'numbers'} "
         f"{some(one.numbers.tolist(), 3)} in {one.parts:,} parts)"
     )
