@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from samlet.errors import UserError
+from samlet.wording import counted
 
 if TYPE_CHECKING:
     from samlet.evaluation.report import Report
@@ -52,6 +53,14 @@ SaveMinutes = Annotated[float | None, typer.Option(help="How often the state is 
 Seed = Annotated[int | None, typer.Option(help="Decides everything random.")]
 ImageSize = Annotated[
     int | None, typer.Option(help="Input size in pixels; the teacher's own if not given.")
+]
+Split = Annotated[
+    bool | None,
+    typer.Option(
+        "--split/--no-split",
+        help="Each connected part of a number is an object of its own, as for masks of 0 and 255; "
+        "or all of them are one. Asked for where labels look like such masks.",
+    ),
 ]
 Embeddings = Annotated[
     Path | None, typer.Option(help="Folder of the embeddings, for several runs to share.")
@@ -134,7 +143,9 @@ def embed(
         store, skipped = embed_images(str(images), teacher, out, image_size, batch_size, threads)
     for key, reason in skipped.items():
         console.print(f"Skipped {key}: {reason}")
-    console.print(f"{len(store)} embeddings are in {store.folder}")
+    console.print(
+        f"{counted(len(store), 'embedding')} {'is' if len(store) == 1 else 'are'} in {store.folder}"
+    )
 
 
 def finetune(
@@ -152,6 +163,7 @@ def finetune(
     corrections: Annotated[
         int | None, typer.Option(help="Most corrective clicks after a prompt.", min=1)
     ] = None,
+    split: Split = None,
     steps: Steps = None,
     epochs: Epochs = None,
     batch_size: BatchSize = None,
@@ -169,7 +181,8 @@ def finetune(
 ) -> None:
     """Teach a model your own objects, from images with labels.
 
-    A tenth of the images is kept back, and the model is measured on it before and after.
+    Labels are checked first, and what is faulty is left out. A tenth of the images is kept back,
+    and the model is measured on it before and after.
     """
     flags = locals()
     with _training_extra():
@@ -177,12 +190,15 @@ def finetune(
         from samlet.evaluation.measure import measure_prompts
         from samlet.evaluation.prompts import summary
         from samlet.evaluation.tables import format_table
+        from samlet.finetune import SKIPPED
         from samlet.finetune import finetune as run
         from samlet.predictor import Predictor
     settings = resolve(FinetuneSettings, config, _given(flags))
     with _may_stop():
         made = run(settings, out)
         console.print(f"Wrote {made.path}")
+        if made.left_out:
+            console.print(f"What was left out of the labels is listed in {out / SKIPPED}")
         if len(made.validation) and os.environ.get("RANK", "0") == "0":
             table = {
                 name: figures
@@ -197,7 +213,7 @@ def finetune(
                 console.print("Nothing was measured: what was kept back has no objects.")
                 return
             console.print(
-                f"\nMean IoU on what was kept back ({len(made.validation)} of the images):\n"
+                f"\nMean IoU on what was kept back ({counted(len(made.validation), 'image')}):\n"
             )
             console.print(format_table(table, "model"))
 
@@ -219,6 +235,7 @@ def evaluate(
     ] = None,
     limit: Annotated[int | None, typer.Option(help="Measure so many images alone.", min=1)] = None,
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    split: Split = None,
     out: Annotated[Path | None, typer.Option(help="Folder for CSV files and plots.")] = None,
 ) -> None:
     """Measure masks: one click, box, corrective clicks (NoC), everything mode; or agreement.
@@ -230,7 +247,7 @@ def evaluate(
     if labels is None and (data / "labels").is_dir() and (data / "images").is_dir():
         data, labels = data / "images", data / "labels"
     with _may_stop():
-        report: Report = measure(model, data, labels, teacher, only, limit, engine)
+        report: Report = measure(model, data, labels, teacher, only, limit, engine, split)
     console.print(report.text())
     if out is not None:
         for path in report.write(out):

@@ -1,23 +1,36 @@
 """`samlet finetune`: a model learns from images with labels; SAM's own recipe."""
 
-import hashlib
+import json
+from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import samlet
 from samlet import labels
 from samlet.distill.data import Crops
 from samlet.distill.examples import LabelledExamples
-from samlet.distill.loop import train
+from samlet.distill.keeping_back import JUDGED, kept_back
+from samlet.distill.loop import SO_FAR, UnsavedError, train
 from samlet.distill.mask_training import MaskLearner, PromptPlan
 from samlet.distill.precision import open_accelerator
 from samlet.distill.settings import FinetuneSettings, keep, loop_settings
+from samlet.errors import UserError
+from samlet.files import atomic_path
+from samlet.labels.checking import check
+from samlet.labels.labelled import Labelled
 from samlet.modeling.sam import Sam
+from samlet.progress import tell
+from samlet.wording import counted, some
 
 MODEL = "model.safetensors"
-HELD_OUT = 50
+SKIPPED = "skipped.json"
+HELD_OUT = 1 / 10
+"""Share of the images that is kept back; see `samlet.distill.keeping_back`."""
 WINDOW = 256
 CROP = 512
 """Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
@@ -33,14 +46,20 @@ class Finetuned:
 
     Attributes:
         before, after: the model as it was, and as it is.
-        validation: labelled images that it has not learnt from; empty if there was but one.
+        validation: labelled images that it has not learnt from, 50 at most; empty if there was but
+            one.
         path: of the checkpoint.
+        left_out: by image, what was left out of the labels, and why; also in `skipped.json`.
+        notes: paragraphs on the labels: how many images have some, what was left out, what looks
+            wrong.
     """
 
     before: Sam
     after: Sam
     validation: LabelledExamples
     path: Path
+    left_out: dict[str, list[str]]
+    notes: Sequence[str]
 
 
 def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
@@ -48,27 +67,44 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 
     Args:
         settings: see there.
-        out: folder of the run: `config.yaml`, `train/` and `model.safetensors`.
+        out: folder of the run: `config.yaml`, `train/`, `skipped.json` and `model.safetensors`.
+
+    Labels are checked before anything is learnt; what is wrong is told, and left out.
 
     Raises:
-        UserError: settings that do not fit together, or anything wrong with images, labels, disk
-            or state.
+        UserError: settings that do not fit together, no labels that can be used, or anything wrong
+            with disk or state.
         KeyboardInterrupt: Ctrl-C was pressed; what was done is saved.
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
     share = settings.share(accelerator.num_processes)
-    found = labels.find(settings.images, settings.labels)
-    held = {item.path for item in _held_out(found)}
-    learning = LabelledExamples([item for item in found if item.path not in held])
-    validation = LabelledExamples([item for item in found if item.path in held])
+    checked = check(labels.find(settings.images, settings.labels), settings.split, settings.threads)
+    learning, judged = _parted(checked.usable, Path(settings.images))
+    for paragraph in checked.told():
+        tell(paragraph)
+    if not any(item.path in checked.with_objects for item in learning):
+        raise UserError(
+            f"No object is left to learn from in {counted(len(learning), 'image')} of "
+            f"{settings.images} with labels: label some."
+        )
+    tell(
+        f"{counted(len(learning), 'image')} to learn from, {len(judged):,} kept back"
+        + (
+            f": {some([item.path.name for item in judged])}."
+            if judged
+            else ". A single image is learnt from: label another to measure the model on."
+        )
+    )
     before = samlet.load(settings.model, accelerator.device)
     if accelerator.is_main_process:
         keep(settings, out)
+        with atomic_path(out / SKIPPED) as temporary:
+            temporary.write_text(json.dumps(checked.left_out, indent=1), encoding="utf-8")
     accelerator.wait_for_everyone()
 
     torch.manual_seed(settings.seed)
     crops = Crops(
-        learning, before.config.image_size, crop_side(before), share,
+        LabelledExamples(learning), before.config.image_size, crop_side(before), share,
         settings.seed, scale_jitter=(0.7, 1.6),
         zoom_share=VIEWS if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
@@ -76,20 +112,31 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     plan = plan_for(before, settings)
     learner = MaskLearner(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(learning))
-    averaged = train(learner, crops, loop_settings(settings, steps), out / "train", accelerator)
-    assert isinstance(averaged, MaskLearner)
-    after, path = averaged.model, out / MODEL
-    after.name = str(path)
-    after.card = before.card | {
-        "finetuned from": before.name,
-        "finetuned on": f"{settings.images}, {len(learning)} images with {settings.labels}",
-        "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
-        f"{settings.batch_size} images",
-    }
-    if accelerator.is_main_process:
-        samlet.save(after, path)
+
+    def write(learnt: nn.Module, path: Path) -> Path:
+        assert isinstance(learnt, MaskLearner)
+        learnt.model.name = str(path)
+        learnt.model.card = before.card | {
+            "finetuned from": before.name,
+            "finetuned on": f"{settings.images}, {len(learning)} images with {settings.labels}",
+            "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
+            f"{settings.batch_size} images",
+        }
+        if accelerator.is_main_process:
+            samlet.save(learnt.model, path)
+        return path
+
+    try:
+        averaged = train(learner, crops, loop_settings(settings, steps), out / "train", accelerator)
+    except UnsavedError as error:
+        raise error.told(partial(write, path=out / SO_FAR)) from error
+    path = write(averaged, out / MODEL)
     accelerator.wait_for_everyone()
-    return Finetuned(before, after, validation, path)
+    assert isinstance(averaged, MaskLearner)
+    return Finetuned(
+        before, averaged.model, LabelledExamples(judged[:JUDGED]), path, checked.left_out,
+        checked.told(),
+    )  # fmt: skip
 
 
 def crop_side(model: Sam) -> int:
@@ -107,12 +154,14 @@ def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
     )
 
 
-def _held_out(found: list[labels.Labelled]) -> list[labels.Labelled]:
-    """A tenth, at most 50, of those whose names have the smallest hash; none of a single image."""
-    chosen = sorted(found, key=lambda item: hashlib.sha256(item.path.name.encode()).digest())
-    return chosen[: held_out_count(len(found))]
-
-
-def held_out_count(images: int) -> int:
-    """How many of so many labelled images are kept back to judge by."""
-    return min(HELD_OUT, -(-images // 10), images - 1)
+def _parted(usable: Sequence[Labelled], images: Path) -> tuple[list[Labelled], list[Labelled]]:
+    """What is learnt from, and what is kept back, by rising hash."""
+    names = Counter(item.path.name for item in usable)
+    own = {
+        item.path.name
+        if names[item.path.name] == 1
+        else item.path.relative_to(images).as_posix(): item
+        for item in usable
+    }
+    held = kept_back(list(own), HELD_OUT)
+    return [item for name, item in own.items() if name not in set(held)], [own[n] for n in held]

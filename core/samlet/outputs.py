@@ -27,22 +27,27 @@ def read_label_map(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
     """Read an image of labels: 0 background, every other number an object or class.
 
     Args:
-        path: PNG or TIFF with one channel of 1, 8, 16 or 32-bit integers; of a palette image the
-            indices count, not the colours.
+        path: PNG, TIFF, BMP or GIF with one channel of whole numbers, also as float (Fiji's 32 bit;
+            NaN is background) or three times over as grey RGB; of a palette image the indices
+            count, not the colours.
         max_pixels: see `samlet.images.read`.
 
     Returns:
         H x W, uint16, or uint32 where a label is beyond 65535.
 
     Raises:
-        UserError: unreadable, more than one channel, not integers, or negative labels.
+        UserError: unreadable, colours or several channels, no whole numbers, or negative labels.
     """
-    labels, _ = decode(path, max_pixels=max_pixels, palette_indices=True)
-    if labels.ndim != 2 or labels.dtype.kind not in "bui":
+    labels, kind = decode(path, max_pixels=max_pixels, palette_indices=True)
+    if labels.ndim == 3 and kind in ("colour", "colour+alpha"):
+        labels = _grey(Path(path), labels, kind == "colour+alpha")
+    if labels.ndim != 2 or labels.dtype.kind not in "buif":
         raise UserError(
             f"{path} is no label map ({labels.dtype}, {' x '.join(map(str, labels.shape))}): "
             "save one channel of 8, 16 or 32-bit integers, 0 being the background."
         )
+    if labels.dtype.kind == "f":
+        labels = _whole(Path(path), labels)
     lowest, highest = int(labels.min()), int(labels.max())
     if lowest < 0 or highest > np.iinfo(np.uint32).max:
         raise UserError(
@@ -50,6 +55,27 @@ def read_label_map(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) ->
             "and the background 0."
         )
     return labels.astype(np.uint16 if highest <= np.iinfo(np.uint16).max else np.uint32)
+
+
+def _grey(path: Path, pixels: np.ndarray, has_opacity: bool) -> np.ndarray:
+    """One channel of a label map that was saved as RGB, or with opacity."""
+    colours = pixels[..., :-1] if has_opacity else pixels
+    if not (colours == colours[..., :1]).all():
+        raise UserError(
+            f"{path} is no label map but a picture in colours, which do not tell the background: "
+            "save one channel, 0 being the background, and a number for each object."
+        )
+    return colours[..., 0]
+
+
+def _whole(path: Path, values: np.ndarray) -> np.ndarray:
+    values = np.where(np.isnan(values), 0, values)
+    if not (np.isfinite(values) & (values == np.rint(values))).all():
+        raise UserError(
+            f"{path} is no label map, as its values are not whole numbers: save the numbers of the "
+            "objects, not probabilities or intensities."
+        )
+    return values.astype(np.int64)
 
 
 def write_label_map(path: str | Path, labels: np.ndarray) -> None:

@@ -1,4 +1,6 @@
-"""The progress bar of long work: share, rate and remaining time."""
+"""The progress bar of long work: share, rate and remaining time; and lines beside it."""
+
+import os
 
 from rich.console import Console
 from rich.progress import (
@@ -12,13 +14,18 @@ from rich.progress import (
 )
 from rich.text import Text
 
+SHORTEST = 1.0
+"""Seconds of work below which a rate says nothing."""
+
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """How fast it goes, in the unit that reads better."""
         speed = task.finished_speed or task.speed
-        if not speed:
+        if not speed or (task.elapsed or 0) < SHORTEST:
             return Text("")
+        if speed >= 100:
+            return Text(f"{speed:,.0f}/s")
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
@@ -32,3 +39,9 @@ def bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True),
     )
+
+
+def tell(text: str) -> None:
+    """Print a line on standard output; of several processes the first one talks."""
+    if os.environ.get("RANK", "0") == "0":
+        Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)

@@ -99,6 +99,8 @@ class Trainer:
                 "used from now on" if is_better else "not used, since it is no better",
                 _figures(version.facts),
             )
+            for note in version.facts["notes"]:
+                log.warning("Project %s: %s", project, note)
         except UserError as error:
             log.error("Project %s was not learnt from: %s", project, error)
         except Exception:

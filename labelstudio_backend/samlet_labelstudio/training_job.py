@@ -1,7 +1,8 @@
 """The process that learns: `python -m samlet_labelstudio.training_job FOLDER`.
 
 It reads FOLDER/job.json, images/ and annotations.json, trains as `samlet finetune --train decoder`
-does, and writes FOLDER/outcome.json: the figures on what was kept back, or an error.
+does, and writes FOLDER/outcome.json: figures on what was kept back, and notes on the labels; or an
+error.
 """
 
 import json
@@ -43,6 +44,8 @@ def _learn(folder: Path) -> dict[str, Any]:
         model=job["model"],
         # Embeddings that are kept stay valid, and few labels spoil less.
         train="decoder",
+        # Regions are as annotators have drawn them; what looks wrong is told.
+        split=False,
         steps=job["steps"],
     )
     made = finetune(settings, folder / "run")
@@ -56,7 +59,11 @@ def _learn(folder: Path) -> dict[str, Any]:
             )
         return dict(summary(scores)["all"])
 
-    return {"before": figures(made.before), "after": figures(made.after)}
+    return {
+        "before": figures(made.before),
+        "after": figures(made.after),
+        "notes": list(made.notes),
+    }
 
 
 if __name__ == "__main__":

@@ -225,6 +225,7 @@ class FinetuneWidget(Container):
         else:
             judged = run.judgement()
             told = f" Mean IoU on what was kept back: {judged}." if judged else ""
+            told = " ".join([told, *run.warnings()])
             self._tell(f"Done: {name} is in the list of models.{told}")
             self._discard()
         self._set_buttons()

@@ -100,6 +100,8 @@ class Finetuning:
             *(*polite, sys.executable, "-c", COMMAND, "finetune"),
             *(str(self.folder / IMAGES), str(self.folder / LABELS), "--model", self.model),
             *("--train", "decoder", "--steps", str(steps), "--out", str(self.folder / RUN)),
+            # Objects are as the user has drawn them; what looks wrong is told.
+            "--no-split",
         ]
         try:
             with (self.folder / OUTPUT).open("wb") as output:
@@ -146,8 +148,10 @@ class Finetuning:
         if self.is_stopping:
             told = [line for line in said if line.startswith("Stopped")]
             raise UserError(told[-1] if told else "Stopped before the first step was done.")
-        last = said[-1].removeprefix("Error: ") if said else "it was killed, and said nothing."
-        raise UserError(f"The training has failed: {last}")
+        # A list of faults has several lines.
+        errors = [i for i, line in enumerate(said) if line.startswith("Error: ")]
+        last = " ".join(said[errors[-1] :] if errors else said[-1:]).removeprefix("Error: ")
+        raise UserError(f"The training has failed: {last or 'it was killed, and said nothing.'}")
 
     def judgement(self) -> str:
         """Mean IoU on what was kept back, before and now; "" if it was not measured."""
@@ -159,6 +163,11 @@ class Finetuning:
             f"{prompt} {before[prompt]} before, {after[prompt]} after"
             for prompt in ("click", "box")
         )
+
+    def warnings(self) -> list[str]:
+        """What it said about labels that look wrong."""
+        said = (line.partition("Warning: ") for line in self._said())
+        return [told for before, warned, told in said if warned and not before]
 
     def close(self) -> None:
         """End the process at once, and remove the run's folder."""

@@ -10,13 +10,14 @@ import torch
 import samlet
 from samlet import Predictor
 from samlet.distill.data import Crops, Example
+from samlet.distill.keeping_back import JUDGED, kept_back
 from samlet.distill.mask_training import MaskLearner
 from samlet.distill.precision import open_accelerator
 from samlet.distill.settings import FinetuneSettings
 from samlet.evaluation.prompts import evaluate_prompts
-from samlet.finetune import crop_side, held_out_count, plan_for
+from samlet.finetune import HELD_OUT, crop_side, plan_for
 from samlet.modeling.sam import Sam
-from samlet_napari.pairs import Pairs
+from samlet_napari.pairs import Pairs, file_name
 
 
 @dataclass(frozen=True)
@@ -25,18 +26,20 @@ class Pace:
 
     Attributes:
         images: there are with labels.
+        judged: images that are kept back and measured on.
         per_step: seconds.
-        per_judged: seconds to measure a model on an image that was kept back.
+        per_judged: seconds to measure a model on one of those.
     """
 
     images: int
+    judged: int
     per_step: float
     per_judged: float
 
     def seconds(self, steps: int) -> float:
         """How long a training will take."""
         # Two models are measured on what is kept back.
-        return steps * self.per_step + 2 * held_out_count(self.images) * self.per_judged
+        return steps * self.per_step + 2 * self.judged * self.per_judged
 
 
 def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
@@ -52,19 +55,19 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     Raises:
         UserError: there are no labels, or the model cannot be loaded.
     """
-    count, example = 0, None
-    for piece in pairs.pieces():
+    names, example = [], None
+    for number, piece in enumerate(pairs.pieces()):
         labels = pairs.labels_in(piece)
         if labels is not None:
-            count += 1
+            names.append(file_name(number))
             example = example or Example("", pairs.image_in(piece), labels[None].astype(np.int32))
         yield
     if example is None:
         raise pairs.refuse()
     own = samlet.load(model)
-    # Of a single image nothing is kept back.
+    judged = min(JUDGED, len(kept_back(names, HELD_OUT)))
     begun = time.monotonic()
-    if count > 1:
+    if judged:
         list(evaluate_prompts(Predictor(own, "torch"), [example]))
     per_judged = time.monotonic() - begun
     yield
@@ -73,7 +76,8 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     plan = plan_for(own, settings)
     # Only the last round is learnt from; each of the others takes a third of that.
     rounds = plan.correct_share * (1 + (plan.corrections - 1) / 2 / 3)
-    return Pace(count, without + rounds * max(0.0, with_one - without), per_judged)
+    per_step = without + rounds * max(0.0, with_one - without)
+    return Pace(len(names), judged, per_step, per_judged)
 
 
 def _step_seconds(

@@ -107,6 +107,11 @@ class Pairs:
         return UserError(f"{self.names[1]} has no objects: label some in {self.names[0]} first.")
 
 
+def file_name(number: int) -> str:
+    """What the piece of this number is called where it is written."""
+    return f"{number:06}.png"
+
+
 def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
     """Write what has labels: `images/NAME.png` and `labels/NAME.png`.
 
@@ -123,7 +128,7 @@ def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
     for number, piece in enumerate(pairs.pieces()):
         labels = pairs.labels_in(piece)
         if labels is not None:
-            name = f"{number:06}.png"
+            name = file_name(number)
             with atomic_path(folder / IMAGES / name) as temporary:
                 PillowImage.fromarray(pairs.image_in(piece)).save(temporary)
             write_label_map(folder / LABELS / name, labels)

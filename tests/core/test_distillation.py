@@ -130,9 +130,14 @@ def test_shards_are_whole_and_of_limited_size(
     (store.folder / "000-00001.json").unlink()
     fresh = open_store(tmp_path, samlet.load(teacher))
     assert len(fresh) == 4
-    (store.folder / "000-00002.json").write_text("{")
-    with pytest.raises(samlet.UserError, match=r"000-00002\.json is damaged"):
-        open_store(tmp_path, samlet.load(teacher))
+    # As a power cut leaves an index, or the embeddings themselves.
+    (store.folder / "000-00002.json").write_bytes(b"\0" * 40)
+    with (store.folder / "000-00000.npy").open("r+b") as file:
+        file.truncate(1000)
+    fresh = open_store(tmp_path, samlet.load(teacher))
+    assert len(fresh) == 0 and not list(store.folder.glob("*.json"))
+    list(fresh.write(zip(entries, arrays, strict=True)))
+    assert len(open_store(tmp_path, samlet.load(teacher))) == 7
 
 
 def test_a_small_disk_is_told_before_the_start(
@@ -289,6 +294,13 @@ def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path
     assert page.count("data:image/") == 5
     assert "Mean IoU with the labelled objects of 1 image." in page
 
+    # Labels that do not fit are told before anything is learnt, not by the report.
+    for path in labels.iterdir():
+        Image.new("L", (9, 9), 1).save(path)
+    fourth = RUNNER.invoke(app, [*command, "--steps", "7", "--labels", str(labels)])
+    assert "is for 9 x 9 pixels" in str(fourth.exception)
+    assert torch.load(out / "train" / "state.pt", weights_only=True)["step"] == 5
+
     other = RUNNER.invoke(app, [*command, "--mode", "coupled"])
     assert isinstance(other.exception, samlet.UserError)
     assert "holds a run with mode = decoupled" in str(other.exception)
@@ -307,12 +319,41 @@ def test_a_file_and_flags_say_the_same(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("line", "value"),
+    [
+        ("learning_rate: 1e-4", 1e-4),
+        ("learning_rate: '1_000.5'", 1000.5),
+        ("learning_rate: 2", 2.0),
+        ("weight_decay: 0", 0.0),
+        ("steps: 1e3", 1000),
+        ("steps: '1_000'", 1000),
+        ("batch_size: 8.0", 8),
+        ("seed: 9007199254740993", 9007199254740993),
+        ("image_size: 512", 512),
+        ("precision: no", "no"),
+        ("on_the_fly: yes", True),
+    ],
+)
+def test_numbers_as_people_write_them(tmp_path: Path, line: str, value: object) -> None:
+    path = tmp_path / "run.yaml"
+    path.write_bytes(b"\xef\xbb\xbf" + f"images: a\nteacher: b\n{line}\n".encode())
+    read = getattr(resolve(DistillSettings, path, {}), line.partition(":")[0])
+    assert read == value and type(read) is type(value)
+
+
+@pytest.mark.parametrize(
     ("text", "told"),
     [
         ("images: a\nteacher: b\nlerning_rate: 1\n", "'lerning_rate', which is no setting"),
-        ("images: a\nteacher: b\nsteps: many\n", "steps takes a whole number, not 'many'"),
+        ("images: a\nteacher: b\nsteps: many\n", "steps takes a whole number from 1, not 'many'"),
         ("images: a\nteacher: b\nmode: loose\n", "mode takes decoupled or semi-coupled or coupled"),
         ("images: a\nteacher: b\nbatch_size: true\n", "batch_size takes a whole number"),
+        ("images: a\nteacher: b\nepochs: 0\n", "epochs takes a number above 0, not 0"),
+        ("images: a\nteacher: b\nema: -1\n", "ema takes a number from 0, not -1"),
+        ("images: a\nteacher: b\nclip: .nan\n", "clip takes a number above 0, not nan"),
+        ("images: a\nteacher: b\nsteps: 1.5\n", "steps takes a whole number from 1, not 1.5"),
+        ("images: 7\nteacher: b\n", r"images takes text \(in quotes if it is a number\), not 7"),
+        ("images: a\nteacher: b\nclip: [1]\n", r"clip takes a number above 0, not \[1\]"),
         ("teacher: b\n", "images is missing"),
         ("- a\n", "no list of settings"),
         ("a: [\n", "cannot be read as YAML"),

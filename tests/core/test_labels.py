@@ -1,9 +1,12 @@
 """Labels of every format, written by other libraries and read back."""
 
+import base64
 import json
 import pickle
+import re
 import shutil
 from collections.abc import Callable
+from io import BytesIO
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +23,7 @@ from samlet import labels, samples
 from samlet.compressed_rle import run_lengths
 from samlet.errors import UserError
 from samlet.labels import brush_rle
+from samlet.labels.checking import check
 from samlet.masks import Cutout, cut_out
 from samlet.results import write_results
 
@@ -59,6 +63,16 @@ def brush(mask: np.ndarray, opacity: int = 255) -> dict[str, Any]:
     return region("brushlabels", mask.shape, format="rle", rle=list(packed))
 
 
+def bitmask(mask: np.ndarray) -> dict[str, Any]:
+    """As a canvas of Label Studio writes it: black, and opaque on the object."""
+    content = BytesIO()
+    black = np.zeros((*mask.shape, 4), np.uint8)
+    black[..., 3] = mask * np.uint8(255)
+    Image.fromarray(black).save(content, format="PNG")
+    url = "data:image/png;base64," + base64.b64encode(content.getvalue()).decode()
+    return region("bitmasklabels", GRID.shape, imageDataURL=url)
+
+
 def region(kind: str, shape: tuple[int, ...], **value: Any) -> dict[str, Any]:
     size = {"original_height": shape[0], "original_width": shape[1], "image_rotation": 0}
     named = {"id": "r1", "from_name": "label", "to_name": "image"}
@@ -86,6 +100,14 @@ def found_masks(layers: np.ndarray) -> list[np.ndarray]:
     found = dict(labels.objects(layers))
     assert layers.dtype == np.int32 and sorted(found) == list(range(1, len(found) + 1))
     return [found[i] for i in sorted(found)]
+
+
+def told_of(images: Path, place: Path) -> str:
+    """All that is said about labels, whether they are refused or used."""
+    try:
+        return "\n".join(check(labels.find(images, place)).told())
+    except UserError as error:
+        return str(error)
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
@@ -380,15 +402,17 @@ def test_turned_images(tmp_path: Path) -> None:
 SHAPE = GRID.shape
 SMALL = SQUARE[:20, :20]
 COCO_FAULTS: dict[str, Any] = {
-    r'lists 1 images, such as "b.png", and none is below .*file_name': coco([], "b.png"),
+    r'lists 1 image, such as "b.png", and none is below .*file_name': coco([], "b.png"),
     r"lists 0 images and none": {"images": [], "annotations": []},
     r'coco.json has no list "annotations"': {"images": []},
     r'images\[0\] of .* has no text "file_name"': {"images": [{"id": 1}], "annotations": []},
     r'images\[0\] of .* has no number "id"': {"images": [{}], "annotations": []},
-    r"two images with the id 1": {"images": [{"id": 1}, {"id": 1}], "annotations": []},
-    r"lists a.png twice": coco([], "a.png", "a.png"),
+    r"two images with the id 1, a.png and b.png": {
+        "images": [{"id": 1, "file_name": "a.png"}, {"id": 1, "file_name": "b.png"}],
+        "annotations": [],
+    },
     r'annotations\[0\] of .* has no number "image_id"': coco([{}]),
-    r"annotations\[0\] of .* belongs to the image '1'": coco([{"image_id": "1"}]),
+    r"annotations\[0\] of .* belongs to the image '7'": coco([{"image_id": 7}]),
     r'annotations\[0\] of .* has no "segmentation": .*boxes': coco([{"image_id": 1}]),
     r"annotations\[0\] of .* three or more points": coco(
         [{"image_id": 1, "segmentation": [[1, 2, 3, 4]]}]
@@ -413,14 +437,19 @@ COCO_FAULTS: dict[str, Any] = {
 }
 LABEL_STUDIO_FAULTS: dict[str, Any] = {
     r"has no annotation that was submitted": [task([], was_cancelled=True)],
-    r"labels 1 images, such as b.png, and none is below": [task([], "b.png")],
-    r"Task 7 of .* labels a.png as Task 7 of .* does": [task([]), task([])],
+    r"labels 1 image, such as b.png, and none is below": [task([], "b.png")],
+    r"Task 7 of .* labels 0a1b2c3d-a.png as Task 7 of .* does": [task([]), task([])],
     r"Task 0 of .* JSON, not JSON-MIN": [{"image": "a.png", "label": []}],
     r'Task 7 .* annotations\[0\], has no list "result"': [{"id": 7, "annotations": [{}]}],
     r'result\[0\], has no text "type"': [task([{}])],
     r"annotations\[0\], was made at 'today'": [task([], updated_at="today")],
     r'Task 7 of .* names no image in its "data" \(text, image\)': [task([], "sound.mp3")],
-    r"region r1, is of the type bitmasklabels": [task([region("bitmasklabels", SHAPE)])],
+    r"region r1, is of the type vectorlabels": [task([region("vectorlabels", SHAPE)])],
+    r'region r1, has no text "imageDataURL"': [task([region("bitmasklabels", SHAPE)])],
+    r'region r1, has no image in its "imageDataURL"': [
+        task([region("bitmasklabels", SHAPE, imageDataURL="data:image/png;base64,AAAA")])
+    ],
+    r"region r1, has a bitmask that is not 60 x 40": [task([bitmask(SMALL)])],
     r'region r1, has no list "rle"': [task([region("brushlabels", SHAPE)])],
     r'region r1, has something else in its "rle" than bytes': [
         task([region("brushlabels", SHAPE, rle=["x"])])
@@ -443,9 +472,7 @@ LABEL_STUDIO_FAULTS: dict[str, Any] = {
 )
 def test_faults_in_json(blank: Path, tmp_path: Path, sentence: str, content: Any) -> None:
     path = write_json(tmp_path / "coco.json", content)
-    with pytest.raises(UserError, match=sentence):
-        for item in labels.find(blank, path):
-            item.read_layers()
+    assert re.search(sentence, told_of(blank, path))
 
 
 def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
@@ -465,7 +492,7 @@ def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
     Image.fromarray(GRID.T).save(maps / "a.png")
     refused(maps, r"maps/a.png is for 40 x 60 pixels but .*a.png is 60 x 40")
     tifffile.imwrite(maps / "a.tif", GRID)
-    refused(maps, r"a.png and .*a.tif differ in their suffix alone")
+    refused(maps, r"a.png and .*a.tif differ in their suffix alone, and both")
     (maps / "a.png").unlink()
     tifffile.imwrite(maps / "a.tif", np.full(GRID.shape, 2**31, np.uint32))
     refused(maps, "a.tif has labels up to 2147483648")
@@ -480,3 +507,209 @@ def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
     refused(
         write_json(tmp_path / "p.json", [task([])]), r"Task 7 of .* may be .*a.png or .*b/a.png"
     )
+
+
+@pytest.mark.parametrize(
+    ("names", "references"),
+    [
+        (["x.png"], ["..\\..\\label-studio\\media\\upload\\4\\x.png"]),
+        (["x.png"], ["..\\..\\label-studio\\media\\upload\\4\\0a1b2c3d-x.png"]),
+        (["0a1b2c3d-x.png"], ["images/x.png"]),
+        (["1/x.png", "2/x.png"], ["images\\1/x.png", "images\\2/x.png"]),
+        (["x.png", "y.png"], ["/data/upload/4/0a1b2c3d-x.png", "C:\\cells\\y.png"]),
+        (["x.png", "more/x.png"], ["x.png", "more/x.png"]),
+        (["IMG 1.png"], ["https://x.org/up/IMG%201.png?t=1"]),
+        (["b.png", "B.png"], ["b.png", "B.png"]),
+        (["b.png"], ["B.PNG"]),
+        (["Zellen-\u00fc.png"], ["Zellen-u\u0308.png"]),
+    ],
+)
+def test_the_longest_end_of_a_path_decides(
+    tmp_path: Path, names: list[str], references: list[str]
+) -> None:
+    for number, name in enumerate(names):
+        (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.new("L", (60, 40), number).save(tmp_path / "data" / name)
+    found = labels.find(
+        tmp_path / "data", write_json(tmp_path / "c.json", coco([], *references, "z/missing.png"))
+    )
+    assert sorted(found, key=lambda item: item.path) == list(found)
+    assert {item.path for item in found} == {tmp_path / "data" / name for name in names}
+    assert found.unmatched == ["z/missing.png"] and not found.faults and not found.unlabelled
+    tasks = [task([], reference) for reference in references]
+    found = labels.find(tmp_path / "data", write_json(tmp_path / "p.json", tasks))
+    assert len(found) == len(names)
+
+
+def test_images_that_a_path_does_not_tell_apart(tmp_path: Path) -> None:
+    for name in ("val/x.png", "val/1/y.png", "val/2/y.png", "val/z.png"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        Image.fromarray(GRID).save(tmp_path / name)
+    # One file describes two folders, of which one is here.
+    listed = coco([], "train/x.png", "val/x.png", "y.png", "0a1b2c3d-z.png", "12345678-z.png")
+    found = labels.find(tmp_path / "val", write_json(tmp_path / "coco.json", listed))
+    assert [item.path.name for item in found] == ["x.png"]
+    assert found.unmatched == ["train/x.png"]
+    assert "labels y.png, which may be" in found.faults[0]
+    assert re.search(
+        "0a1b2c3d-z.png and 12345678-z.png, and .*z.png may be either", found.faults[1]
+    )
+    assert len(found.unlabelled) == 3
+
+
+def test_coco_as_tools_write_it(blank: Path, tmp_path: Path) -> None:
+    """Flat and nested polygons, text for numbers, no size, BOM, repeated images, specks."""
+    square = [10, 5, 30, 5, 30, 25, 10, 25]
+    pairs = [[10, 5], [30, 5], [30, 25], [10, 25]]
+    segmentations: list[Any] = [
+        square, [square], pairs, [pairs], [square, [1, 2, 3, 4]], [[*square], [7, 7]],
+        compressed(SQUARE), uncompressed(SQUARE),
+    ]  # fmt: skip
+    annotations = [
+        {"id": "1", "image_id": "1" if i % 2 else 2.0, "segmentation": segmentation}
+        for i, segmentation in enumerate(segmentations)
+    ]
+    # CVAT calls every mask a crowd, and writes attributes.
+    crowd = {"image_id": 1, "segmentation": compressed(SQUARE), "iscrowd": 1}
+    annotations += [crowd | {"attributes": {"occluded": False}}, crowd]
+    path = tmp_path / "coco.json"
+    url = "http://images.cocodataset.org/train2017/a.png"
+    for encoding, name in (("utf-8-sig", {"file_name": "a.png"}), ("utf-16", {"coco_url": url})):
+        entries = [{"id": 1, "width": 0, "height": 0} | name, {"id": "2", "width": None} | name]
+        content = json.dumps({"images": entries, "annotations": annotations})
+        path.write_bytes(content.encode(encoding))
+        (item,) = labels.find(blank, path)
+        left_out: list[str] = []
+        masks = found_masks(item.read_layers(left_out))
+        assert len(masks) == 9 and all(np.array_equal(mask, SQUARE) for mask in masks)
+        assert len(left_out) == 1 and "marked iscrowd" in left_out[0]
+
+
+def bad_regions() -> list[Any]:
+    percent = {"x": 10, "y": 10, "width": 20, "height": 20}
+    turned = region("rectanglelabels", GRID.shape, **percent)
+    return [
+        region("polygonlabels", GRID.shape, points=[[0, 1], [5, 5]]),
+        {**turned, "image_rotation": 90},
+        region("vectorlabels", GRID.shape, vertices=[]),
+        region("rectanglelabels", GRID.shape, **{**percent, "x": float("nan")}),
+        region("rectanglelabels", GRID.shape, **{**percent, "x": 300}),
+    ]
+
+
+def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> None:
+    folder = tmp_path / "images"
+    folder.mkdir()
+    for name in ("a.png", "b.png", "c.png", "d.png", "e.png"):
+        Image.fromarray(GRID).save(folder / name)
+    (folder / "d.png").write_bytes(b"no image")
+    boxes = [{"image_id": i, "bbox": [1, 2, 3, 4], "segmentation": []} for i in (1, 2)]
+    good = [{"image_id": i, "segmentation": compressed(SQUARE)} for i in (1, 3, 4)]
+    strays = [{"image_id": 99, "segmentation": compressed(SQUARE)}, {"segmentation": []}]
+    content = coco([*boxes, *good, *strays], "a.png", "b.png", "c.png", "d.png")
+    content["images"][2]["width"] = 61
+    checked = check(labels.find(folder, write_json(tmp_path / "coco.json", content)))
+    assert [item.path.name for item in checked.usable] == ["a.png"]
+    assert np.array_equal(found_masks(checked.usable[0].read_layers([])), [SQUARE])
+    told = "\n".join(checked.told())
+    assert told.startswith("4 of 5 images have labels. Without labels: e.png.")
+    assert "3 whole images among them" in told
+    for fault in (
+        r"annotations\[5\] .* belongs to the image '99'", r'annotations\[6\] .* has no number',
+        r'annotations\[0\] .* has no "segmentation"', r'annotations\[1\] .* has no "segmentation"',
+        r"images\[2\] of .* is for 61 x 40", r"d\.png is not an image",
+    ):  # fmt: skip
+        assert re.search(fault, told), fault
+
+    tasks = [task([*bad_regions(), brush(INNER), bitmask(SQUARE)], "a.png"), task([{}], "b.png")]
+    checked = check(labels.find(folder, write_json(tmp_path / "project.json", tasks)))
+    (item,) = checked.usable
+    assert np.array_equal(found_masks(item.read_layers([])), [INNER, SQUARE])
+    told = "\n".join(checked.told())
+    for fault in (
+        "three or more points", "turned in Label Studio", "vectorlabels, which is not read",
+        'no number "x"', "covers no pixel of its image", 'has no text "type"',
+    ):  # fmt: skip
+        assert fault in told
+    many = [task([*bad_regions() * 30, brush(INNER)], "a.png")]
+    told = told_of(folder, write_json(tmp_path / "many.json", many))
+    assert told.endswith("- and 130 more") and told.count("\n") == 22
+
+
+def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
+    folder, maps = tmp_path / "images", tmp_path / "maps"
+    folder.mkdir()
+    maps.mkdir()
+    names = {
+        "a.png": "a_masks.tif", "b.jpg": "b_cp_masks.png", "c.1.png": "c.1-labels.tif",
+        "d.ome.tif": "d.ome.tif", "e.ome.tif": "e.png", "f_1.png": "f_1_label.png",
+        "g\u00e9.png": "ge\u0301.png", "h.png": "h_Object Identities.tif",
+        "i.png": "i.png.labels.png",
+        "i.jpg": "i.jpg.labels.png", "j_mask.png": "j_mask.bmp", "k.png": "l_masks.png",
+    }  # fmt: skip
+    for number, (image, label_map) in enumerate(names.items()):
+        for path in (folder / image, maps / label_map):
+            if path.suffix == ".tif":
+                tifffile.imwrite(path, np.full(GRID.shape, number, np.uint8))
+            else:
+                Image.new("L", (60, 40), number).save(path)
+    found = labels.find(folder, maps)
+    assert [path.name for path in found.unlabelled] == ["k.png"]
+    assert found.unmatched == ["l_masks.png"] and not found.faults
+    for item in found:
+        assert (item.read_layers() == [*names].index(item.path.name)).all()
+
+    for path in maps.iterdir():
+        shutil.copy(path, folder)
+    both = labels.find(folder, folder)
+    assert {item.path.name for item in both} >= {"a.png", "b.jpg", "f_1.png", "i.png", "i.jpg"}
+    assert not any("masks" in p.name or ".labels." in p.name for p in both.unlabelled[:-1])
+
+
+@pytest.mark.parametrize("below", [True, False])
+def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) -> None:
+    maps = tmp_path / "images" / "masks" if below else tmp_path / "masks"
+    maps.mkdir(parents=True)
+    (tmp_path / "images").mkdir(exist_ok=True)
+    Image.fromarray(GRID).save(tmp_path / "images" / "a.png")
+    Image.fromarray(GRID).save(maps / "a.png")
+    found = labels.find(tmp_path / "images", maps)
+    assert [item.path.name for item in found] == ["a.png"] and not found.unlabelled
+    # Folders that are links, as on a cluster.
+    for kind in ("images", "masks"):
+        (tmp_path / f"linked-{kind}").mkdir()
+        (tmp_path / f"linked-{kind}" / "plate").symlink_to(
+            maps if kind == "masks" else tmp_path / "images"
+        )
+    linked = labels.find(tmp_path / "linked-images", tmp_path / "linked-masks")
+    assert [item.path.name for item in linked] == ["a.png"]
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "sentence"),
+    [
+        ("a_seg.npy", b"", "a_seg.npy is Cellpose's own: save masks as PNG or TIFF"),
+        ("a.geojson", b"{}", "a.geojson is GeoJSON, as QuPath writes it"),
+        ("a.txt", b"0 0.1 0.2", "a.txt is of YOLO: export COCO"),
+        ("annotations.xml", b"<", "annotations.xml is of CVAT or Pascal VOC: export COCO"),
+        ("a.jpg", b"", "a.jpg is JPEG, which changes numbers"),
+        ("a.h5", b"", "a.h5 is HDF5, as ilastik writes it"),
+        ("a.json", b'{"shapes": [], "imagePath": "a.png"}', "a.json is labelme's: convert"),
+        ("c.json", b'{"a.png1": {"filename": "a.png", "regions": []}}', "VGG Image Annotator"),
+        ("c.json", b'{"type": "FeatureCollection", "features": []}', "c.json is GeoJSON"),
+        ("c.json", b'[{"type": "Feature"}]', "c.json is GeoJSON"),
+        ("c.json", b'[{"image_id": 1, "segmentation": {}}]', "a list of COCO results"),
+        ("c.json", b'{"images": [], "annotations": [{"segments_info": []}]}', "panoptic"),
+        ("c.json", b"", "c.json is not valid JSON"),
+        ("_annotations.coco.json", b"{}", "labels/_annotations.coco.json itself if it is COCO"),
+    ],
+)
+def test_formats_that_are_not_read(
+    blank: Path, tmp_path: Path, name: str, content: bytes, sentence: str
+) -> None:
+    place = tmp_path / "labels"
+    place.mkdir()
+    (place / name).write_bytes(content)
+    whole = name == "c.json"
+    told = told_of(blank, place / name if whole else place)
+    assert sentence in told and "\n" not in told.removeprefix("None of the labels can be used:\n")

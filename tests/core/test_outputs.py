@@ -63,8 +63,9 @@ def test_other_label_files(tmp_path: Path) -> None:
 
 
 def test_not_label_maps(tmp_path: Path) -> None:
-    Image.new("RGB", (4, 5)).save(tmp_path / "rgb.png")
-    tifffile.imwrite(tmp_path / "float.tif", LABELS.astype(np.float32))
+    colours = np.random.default_rng(0).integers(0, 256, (5, 4, 3), np.uint8)
+    Image.fromarray(colours).save(tmp_path / "rgb.png")
+    tifffile.imwrite(tmp_path / "float.tif", LABELS / np.float32(3))
     tifffile.imwrite(tmp_path / "negative.tif", LABELS.astype(np.int32) - 1)
     for name, sentence in [("rgb.png", "no label map"), ("float.tif", "no label map")]:
         with pytest.raises(UserError, match=rf"{name} is {sentence}"):

@@ -106,7 +106,9 @@ def test_a_list_of_paths(folder: Path, shards: Path, tmp_path: Path) -> None:
     path.write_text("# some\n" + "\n".join(str(p.relative_to(folder)) for p in listed) + "\n")
     assert open_source(str(path)).count() == 5
     path.write_text("plate0/00.png\nplate0/nowhere.png\n")
-    with pytest.raises(samlet.UserError, match=r"1 files that do not exist, plate0/nowhere\.png"):
+    with pytest.raises(
+        samlet.UserError, match=r"lists 1 file that cannot be found: plate0/nowhere\.png"
+    ):
         open_source(str(path))
     path.write_text("# nothing\n")
     with pytest.raises(samlet.UserError, match="lists nothing"):

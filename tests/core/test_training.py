@@ -13,12 +13,15 @@ from pathlib import Path
 import pytest
 import torch
 from accelerate import Accelerator
+from rich.progress import Progress
 from torch import nn
 
 import samlet
 from samlet.ahead import ahead
 from samlet.distill.loop import LoopSettings, train
 from samlet.distill.stream import Batches, Position, in_background
+from samlet.progress import _Rate
+from samlet.wording import counted
 
 from .training_worker import STEPS
 
@@ -155,6 +158,21 @@ def test_the_log_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss/error")] == [10, 20, 30]
+
+
+def test_rates_and_counts_read_well() -> None:
+    def told(done: int, seconds: float) -> str:
+        now = 0.0
+        progress = Progress(_Rate(), get_time=lambda: now)
+        task = progress.add_task("", total=done)
+        for now, completed in ((seconds / 2, done // 2), (seconds, done)):  # noqa: B007
+            progress.update(task, completed=completed)
+        return str(_Rate().render(progress.tasks[0]))
+
+    assert [told(*x) for x in ((50, 0.001), (20_000, 2), (30, 2), (2, 8))] == [
+        "", "10,000/s", "15.0/s", "4.0 s each",
+    ]  # fmt: skip
+    assert [counted(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
 
 
 def test_work_ahead_keeps_order_and_tells_errors() -> None:

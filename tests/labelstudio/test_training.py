@@ -138,6 +138,7 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     for when in ("before", "after"):
         assert 0.3 < facts[when]["click"] <= 1 and 0.3 < facts[when]["box"] <= 1
     assert (facts["base"], facts["project"], facts["images"]) == ("nuclei", "3", 2)
+    assert facts["notes"] == ["2 of 2 images have labels."]
     assert version.name.startswith("nuclei.project-3.2-images.20")
     mean = {when: facts[when]["click"] + facts[when]["box"] for when in ("before", "after")}
     is_better = mean["after"] > mean["before"]

@@ -110,11 +110,9 @@ def test_layers_that_do_not_fit(run: Path) -> None:
             done(work)
 
 
-@pytest.mark.parametrize(
-    ("counted", "seconds"), [(1, 20), (2, 26), (10, 26), (11, 32), (5000, 320)]
-)
-def test_how_long_it_takes(counted: int, seconds: float) -> None:
-    assert Pace(counted, per_step=2.0, per_judged=3.0).seconds(10) == seconds
+@pytest.mark.parametrize(("judged", "seconds"), [(0, 20), (1, 26), (2, 32), (50, 320)])
+def test_how_long_it_takes(judged: int, seconds: float) -> None:
+    assert Pace(100, judged, per_step=2.0, per_judged=3.0).seconds(10) == seconds
 
 
 def test_the_log_is_read_while_it_is_written(run: Path) -> None:
@@ -138,6 +136,13 @@ def test_a_training_that_fails_tells_why(run: Path) -> None:
         wait_for(training)
     training.close()
     assert not run.exists()
+
+
+def test_what_was_said_of_the_labels(run: Path) -> None:
+    training = Finetuning(run, "nuclei")
+    said = "1 of 1 image has labels.\nWarning: The labels look like masks.\nWrote a Warning: b\n"
+    (run / "log.txt").write_text(said)
+    assert training.warnings() == ["The labels look like masks."]
 
 
 def test_no_process_is_left(run: Path) -> None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 
 import numpy as np
@@ -14,7 +15,7 @@ from torch import Tensor
 from samlet import images
 from samlet.distill.stream import Position
 from samlet.errors import UserError
-from samlet.outputs import read_label_map
+from samlet.labels import label_maps
 from samlet.views import SMALLEST
 
 
@@ -32,6 +33,11 @@ class Example:
     name: str
     image: np.ndarray
     labels: np.ndarray
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """Bounding boxes of all objects; see `object_boxes`."""
+        return object_boxes(self.labels)
 
 
 def load_examples(
@@ -59,14 +65,7 @@ def load_examples(
 
 def _load_example(path: Path, folder: Path) -> Example:
     image = images.read(path)
-    label_path = folder / "labels" / f"{path.stem}.png"
-    labels = read_label_map(label_path).astype(np.int32)
-    if labels.shape != image.shape[:2]:
-        raise UserError(
-            f"{label_path} is {labels.shape[1]} x {labels.shape[0]} pixels but its image is "
-            f"{image.shape[1]} x {image.shape[0]}; export the labels again."
-        )
-    return Example(path.stem, image, labels[None])
+    return Example(path.stem, image, label_maps.read(path, folder / "labels" / f"{path.stem}.png"))
 
 
 def kind_of(image: np.ndarray) -> str:
@@ -193,7 +192,7 @@ class Crops:
     def _aim(self, example: Example, rng: np.random.Generator) -> tuple[float, float, float]:
         """Choose a crop's scale, and the x and y in the image where it begins."""
         height, width = example.labels.shape[-2:]
-        objects = object_boxes(example.labels)
+        objects = example.boxes
         if len(objects) and rng.random() < self.zoom_share:
             x0, y0, x1, y1 = objects[rng.integers(len(objects))]
             low, high = np.log(self.zoom)
@@ -213,9 +212,14 @@ def object_boxes(labels: np.ndarray) -> np.ndarray:
     """Bounding boxes of all objects, int, N x (x0, y0, x1, y1), half open.
 
     Args:
-        labels: L x H x W; see `Example`.
+        labels: L x H x W; see `Example`. The cost is that of the objects, whatever their numbers.
     """
-    found = [slices for layer in labels for slices in ndimage.find_objects(layer) if slices]
+    found: list[tuple[slice, ...]] = []
+    for layer in labels:
+        # find_objects goes through all numbers up to the highest.
+        numbers, ranks = np.unique(layer, return_inverse=True)
+        ranks = ranks.reshape(layer.shape) - np.searchsorted(numbers, 0, side="right") + 1
+        found += [slices for slices in ndimage.find_objects(ranks.clip(min=0)) if slices]
     boxes = [(x.start, y.start, x.stop, y.stop) for y, x in found]
     return np.array(boxes, dtype=int).reshape(-1, 4)
 

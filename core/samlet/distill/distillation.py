@@ -1,20 +1,24 @@
 """`samlet distill`: from images and a teacher to a student, in one run that can be repeated."""
 
 import dataclasses
-import hashlib
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import islice
 from pathlib import Path
 
 import torch
+from torch import nn
 
 import samlet
+from samlet import labels
 from samlet.distill.coupled_training import MaskPupil
 from samlet.distill.embed import embed, open_store
 from samlet.distill.embedding_training import EmbeddingLearner, Pupil, finish, teaching_of
 from samlet.distill.embeddings import EmbeddingStore
-from samlet.distill.loop import train
+from samlet.distill.keeping_back import JUDGED, kept_back
+from samlet.distill.loop import SO_FAR, UnsavedError, train
 from samlet.distill.precision import open_accelerator
 from samlet.distill.settings import DistillSettings, keep, loop_settings
 from samlet.distill.sources import ImageFiles, Item, Source, open_source
@@ -22,13 +26,16 @@ from samlet.distill.teaching import Lessons, Skipped
 from samlet.errors import UserError
 from samlet.files import atomic_path
 from samlet.fingerprint import encoder_fingerprint
+from samlet.labels import Found, Labelled
+from samlet.labels.checking import check
 from samlet.modeling.image_encoder import STRIDE, TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.progress import tell
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
-HELD_OUT = 50
-"""Images that are kept for validation, or a fiftieth of all where that is less."""
+HELD_OUT = 1 / 50
+"""Share of the images that is kept for validation; see `samlet.distill.keeping_back`."""
 
 
 @dataclass(frozen=True)
@@ -40,6 +47,8 @@ class Distilled:
         validation: images that the student has not seen.
         skipped: images that could not be used, with the reasons.
         path: of the student's checkpoint.
+        truth: the labels of validation images, by `Item.key`.
+        notes: paragraphs on those labels: how many there are, and what was left out.
     """
 
     teacher: Sam
@@ -47,6 +56,8 @@ class Distilled:
     validation: list[Item]
     skipped: dict[str, str]
     path: Path
+    truth: dict[str, Labelled]
+    notes: Sequence[str]
 
 
 def distill(settings: DistillSettings, out: Path) -> Distilled:
@@ -72,6 +83,9 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     accelerator.wait_for_everyone()
 
     validation, held_out = hold_out(source, settings.validation)
+    truth, notes = _labelled(settings, validation)
+    for paragraph in notes:
+        tell(paragraph)
     skipped = Skipped(source.count())
     store = None
     if not settings.on_the_fly:
@@ -95,17 +109,27 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     count = _count(lessons.source, store, held_out)
     learner = _learner(settings, student, teacher, on_the_fly=store is None)
     steps = settings.total_steps(count)
-    averaged = train(learner, lessons, loop_settings(settings, steps), out / "train", accelerator)
-    student = finish(averaged, student, teacher, lessons)
-    path = out / MODEL
-    student.name = str(path)
-    student.card = card_of(settings, teacher, steps, count)
+
+    def write(learnt: nn.Module, path: Path) -> Path:
+        finish(learnt, student, teacher, lessons)
+        student.name = str(path)
+        student.card = card_of(settings, teacher, steps, count)
+        if accelerator.is_main_process:
+            samlet.save(student, path)
+        return path
+
+    try:
+        averaged = train(
+            learner, lessons, loop_settings(settings, steps), out / "train", accelerator
+        )
+    except UnsavedError as error:
+        raise error.told(partial(write, path=out / SO_FAR)) from error
+    path = write(averaged, out / MODEL)
     if accelerator.is_main_process:
-        samlet.save(student, path)
         with atomic_path(out / SKIPPED) as temporary:
             temporary.write_text(json.dumps(skipped.reasons, indent=1), encoding="utf-8")
     accelerator.wait_for_everyone()
-    return Distilled(teacher, student, validation, skipped.reasons, path)
+    return Distilled(teacher, student, validation, skipped.reasons, path, truth, notes)
 
 
 def embed_images(
@@ -178,19 +202,37 @@ def open_student(name: str, teacher: Sam) -> Sam:
 def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozenset[str]]:
     """The images to judge by, and those of `source` that must not be trained on.
 
-    Of files, those whose names have the smallest hash, so that adding images changes little; of
-    shards, the first ones, so that no more than their beginning is read.
+    Of files, see `samlet.distill.keeping_back`; of shards, the first ones, so that no more than
+    their beginning is read.
     """
     if validation is not None:
-        return list(islice(open_source(validation).once(), HELD_OUT)), frozenset()
-    count = source.count()
-    wanted = HELD_OUT if count is None else min(HELD_OUT, max(1, count // 50))
+        return list(islice(open_source(validation).once(), JUDGED)), frozenset()
     if isinstance(source, ImageFiles):
-        chosen = sorted(source.files, key=lambda f: hashlib.sha256(f[0].encode()).digest())
-        held = frozenset(key for key, _ in chosen[:wanted])
-        return [item for item in source.once() if item.key in held], held
+        held = kept_back([key for key, _ in source.files], HELD_OUT)
+        judged = set(held[:JUDGED])
+        return [item for item in source.once() if item.key in judged], frozenset(held)
+    count = source.count()
+    wanted = JUDGED if count is None else min(JUDGED, max(1, int(count * HELD_OUT)))
     items = list(islice(source.once(), wanted))
     return items, frozenset(item.key for item in items)
+
+
+def _labelled(
+    settings: DistillSettings, validation: Sequence[Item]
+) -> tuple[dict[str, Labelled], list[str]]:
+    """The labels of the images to judge by, and what is to be told about them."""
+    if settings.labels is None:
+        return {}, []
+    folder = Path(settings.validation or settings.images)
+    found = labels.find(folder, settings.labels)
+    key_of = {item.path: str(item.path.relative_to(folder)) for item in found}
+    keys = {item.key for item in validation}
+    own = [item for item in found if key_of[item.path] in keys]
+    if not own:
+        return {}, [f"None of the images kept for validation has labels in {settings.labels}."]
+    without = [folder / key for key in sorted(keys - {key_of[item.path] for item in own})]
+    checked = check(Found(own, without), threads=settings.threads)
+    return {key_of[item.path]: item for item in checked.usable}, checked.told()
 
 
 def _known_part(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> Source:

@@ -1,6 +1,5 @@
 """The first stage of distillation: every image through the teacher once, onto the disk."""
 
-import shutil
 import time
 from collections.abc import Callable, Iterator
 from itertools import islice
@@ -14,13 +13,14 @@ from rich.console import Console
 from samlet.ahead import ahead
 from samlet.distill.embedding_training import teaching_of
 from samlet.distill.embeddings import EmbeddingStore, Entry
+from samlet.distill.room import check_room
 from samlet.distill.sources import Item, Source
 from samlet.distill.teaching import Picture, Skipped, collate, load_picture
-from samlet.errors import UserError
 from samlet.fingerprint import encoder_fingerprint
 from samlet.modeling.image_encoder import STRIDE
 from samlet.modeling.sam import EMBED_DIM, Sam
 from samlet.progress import bar
+from samlet.wording import counted
 
 
 def open_store(folder: Path, teacher: Sam) -> EmbeddingStore:
@@ -130,17 +130,13 @@ def teach(teacher: Sam, pictures: list[Picture], accelerator: Accelerator) -> np
 
 
 def _check_space(store: EmbeddingStore, missing: int, console: Console) -> None:
-    place = store.folder
-    while not place.exists():
-        place = place.parent
-    free, need = shutil.disk_usage(place).free, missing * store.bytes_per_image
-    told = f"{missing} images need {need / 1e9:.2g} GB in {store.folder}"
-    if need > free:
-        raise UserError(
-            f"{told}, and {free / 1e9:.2g} GB are free: free some, choose another folder with "
-            "--embeddings, or teach without storing with --on-the-fly."
-        )
-    console.print(f"{told} ({free / 1e9:.3g} GB free).")
+    told = check_room(
+        store.folder,
+        missing * store.bytes_per_image,
+        f"{counted(missing, 'image')} need{'s' * (missing == 1)}",
+        "choose another folder with --embeddings, or teach without storing with --on-the-fly",
+    )
+    console.print(f"{told}.")
 
 
 def _span(seconds: float) -> str:

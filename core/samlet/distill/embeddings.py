@@ -11,6 +11,7 @@ import numpy as np
 
 from samlet.errors import UserError
 from samlet.files import atomic_path
+from samlet.progress import tell
 
 SHARD_BYTES = 2**27
 """A shard is written whole, so this much work at most is lost when a run is killed."""
@@ -70,22 +71,40 @@ class EmbeddingStore:
     def scan(self) -> None:
         """Read what is on disk, after another process wrote, too.
 
+        A shard that is not whole, as a power cut leaves it, is removed.
+
         Raises:
-            UserError: an index is damaged or of a newer version.
+            UserError: an index cannot be read, or is of another version.
         """
         for index in sorted(self.folder.glob("*.json")):
-            try:
-                facts = json.loads(index.read_text(encoding="utf-8"))
-                entries = [Entry(*row) for row in facts["entries"]]
-            except (OSError, ValueError, KeyError, TypeError) as error:
-                raise UserError(
-                    f"{index} is damaged: remove it, and its images are embedded again."
-                ) from error
-            if facts.get("format") != FORMAT:
-                raise UserError(f"{index} is of another version of samlet: choose another folder.")
+            entries = self._entries(index)
+            if entries is None:
+                tell(f"{index} or its .npy is damaged: their images are embedded again.")
+                index.unlink(missing_ok=True)
+                index.with_suffix(".npy").unlink(missing_ok=True)
+                continue
             for row, entry in enumerate(entries):
                 self._place[entry.sha256] = (index.stem, row)
                 self.entries[entry.key] = entry
+
+    def _entries(self, index: Path) -> list[Entry] | None:
+        """The entries of a shard; None if it is damaged."""
+        try:
+            facts = json.loads(index.read_text(encoding="utf-8"))
+            entries = [Entry(*row) for row in facts["entries"]]
+        except OSError as error:
+            raise UserError(
+                f"{index} cannot be read: {error.strerror}. Check its permissions."
+            ) from error
+        except (ValueError, KeyError, TypeError):
+            return None
+        if facts.get("format") != FORMAT:
+            raise UserError(f"{index} is of another version of samlet: choose another folder.")
+        try:
+            array = np.load(index.with_suffix(".npy"), mmap_mode="r")
+        except (OSError, ValueError, EOFError):
+            return None
+        return entries if array.shape == (len(entries), *self.shape) else None
 
     def __contains__(self, sha256: str) -> bool:
         return sha256 in self._place

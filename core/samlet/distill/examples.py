@@ -17,7 +17,7 @@ class LabelledExamples(Sequence[Example]):
     """A data set as `Crops` and the evaluation want it, with little of it in memory.
 
     Args:
-        labelled: from `samlet.labels.find`.
+        labelled: from `samlet.labels.checking.check`; what is faulty in them is left out.
     """
 
     def __init__(self, labelled: Sequence[Labelled]) -> None:
@@ -38,7 +38,8 @@ class LabelledExamples(Sequence[Example]):
 
     def _example(self, index: int) -> Example:
         item = self.labelled[index]
-        image, layers = images.read(item.path), item.read_layers()
+        # What is faulty was told when the labels were checked.
+        image, layers = images.read(item.path), item.read_layers([])
         if layers.shape[1:] != image.shape[:2]:
             raise UserError(
                 f"The labels of {item.path} are {layers.shape[2]} x {layers.shape[1]} pixels but "

@@ -54,6 +54,7 @@ class Journal:
         self._waited = 0.0
         self._sums: dict[str, Tensor] = {}
         self._notes = 0
+        self._is_cut = False
         self._bar = bar()
         self._task = self._bar.add_task("", total=steps, completed=step)
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
@@ -74,7 +75,8 @@ class Journal:
     ) -> None:
         if self.accelerator.is_main_process:
             self._bar.stop()
-            self._board.close()
+            with self._logging():
+                self._board.close()
 
     @property
     def seconds(self) -> float:
@@ -121,13 +123,14 @@ class Journal:
     def _write(self, step: int, share: float, values: dict[str, float]) -> None:
         row = {"step": step, "seconds": round(self.seconds, 1), "waiting": round(share, 4)}
         fresh = not self.path.exists()
-        with self.path.open("a", newline="") as file:
+        with self._logging(), self.path.open("a", newline="") as file:
             writer = csv.writer(file)
             if fresh:
                 writer.writerow([*row, *values])
             writer.writerow([*row.values(), *(f"{value:.6g}" for value in values.values())])
-        for name, value in values.items():
-            self._board.add_scalar(f"loss/{name}", value, step)
+        with self._logging():
+            for name, value in values.items():
+                self._board.add_scalar(f"loss/{name}", value, step)
         told = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
         self._bar.update(self._task, completed=step, description=told)
         now = time.monotonic()
@@ -141,11 +144,24 @@ class Journal:
             )
             self._last_line = now
 
+    @contextmanager
+    def _logging(self) -> Iterator[None]:
+        """Go on without a log where it cannot be written, and say so once."""
+        try:
+            yield
+        except OSError as error:
+            if not self._is_cut:
+                self.tell(f"{self.path} and its like have gaps: {error.strerror or error}.")
+            self._is_cut = True
+
     def _forget_after(self, step: int) -> None:
         if not self.path.exists():
             return
-        rows = list(csv.reader(io.StringIO(self.path.read_text())))
-        kept = rows[:1] + [row for row in rows[1:] if row and int(row[0]) <= step]
+        # A power cut can leave a row that is half written, or nothing but zeros.
+        text = self.path.read_text(encoding="utf-8", errors="replace").replace("\0", "")
+        rows = [row for row in csv.reader(io.StringIO(text)) if row]
+        kept = [row for row in rows[1:] if len(row) == len(rows[0]) and row[0].isdecimal()]
+        kept = rows[:1] + [row for row in kept if int(row[0]) <= step]
         with atomic_path(self.path) as temporary, temporary.open("w", newline="") as file:
             csv.writer(file).writerows(kept)
 

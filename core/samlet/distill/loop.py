@@ -6,7 +6,8 @@
 import copy
 import math
 import time
-from collections.abc import Generator, Iterator
+from collections.abc import Callable, Generator, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -22,6 +23,9 @@ from samlet.distill.journal import Journal
 from samlet.distill.run_state import RunState
 from samlet.distill.stream import Batches, Position, in_background
 from samlet.errors import UserError
+
+SO_FAR = "model-so-far.safetensors"
+"""What was learnt before a run stopped that could not save its state."""
 
 
 @dataclass(frozen=True)
@@ -51,6 +55,35 @@ class LoopSettings:
     prefetch: int = 2
 
 
+class UnsavedError(UserError):
+    """The state of a run cannot be written, and the run stops.
+
+    Args:
+        told: why not, in a sentence.
+        averaged: what `train` would have returned by now.
+        state: of the run.
+    """
+
+    def __init__(self, told: str, averaged: nn.Module, state: RunState) -> None:
+        super().__init__(told)
+        self.averaged = averaged
+        self._state = state
+
+    def told(self, write: Callable[[nn.Module], Path]) -> UserError:
+        """Keep what was learnt so far, and say where it is and what the same command does next.
+
+        Args:
+            write: puts `averaged` where there may be room still, as it needs less; raises
+                UserError.
+        """
+        step, saved = self._state.step, self._state.saved
+        kept = ""
+        with suppress(UserError):
+            kept = f"What was learnt up to step {step} is in {write(self.averaged)}. "
+        again = "begins anew" if saved is None else f"goes on from step {saved}"
+        return UserError(f"{self} {kept}With more room, the same command {again}.")
+
+
 def train(
     learner: nn.Module,
     batches: Batches,
@@ -75,8 +108,9 @@ def train(
         the averaged weights, as a module like `learner`, in eval mode; the same in every process.
 
     Raises:
-        UserError: `out` holds a state of another architecture or number of processes, or cannot
-            be written, or the loss is no longer a number.
+        UserError: `out` holds a state of another architecture or number of processes, or has no
+            room for the states of this run, or the loss is no longer a number.
+        UnsavedError: the state cannot be written.
         KeyboardInterrupt: Ctrl-C was pressed, or the process was asked to end; the state is saved.
     """
     # Subnormal numbers in tiny gradients slow a CPU down many times and change no result.
@@ -87,6 +121,8 @@ def train(
     optimizer = torch.optim.AdamW(_parameter_groups(learner, settings.weight_decay))
     state = RunState(out, learner, averaged, optimizer, accelerator)
     state.load()
+    if state.step < settings.steps and accelerator.is_main_process:
+        state.check_room()
     wrapped, stepper = accelerator.prepare(
         synchronized(learner, accelerator.num_processes), optimizer
     )
@@ -127,7 +163,13 @@ def train(
             late = time.monotonic() - saved > settings.save_minutes * 60
             stop, due = agreed(late and journal.has_row(state.step))
             if stop or due or state.step == settings.steps:
-                state.save(journal.seconds)
+                try:
+                    state.save(journal.seconds)
+                except UserError as error:
+                    if state.step < settings.steps:
+                        raise UnsavedError(str(error), averaged.eval(), state) from error
+                    # All is learnt, and the result needs less room.
+                    journal.tell(str(error))
                 saved = time.monotonic()
             if stop and state.step < settings.steps:
                 told = f"Stopped at step {state.step}; the same command goes on from there."

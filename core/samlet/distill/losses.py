@@ -27,8 +27,10 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
 
 
 class _MaskLoss(torch.autograd.Function):
-    """`mask_loss` with its gradient written out, a few masks at a time.
+    """`mask_loss` with a gradient that is written out, a few masks at a time.
 
+    It is that of Dice, and of the cross-entropy alone of the focal part, whose weight |p - y| and
+    area count as constants.
     Left to autograd it goes over memory thirty times, which on a CPU costs as much as the decoder.
     """
 
@@ -106,10 +108,11 @@ def dense_targets(labels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
     small = top[:, ::cell, ::cell].clamp(min=0)
     batch, h, w = small.shape
     ids = small + torch.arange(batch).view(-1, 1, 1) * (int(small.max()) + 1)
+    # Counting goes up to the highest number, and those of a label map may be in the millions.
+    index = ids.flatten().unique(return_inverse=True)[1]
     y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
     position = torch.stack([x, y]).float().expand(batch, -1, -1, -1)
     flat = position.permute(1, 0, 2, 3).flatten(1)
-    index = ids.flatten()
     count = torch.bincount(index).clamp(min=1)
     centres = torch.stack([torch.bincount(index, weights=axis) for axis in flat]) / count
     offsets = (centres[:, index].float() - flat).view(2, batch, h, w).permute(1, 0, 2, 3) / 4

@@ -31,6 +31,7 @@ from samlet.files import atomic_path
 from samlet.fingerprint import encoder_fingerprint
 from samlet.overlay import overlay
 from samlet.predictor import Predictor
+from samlet.wording import counted
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -63,7 +64,9 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
     pictures = ((item.key, _read(item)) for item in measured)
     scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
     Report(agreement=scores).write(out / "evaluation")
-    table, truth, log = agreement.summary(scores), _truth(settings, measured), _log(out)
+    keys = [item.key for item in measured if item.key in made.truth]
+    examples = LabelledExamples([made.truth[key] for key in keys])
+    table, truth, log = agreement.summary(scores), dict(zip(keys, examples, strict=True)), _log(out)
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
     sections = [
         f"<h1>{html_page.text(title)}</h1>{_headline(table, len(measured))}",
@@ -71,12 +74,12 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
             "Agreement with the teacher",
             html_page.figures(table, "prompt"),
             html_page.note(
-                f"Both models are asked the same about {_count(measured)} kept for validation. "
-                "“100 px” is a pair of points at that distance, one on the object and one beside "
-                "it, as in MobileSAM's README."
+                f"Both models are asked the same about {counted(len(measured), 'image')} kept for "
+                "validation. “100 px” is a pair of points at that distance, one on the object and "
+                "one beside it, as in MobileSAM's README."
             ),
         ),
-        _accuracy(models, list(truth.values())) if truth else "",
+        _accuracy(models, examples, made.notes) if truth else "",
         html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
         html_page.section("Side by side", *_side_by_side(made, models, truth)),
         html_page.section("Configuration", html_page.facts(asdict(settings))),
@@ -95,25 +98,13 @@ def _headline(table: Table, count: int) -> str:
     return (
         '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
         f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
-        f"{count} image{'s' * (count != 1)} that it has not seen.</p>"
+        f"{counted(count, 'image')} that it has not seen.</p>"
     )
 
 
-def _count(items: Sequence[Any]) -> str:
-    return f"{len(items)} image{'s' * (len(items) != 1)}"
-
-
-def _truth(settings: DistillSettings, items: Sequence[Item]) -> dict[str, Example]:
-    """The labelled ones among the validation images, by key."""
-    if settings.labels is None:
-        return {}
-    folder = Path(settings.validation or settings.images)
-    found = {str(x.path.relative_to(folder)): x for x in labels.find(folder, settings.labels)}
-    keys = [item.key for item in items if item.key in found]
-    return dict(zip(keys, LabelledExamples([found[key] for key in keys]), strict=True))
-
-
-def _accuracy(models: dict[str, Predictor], examples: Sequence[Example]) -> str:
+def _accuracy(
+    models: dict[str, Predictor], examples: Sequence[Example], notes: Sequence[str]
+) -> str:
     table = {
         name: prompts.summary(measure_prompts(predictor, examples)).get("all", {})
         for name, predictor in models.items()
@@ -122,10 +113,11 @@ def _accuracy(models: dict[str, Predictor], examples: Sequence[Example]) -> str:
         "Accuracy",
         html_page.figures(table, "model"),
         html_page.note(
-            f"Mean IoU with the labelled objects of {_count(examples)}. A click is at an object's "
-            "deepest point, a random click anywhere in it; “iou error” is the mean distance of "
-            "predicted from true IoU."
+            f"Mean IoU with the labelled objects of {counted(len(examples), 'image')}. A click is "
+            "at an object's deepest point, a random click anywhere in it; “iou error” is the mean "
+            "distance of predicted from true IoU."
         ),
+        *(html_page.note(paragraph) for paragraph in notes),
     )
 
 

@@ -1,9 +1,11 @@
 """The choices of a run: defaults, a YAML file, flags; kept in the run's folder."""
 
 import dataclasses
+import math
 import types
 import typing
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal, TypeVar
@@ -16,6 +18,9 @@ from samlet.errors import UserError
 from samlet.files import atomic_path
 
 CONFIG = "config.yaml"
+
+_FROM_ZERO = ("warmup", "weight_decay", "ema", "threads", "save_minutes", "seed")
+"""Settings that may be 0; all other numbers are above."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -130,6 +135,8 @@ class FinetuneSettings(TrainSettings):
             embeddings that were kept stay valid.
         objects: prompts an image.
         corrections: most corrective clicks after a prompt.
+        split: whether each connected part of an object is an object of its own; None to take
+            objects as they are, but refuse labels that look like masks of classes.
         batch_size, learning_rate, ema: as in `TrainSettings`.
     """
 
@@ -139,6 +146,7 @@ class FinetuneSettings(TrainSettings):
     train: Literal["all", "decoder"] = "all"
     objects: int = 8
     corrections: int = 3
+    split: bool | None = None
     batch_size: int = 4
     learning_rate: float = 1e-4
     ema: float = 0.99
@@ -195,7 +203,8 @@ def keep(settings: TrainSettings, out: Path) -> None:
         "validation",
         "labels",
     }
-    if path.exists():
+    # A power cut can leave it empty; what the run is, its state knows, too.
+    if path.exists() and path.read_bytes().strip(b"\0 \n"):
         before = _read(path)
         for name in sorted(set(now) - free):
             if before.get(name) != now[name]:
@@ -209,7 +218,7 @@ def keep(settings: TrainSettings, out: Path) -> None:
 
 def _read(path: Path) -> dict[str, Any]:
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.safe_load(path.read_text(encoding="utf-8-sig"))
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML ({error}); check it.") from error
     if not isinstance(values, dict):
@@ -220,20 +229,45 @@ def _read(path: Path) -> dict[str, Any]:
 def _checked(name: str, value: Any, hint: Any) -> Any:
     options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
     for option in options:
-        if typing.get_origin(option) is Literal:
-            if value in typing.get_args(option):
-                return value
-        elif option is float and isinstance(value, int | float) and not isinstance(value, bool):
-            return float(value)
-        elif isinstance(value, option) and isinstance(value, bool) == (option is bool):
-            return value
-    told = [
-        " or ".join(typing.get_args(o))
-        if typing.get_origin(o) is Literal
-        else {int: "a whole number", float: "a number", str: "text", bool: "true or false"}.get(o)
-        for o in options
-    ]
+        with suppress(ValueError, OverflowError):
+            return _as(option, value, least=0 if name in _FROM_ZERO else 1)
+    told = [_told(option, least=0 if name in _FROM_ZERO else 1) for option in options]
     raise UserError(f"{name} takes {' or '.join(t for t in told if t)}, not {value!r}.")
+
+
+def _as(option: Any, value: Any, least: int) -> Any:
+    """A value in the type that is asked for.
+
+    YAML reads 1e-4, unlike 1.0e-4, as text, and the word no as false.
+
+    Raises:
+        ValueError: it is none.
+    """
+    if typing.get_origin(option) is Literal:
+        value = "no" if value is False else value
+        if value in typing.get_args(option):
+            return value
+    elif option in (int, float):
+        number = float(value) if isinstance(value, int | float | str) else math.nan
+        if isinstance(value, bool) or not math.isfinite(number) or number < 0:
+            raise ValueError
+        if option is float and (number > 0 or least == 0):
+            return number
+        if option is int and number == int(number) and number >= least:
+            # Beyond 2**53 a float is not the whole number that was written.
+            return value if isinstance(value, int) else int(number)
+    elif isinstance(value, option):
+        return value
+    raise ValueError
+
+
+def _told(option: Any, least: int) -> str:
+    if typing.get_origin(option) is Literal:
+        return " or ".join(typing.get_args(option))
+    whole = "a whole number" if least == 0 else "a whole number from 1"
+    number = "a number from 0" if least == 0 else "a number above 0"
+    told = {int: whole, float: number, str: "text (in quotes if it is a number)"}
+    return told.get(option, "true or false" if option is bool else "")
 
 
 def loop_settings(settings: TrainSettings, steps: int) -> LoopSettings:

@@ -2,6 +2,7 @@
 
 import re
 import tarfile
+import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,6 +17,7 @@ from samlet import images
 from samlet.distill.stream import Position
 from samlet.errors import UserError
 from samlet.image_files import SUFFIXES
+from samlet.wording import counted, some
 
 SHUFFLE_WITHIN = 256
 """Images of a shard that are mixed with each other; shards come in random order besides."""
@@ -91,7 +93,7 @@ def open_source(name: str) -> Source:
 
 def _open_list(path: Path) -> Source:
     try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8").splitlines()]
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
         raise UserError(
             f"{path} cannot be read as a list of paths: give a UTF-8 text file."
@@ -106,14 +108,25 @@ def _open_list(path: Path) -> Source:
         return TarShards(
             str(path), [_checked_shard(s if "://" in s else str(path.parent / s)) for s in shards]
         )
-    files = [(name, path.parent / name) for name in names]
+    files = [(name, _located(path.parent, name)) for name in names]
     missing = [name for name, file in files if not file.is_file()]
     if missing:
         raise UserError(
-            f"{path} lists {len(missing)} files that do not exist, {missing[0]} first; paths are "
-            "relative to the list."
+            f"{path} lists {counted(len(missing), 'file')} that cannot be found: "
+            f"{some(missing)}. Paths are relative to the list."
         )
     return ImageFiles(str(path), files)
+
+
+def _located(folder: Path, name: str) -> Path:
+    """The file of a line, whichever slash and normal form of Unicode the list was written in."""
+    forms = (name, name.replace("\\", "/"))
+    ways = [
+        folder / written
+        for form in forms
+        for written in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD")))
+    ]
+    return next((way for way in ways if way.is_file()), ways[0])
 
 
 def _is_shard(name: str) -> bool:

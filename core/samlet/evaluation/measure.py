@@ -18,8 +18,9 @@ from samlet.evaluation.clicks import evaluate_clicks
 from samlet.evaluation.everything import evaluate_everything
 from samlet.evaluation.prompts import ObjectScore, evaluate_prompts
 from samlet.evaluation.report import Report
+from samlet.labels.checking import check
 from samlet.predictor import Predictor
-from samlet.progress import bar
+from samlet.progress import bar, tell
 
 KINDS = ("prompts", "clicks", "everything", "agreement")
 
@@ -34,6 +35,7 @@ def measure(
     only: Sequence[str] | None = None,
     limit: int | None = None,
     engine: str = "auto",
+    split: bool | None = None,
 ) -> Report:
     """Everything that `samlet evaluate` can measure, of what it was given.
 
@@ -45,6 +47,9 @@ def measure(
         only: of `KINDS`; None for all that labels and teacher allow.
         limit: images to measure; None for all.
         engine: see `samlet.engines.open_engine`.
+        split: see `samlet.labels.checking.check`.
+
+    Labels are checked before anything is measured; what is wrong is told, and left out.
 
     Raises:
         UserError: a name that is none, labels or teacher missing for what was asked, or anything
@@ -61,10 +66,15 @@ def measure(
         )
     if not wanted:
         raise UserError("Give --labels to compare with, or a --teacher to agree with.")
-    predictor, report = Predictor(samlet.load(model), engine), Report()
+    checked = None
     if label_path is not None and wanted & {*KINDS[:3]}:
-        examples = LabelledExamples(labels.find(data, label_path)[:limit])
-        report = measure_all(predictor, examples, only=wanted)
+        checked = check(labels.find(data, label_path).first(limit), split)
+        for paragraph in checked.told():
+            tell(paragraph)
+    predictor, report = Predictor(samlet.load(model), engine), Report()
+    if checked is not None:
+        report = measure_all(predictor, LabelledExamples(checked.usable), only=wanted)
+        report.notes = checked.told()
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
         pictures = ((path.name, images.read(path)) for path in paths)

@@ -23,6 +23,7 @@ class Report:
         everything: everything mode.
         agreement: with a teacher.
         targets: IoUs that corrective clicks should reach.
+        notes: paragraphs on the labels: how many images have some, and what was left out.
     """
 
     prompts: list[ObjectScore] = field(default_factory=list)
@@ -30,6 +31,7 @@ class Report:
     everything: list[EverythingScore] = field(default_factory=list)
     agreement: list[AgreementScore] = field(default_factory=list)
     targets: Sequence[float] = TARGETS
+    notes: Sequence[str] = ()
 
     def text(self) -> str:
         """Write the tables of all that was measured, as Markdown."""
@@ -66,7 +68,8 @@ class Report:
         """
         report = folder / "report.md"
         with atomic_path(report) as temporary:
-            temporary.write_text(self.text() + "\n", encoding="utf-8")
+            paragraphs = [self.text(), *self.notes]
+            temporary.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
         lines = {
             "prompts": [asdict(score) for score in self.prompts],
             "clicks": [clicks.csv_row(score, self.targets) for score in self.clicks],

@@ -5,30 +5,36 @@ L >= 1, 0 being background. Objects of one layer do not overlap, and every objec
 its own.
 """
 
+from dataclasses import replace
 from pathlib import Path
 
 from samlet import images as image_reading
 from samlet.errors import UserError
-from samlet.labels import coco, json_files, label_maps, label_studio, sa1b
-from samlet.labels.labelled import Labelled
+from samlet.labels import coco, formats, json_files, label_maps, label_studio, sa1b
+from samlet.labels.labelled import Found, Labelled
 from samlet.labels.layers import objects, pack
+from samlet.wording import lines
 
-__all__ = ["Labelled", "find", "objects", "pack"]
+__all__ = ["Found", "Labelled", "find", "objects", "pack"]
 
 
-def find(images: str | Path, labels: str | Path) -> list[Labelled]:
+def find(images: str | Path, labels: str | Path) -> Found:
     """Find the images of a folder that have labels.
 
-    Nested folders are searched as well. Which format it is shows in what is found:
+    Nested folders are searched as well. Names are compared in one normal form of Unicode. Which
+    format it is shows in what is found:
 
-    - folder of label maps, PNG or TIFF: the relative path without suffix is the image's. Read by
-      `samlet.outputs.read_label_map`; the numbers are kept, in one layer.
-    - folder of JSON files as in SA-1B, found likewise; it may be the folder of the images.
-    - .json file, COCO instances: polygons, RLE or compressed RLE. file_name is relative to the
-      folder of the images; iscrowd is left out; an image without annotations has no objects.
-    - .json file, Label Studio's export "JSON": brush, polygons, rectangles and ellipses, of the
-      newest annotation of a task that was not cancelled. Images are found by base name, with or
-      without what Label Studio puts before it on upload.
+    - folder of label maps, PNG, TIFF, BMP or GIF: the relative path without suffix is the image's,
+      or has "_masks" or the like behind it (`samlet.labels.stems`). Read by
+      `samlet.outputs.read_label_map`; the numbers are kept, in one layer. It may be the folder of
+      the images where the names differ.
+    - folder of JSON files as in SA-1B, found likewise.
+    - .json file, COCO instances: polygons, RLE or compressed RLE. The longest matching end of
+      file_name decides (`samlet.labels.uploads`); iscrowd is left out; an image without annotations
+      has no objects.
+    - .json file, Label Studio's export "JSON": brush, bitmask, polygons, rectangles and ellipses,
+      of the newest annotation of a task that was not cancelled. Images are found as those of COCO,
+      with or without what Label Studio puts before their names on upload.
 
     In all but label maps, objects are numbered from 1 as listed, shapes without any pixel left out.
 
@@ -37,11 +43,11 @@ def find(images: str | Path, labels: str | Path) -> list[Labelled]:
         labels: the folder or file of the labels.
 
     Returns:
-        The labelled images, sorted by path. Images without labels are left out, and so are labels
-        without an image. `read_layers` checks sizes and shapes when called, not before.
+        The labelled images, what has no labels or no image, and entries that are faulty. Sizes and
+        shapes are checked by `read_layers`, not before; `samlet.labels.checking` does so at once.
 
     Raises:
-        UserError: nothing fits, something fits twice, or a file is damaged or of another format.
+        UserError: nothing fits, or a file is damaged or of another format.
     """
     images, labels = Path(images), Path(labels)
     paths = image_reading.find(images)
@@ -50,28 +56,50 @@ def find(images: str | Path, labels: str | Path) -> list[Labelled]:
     elif labels.suffix.lower() == ".json":
         found = _in_file(images, paths, labels)
     else:
-        raise UserError(f"{labels} is neither a folder of labels nor a .json file: check the path.")
-    return sorted(found, key=lambda labelled: labelled.path)
+        told = formats.by_suffix([labels] if labels.exists() else [])
+        raise UserError(
+            f"{told}."
+            if told
+            else f"{labels} is neither a folder of labels nor a .json file: check the path."
+        )
+    labelled = {item.path for item in found}
+    return replace(
+        found,
+        labelled=sorted(found, key=lambda item: item.path),
+        unlabelled=[path for path in found.unlabelled or paths if path not in labelled],
+    )
 
 
-def _in_folder(images: Path, paths: list[Path], labels: Path) -> list[Labelled]:
+def _in_folder(images: Path, paths: list[Path], labels: Path) -> Found:
+    if labels.resolve() != images.resolve():
+        # Label maps below the folder of the images are no images.
+        paths = [path for path in paths if not path.resolve().is_relative_to(labels.resolve())]
     maps, jsons = (module.find(images, paths, labels) for module in (label_maps, sa1b))
-    if maps and jsons:
+    if len(maps) and len(jsons):
         raise UserError(
             f"{labels} holds label maps and JSON files that are named like images: "
             "keep the one kind to train on."
         )
-    if not maps and not jsons:
-        raise UserError(
-            f"{labels} holds no label map (PNG or TIFF) and no SA-1B JSON with the name of an "
-            f"image below {images}, such as {paths[0].relative_to(images).with_suffix('')}: name "
-            "labels like their images, or give the .json file itself if it is COCO or Label Studio."
-        )
-    return maps or jsons
+    if len(maps) or len(jsons):
+        return maps if len(maps) else jsons
+    if faults := [*maps.faults, *jsons.faults]:
+        raise UserError(f"{labels} has no labels that can be used:{lines(faults)}")
+    if not paths:
+        raise UserError(f"{images} holds no image beside those in {labels}: check the paths.")
+    own = {path.resolve() for path in paths}
+    told = formats.by_suffix(p for p in sorted(labels.rglob("*")) if p.resolve() not in own)
+    single = labels / jsons.unmatched[0] if len(jsons.unmatched) else "the .json file"
+    raise UserError(
+        f"{labels} holds no label map (PNG or TIFF) and no SA-1B JSON with the name of an "
+        f"image below {images}, such as {paths[0].relative_to(images).with_suffix('')}: name "
+        f"labels like their images, or give {single} itself if it is COCO or Label Studio."
+        + (f" {told}." if told else "")
+    )
 
 
-def _in_file(images: Path, paths: list[Path], labels: Path) -> list[Labelled]:
+def _in_file(images: Path, paths: list[Path], labels: Path) -> Found:
     content = json_files.read(labels)
+    formats.refuse(content, labels)
     if isinstance(content, list):
         return label_studio.find(images, paths, labels, content)
     if isinstance(content, dict) and "images" in content:

@@ -1,84 +1,118 @@
 """Labels as COCO instances: https://cocodataset.org/#format-data."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import partial
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from samlet.errors import UserError
 from samlet.labels import json_files, shapes
-from samlet.labels.labelled import Labelled, check_size, image_size
+from samlet.labels.labelled import Found, Labelled, check_size, drawn, image_size
 from samlet.labels.layers import pack
+from samlet.labels.uploads import match
 from samlet.masks import from_rle
+from samlet.wording import counted, lines, some
 
 
-def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> list[Labelled]:
+def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Found:
     """Find the images that a COCO JSON lists; see `samlet.labels.find`.
 
     Listed images that are not in the folder are passed over, since one file often describes more
-    than is at hand. An image without annotations counts as labelled, with no objects.
+    than is at hand. An image without annotations counts as labelled, with no objects. One that is
+    listed several times has all their annotations.
 
     Args:
-        images: the folder that file_name is relative to.
+        images: the folder of the images.
         paths: image files below it.
         source: the JSON file.
         content: what it holds.
 
     Raises:
-        UserError: fields are missing, annotations belong to no image, a file is listed twice, or
-            no listed file is in the folder.
+        UserError: no list of images or of annotations, or no listed file is in the folder.
     """
     entries = json_files.field(content, "images", list, str(source))
-    annotations: dict[Any, list[tuple[str, Any]]] = {}
-    for i, entry in enumerate(entries):
-        image_id = _id(entry, "id", f"images[{i}] of {source}")
-        if image_id in annotations:
-            raise UserError(f"{source} lists two images with the id {image_id}: number them anew.")
-        annotations[image_id] = []
-    for i, annotation in enumerate(json_files.field(content, "annotations", list, str(source))):
-        where = f"annotations[{i}] of {source}"
-        image_id = _id(annotation, "image_id", where)
-        if image_id not in annotations:
-            raise UserError(
-                f"{where} belongs to the image {image_id!r}, which is not in its list of images: "
-                "export the labels again."
-            )
-        annotations[image_id].append((where, annotation))
-
-    by_name = {path.relative_to(images).as_posix(): path for path in paths}
-    found: dict[Path, Labelled] = {}
+    annotations = json_files.field(content, "annotations", list, str(source))
+    faults: list[str] = []
+    # Tools mix numbers and text, so "1" is 1.
+    names: dict[str, str] = {}
+    listed: dict[str, list[tuple[str, Any]]] = {}
     for i, entry in enumerate(entries):
         where = f"images[{i}] of {source}"
-        name = str(
-            PurePosixPath(json_files.field(entry, "file_name", str, where).replace("\\", "/"))
-        )
-        if name not in by_name:
+        try:
+            number = _id(entry, "id", where)
+            # LVIS has addresses alone.
+            has_url = "coco_url" in entry and "file_name" not in entry
+            name = json_files.field(entry, "coco_url" if has_url else "file_name", str, where)
+        except UserError as error:
+            faults.append(str(error))
             continue
-        path = by_name[name]
-        if path in found:
-            raise UserError(f"{source} lists {name} twice: put its annotations under one image.")
-        read = partial(read_layers, path, where, entry, annotations[entry["id"]])
-        found[path] = Labelled(path, read)
+        if names.setdefault(number, name) != name:
+            faults.append(
+                f"{source} lists two images with the id {number}, {names[number]} and {name}: "
+                "number them anew."
+            )
+            names[number] = ""
+        listed.setdefault(name, []).append((where, entry))
+    of_image: dict[str, list[tuple[str, Any]]] = {number: [] for number in names}
+    for i, annotation in enumerate(annotations):
+        where = f"annotations[{i}] of {source}"
+        try:
+            number = _id(annotation, "image_id", where)
+            if number not in of_image:
+                raise UserError(
+                    f"{where} belongs to the image {number!r}, which is not in its list of images: "
+                    "export the labels again."
+                )
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            of_image[number].append((where, annotation))
+
+    listed = {
+        name: of_name
+        for name, of_name in listed.items()
+        if all(names[_id(entry, "id", where)] == name for where, entry in of_name)
+    }
+    matches = match(images, paths, {name: of_name[0][0] for name, of_name in listed.items()})
+    found = []
+    for name, path in matches.paths.items():
+        numbers = dict.fromkeys(_id(entry, "id", where) for where, entry in listed[name])
+        own = [pair for number in numbers for pair in of_image[number]]
+        found.append(Labelled(path, partial(read_layers, path, *listed[name][0], own)))
+    faults += matches.faults
     if not found:
-        example = f', such as "{entries[0]["file_name"]}",' if entries else ""
-        raise UserError(
-            f"{source} lists {len(entries)} images{example} and none is below {images}: give the "
-            "folder that their file_name is relative to."
-        )
-    return list(found.values())
+        raise _nothing(images, source, entries, faults)
+    return Found(found, unmatched=matches.unmatched, faults=faults)
 
 
-def _id(entry: Any, name: str, where: str) -> int | str:
+def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
+    if faults:
+        return UserError(f"{source} has no image with labels that can be used:{lines(faults)}")
+    name = entries[0].get("file_name") or entries[0].get("coco_url") if entries else None
+    example = f', such as "{name}",' if name else ""
+    return UserError(
+        f"{source} lists {counted(len(entries), 'image')}{example} and none is below {images}: "
+        "give the folder that holds the images of their file_name."
+    )
+
+
+def _id(entry: Any, name: str, where: str) -> str:
     value = entry.get(name) if isinstance(entry, Mapping) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
     if not isinstance(value, int | str):
         raise UserError(f'{where} has no number "{name}": export the labels again.')
-    return value
+    return str(value)
 
 
 def read_layers(
-    image: Path, where: str, entry: Any, annotations: Sequence[tuple[str, Any]]
+    image: Path,
+    where: str,
+    entry: Any,
+    annotations: Sequence[tuple[str, Any]],
+    left_out: list[str] | None = None,
 ) -> np.ndarray:
     """Make layers of the annotations of one image; those with iscrowd are left out.
 
@@ -87,6 +121,7 @@ def read_layers(
         where: names the entry, to start a sentence.
         entry: the image's entry; its width and height are checked where it has them.
         annotations: each with where it is, to start a sentence.
+        left_out: see `samlet.labels.labelled.ReadLayers`.
 
     Returns:
         int32, L x H x W, numbered as `samlet.labels.layers.pack` does.
@@ -97,11 +132,27 @@ def read_layers(
     size = image_size(image)
     stated = json_files.pixel_size(entry, "width", "height", where)
     check_size(stated or size, image, size, where)
-    return pack((_mask(a, size, image, at) for at, a in annotations if not _is_crowd(a)), size)
+    crowds = [at for at, annotation in annotations if _is_crowd(annotation)]
+    if crowds and left_out is not None:
+        left_out.append(
+            f"{some(crowds, 1)}: marked iscrowd, as several objects in one; set it to 0 if each is "
+            "a single object."
+        )
+    regions: list[tuple[str, Callable[[], np.ndarray]]] = [
+        (at, partial(_mask, annotation, size, image, at))
+        for at, annotation in annotations
+        if not _is_crowd(annotation)
+    ]
+    return pack(drawn(regions, left_out), size)
 
 
 def _is_crowd(annotation: Any) -> bool:
-    return isinstance(annotation, Mapping) and bool(annotation.get("iscrowd"))
+    # CVAT and Datumaro write attributes, and mark every object that is a mask as a crowd.
+    return (
+        isinstance(annotation, Mapping)
+        and bool(annotation.get("iscrowd"))
+        and "attributes" not in annotation
+    )
 
 
 def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np.ndarray:
@@ -121,6 +172,6 @@ def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np
             "the objects' outlines."
         )
     mask = np.zeros(size, bool)
-    for polygon in segmentation:
-        mask |= shapes.polygon(json_files.outline(polygon, where), size)
+    for polygon in json_files.outlines(segmentation, where):
+        mask |= shapes.polygon(polygon, size)
     return mask

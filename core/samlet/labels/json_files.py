@@ -17,11 +17,13 @@ _KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
 def read(path: Path) -> Any:
     """Parse a JSON file.
 
+    It may be in UTF-8, 16 or 32, with or without a byte order mark.
+
     Raises:
         UserError: missing, unreadable or damaged.
     """
     try:
-        return json.loads(path.read_text(encoding="utf-8-sig"))
+        return json.loads(path.read_bytes())
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     except (ValueError, RecursionError) as error:
@@ -60,6 +62,33 @@ def number(entry: Any, name: str, where: str, default: float | None = None) -> f
     return float(value)
 
 
+def outlines(value: Any, where: str) -> list[np.ndarray]:
+    """Polygons of one object: [[x, y, x, y, ...], ...] or [[[x, y], ...], ...], as COCO has them.
+
+    One polygon alone may come without the outer list, as VIA writes it. Of several, those with
+    fewer than three points, which cover nothing, are left out.
+
+    Returns:
+        float64, N x 2 of (x, y), N >= 3, each.
+
+    Raises:
+        UserError: not lists of pairs of finite numbers, or none with three points.
+    """
+    if isinstance(value, list) and value and not _is_nested(value):
+        value = [value]
+    polygons = [_points(polygon, where) for polygon in value] if isinstance(value, list) else []
+    return [polygon for polygon in polygons if len(polygon) >= 3] or [outline(None, where)]
+
+
+def _is_nested(value: list[Any]) -> bool:
+    """Whether there are polygons in a list, and not the numbers or points of one."""
+    return not all(
+        isinstance(part, int | float)
+        or (isinstance(part, list) and len(part) == 2 and not isinstance(part[0], list))
+        for part in value
+    )
+
+
 def outline(value: Any, where: str) -> np.ndarray:
     """Corners of a polygon, given as [x, y, x, y, ...] or [[x, y], ...].
 
@@ -69,24 +98,37 @@ def outline(value: Any, where: str) -> np.ndarray:
     Raises:
         UserError: not pairs of finite numbers, or fewer than three.
     """
+    points = _points(value, where)
+    if len(points) < 3:
+        raise _no_polygon(where)
+    return points
+
+
+def _points(value: Any, where: str) -> np.ndarray:
     try:
         points = np.asarray(value, dtype=np.float64).reshape(-1, 2)
-    except (TypeError, ValueError, OverflowError):
-        points = np.empty((0, 2))
-    if len(points) < 3 or not np.all(np.abs(points) <= _LARGEST):
-        raise UserError(
-            f"{where} has a polygon that is not three or more points (x, y): "
-            "finish or delete it and export the labels again."
-        )
+    except (TypeError, ValueError, OverflowError) as error:
+        raise _no_polygon(where) from error
+    if not np.all(np.abs(points) <= _LARGEST):
+        raise _no_polygon(where)
     return points
+
+
+def _no_polygon(where: str) -> UserError:
+    return UserError(
+        f"{where} has a polygon that is not three or more points (x, y): "
+        "finish or delete it and export the labels again."
+    )
 
 
 def pixel_size(entry: Any, width: str, height: str, where: str) -> tuple[float, float] | None:
     """(height, width) that an entry states under these two names, or None where it has neither.
 
+    Zeros count as none: some programs write them where they do not know the size.
+
     Raises:
         UserError: only one is there, or one is no number.
     """
-    if isinstance(entry, Mapping) and entry.get(width) is None and entry.get(height) is None:
+    if isinstance(entry, Mapping) and not entry.get(width) and not entry.get(height):
         return None
     return number(entry, height, where), number(entry, width, where)

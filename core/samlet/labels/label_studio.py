@@ -10,13 +10,14 @@ import numpy as np
 
 from samlet.errors import UserError
 from samlet.labels import json_files
-from samlet.labels.labelled import Labelled, image_size
+from samlet.labels.labelled import Found, Labelled, drawn, image_size
 from samlet.labels.layers import pack
 from samlet.labels.regions import is_shape, to_mask
-from samlet.labels.uploads import Uploads, is_image
+from samlet.labels.uploads import is_image, match
+from samlet.wording import counted, lines
 
 
-def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) -> list[Labelled]:
+def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) -> Found:
     """Find the images of the annotated tasks; see `samlet.labels.find`.
 
     Of each task the newest annotation counts that was not cancelled (skipped); without shapes, it
@@ -29,39 +30,49 @@ def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) ->
         tasks: what it holds.
 
     Raises:
-        UserError: fields are missing, a name fits two images, two tasks label one image, or there
-            is no annotation or none of an image in the folder.
+        UserError: there is no annotation that can be used, or none of an image in the folder.
     """
-    uploads = Uploads(paths)
-    found: dict[Path, tuple[str, Labelled]] = {}
-    passed_over = []
+    faults: list[str] = []
+    twice: set[str] = set()
+    named: dict[str, tuple[str, list[dict[str, Any]]]] = {}
     for i, task in enumerate(tasks):
-        named = task.get("id", i) if isinstance(task, dict) else i
-        where = f"Task {named} of {source}"
-        annotation = _newest(task, where)
-        if annotation is None:
+        number = task.get("id", i) if isinstance(task, dict) else i
+        where = f"Task {number} of {source}"
+        try:
+            annotation = _newest(task, where)
+            by_image = {} if annotation is None else _by_image(task, annotation, where)
+        except UserError as error:
+            faults.append(str(error))
             continue
-        for reference, results in _by_image(task, annotation, where).items():
-            path = uploads.find(reference, where)
-            if path is None:
-                passed_over.append(reference)
-                continue
-            if path in found:
-                raise UserError(
-                    f"{where} labels {path.name} as {found[path][0]} does: "
+        for reference, results in by_image.items():
+            if reference in named:
+                faults.append(
+                    f"{where} labels {reference.rpartition('/')[2]} as {named[reference][0]} does: "
                     "keep one of the tasks and export again."
                 )
-            found[path] = (where, Labelled(path, partial(_read_layers, path, results, where)))
-    if not found and not passed_over:
+                twice.add(reference)
+            named.setdefault(reference, (where, results))
+    for reference in twice:
+        del named[reference]
+    matches = match(images, paths, {reference: where for reference, (where, _) in named.items()})
+    found = [
+        Labelled(path, partial(_read_layers, path, named[reference][1], named[reference][0]))
+        for reference, path in matches.paths.items()
+    ]
+    faults += matches.faults
+    if not found and faults:
+        raise UserError(f"{source} has no task with labels that can be used:{lines(faults)}")
+    if not found and not matches.unmatched:
         raise UserError(
             f"{source} has no annotation that was submitted: label images and export again."
         )
     if not found:
         raise UserError(
-            f"{source} labels {len(passed_over)} images, such as {passed_over[0]}, and none is "
-            f"below {images}: put the images there under the names that Label Studio knows."
+            f"{source} labels {counted(len(matches.unmatched), 'image')}, such as "
+            f"{matches.unmatched[0]}, and none is below {images}: put the images there under the "
+            "names that Label Studio knows."
         )
-    return [labelled for _, labelled in found.values()]
+    return Found(found, unmatched=matches.unmatched, faults=faults)
 
 
 def _newest(task: Any, where: str) -> dict[str, Any] | None:
@@ -134,6 +145,12 @@ def _reference(data: dict[str, Any], result: dict[str, Any], where: str) -> str:
     return str(data[key])
 
 
-def _read_layers(image: Path, results: list[dict[str, Any]], where: str) -> np.ndarray:
+def _read_layers(
+    image: Path, results: list[dict[str, Any]], where: str, left_out: list[str] | None = None
+) -> np.ndarray:
     size = image_size(image)
-    return pack((to_mask(result, image, size, where) for result in results), size)
+    regions = [
+        (f"{where}, region {result.get('id')},", partial(to_mask, result, image, size, where))
+        for result in results
+    ]
+    return pack(drawn(regions, left_out), size)

@@ -1,13 +1,29 @@
-"""An image file, its labels, and whether the two are of one size."""
+"""Image files, their labels, and whether the two are of one size."""
 
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Protocol, overload
 
 import numpy as np
 
 from samlet.errors import UserError
 from samlet.image_files import decode
+
+
+class ReadLayers(Protocol):
+    """Reads the labels of one image from their file.
+
+    Returns int32, L x H x W with L >= 1, 0 background. No two objects of a layer overlap, and no
+    two objects share a number.
+
+    With a list for `left_out`, an object that is faulty is left out and a sentence about it is
+    added there; without, UserError is raised. So it is either way where all labels of the image are
+    faulty.
+    """
+
+    def __call__(self, left_out: list[str] | None = None) -> np.ndarray:
+        """See the class."""
 
 
 @dataclass(frozen=True)
@@ -16,12 +32,64 @@ class Labelled:
 
     Attributes:
         path: the image file.
-        read_layers: reads the labels from their file: int32, L x H x W with L >= 1, 0 background.
-            No two objects of a layer overlap, and no two objects share a number. Raises UserError.
+        read_layers: see `ReadLayers`.
     """
 
     path: Path
-    read_layers: Callable[[], np.ndarray]
+    read_layers: ReadLayers
+
+
+@dataclass(frozen=True)
+class Found(Sequence[Labelled]):
+    """The images of a folder that have labels, and what does not fit.
+
+    Attributes:
+        labelled: the images that have labels, sorted by path.
+        unlabelled: the images that have none.
+        unmatched: labels without an image, by the names that they give to it.
+        faults: a sentence for each entry of the labels that cannot be used.
+    """
+
+    labelled: Sequence[Labelled]
+    unlabelled: Sequence[Path] = ()
+    unmatched: Sequence[str] = ()
+    faults: Sequence[str] = ()
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    @overload
+    def __getitem__(self, index: int) -> Labelled: ...
+    @overload
+    def __getitem__(self, index: slice) -> Sequence[Labelled]: ...
+    def __getitem__(self, index: int | slice) -> Labelled | Sequence[Labelled]:
+        return self.labelled[index]
+
+    def first(self, limit: int | None) -> "Found":
+        """The same with so many labelled images alone; None for all."""
+        return replace(self, labelled=self.labelled[:limit])
+
+
+def drawn(
+    regions: Iterable[tuple[str, Callable[[], np.ndarray]]], left_out: list[str] | None
+) -> Iterator[np.ndarray]:
+    """Draw regions one by one, without those that are faulty.
+
+    Args:
+        regions: for each what it is, to start a sentence, and what draws it: bool, H x W.
+        left_out: see `ReadLayers`.
+    """
+    for where, draw in regions:
+        try:
+            mask = draw()
+        except UserError as error:
+            if left_out is None:
+                raise
+            left_out.append(str(error))
+            continue
+        if left_out is not None and not mask.any():
+            left_out.append(f"{where} covers no pixel of its image: check its coordinates.")
+        yield mask
 
 
 def image_size(path: Path) -> tuple[int, int]:

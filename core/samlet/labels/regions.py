@@ -6,6 +6,7 @@ reference (https://labelstud.io/tags) calls x and y of an ellipse a corner, the 
 centre: web/libs/editor/src/regions/EllipseRegion.jsx in HumanSignal/label-studio.
 """
 
+import base64
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import numpy as np
 
 from samlet.errors import UserError
+from samlet.image_files import decode
 from samlet.labels import brush_rle, json_files, shapes
 from samlet.labels.labelled import check_size
 
@@ -45,7 +47,7 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
     if kind in _UNREAD:
         raise UserError(
             f"{where} is of the type {result['type']}, which is not read: "
-            "draw it with a brush, or as a polygon, rectangle or ellipse."
+            "draw it with a brush or bitmask, or as a polygon, rectangle or ellipse."
         )
     stated = json_files.pixel_size(result, "original_width", "original_height", where)
     check_size(stated or size, image, size, where)
@@ -74,6 +76,24 @@ def _brush(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarr
         return brush_rle.decode(packed, size)
     except UserError as error:
         raise UserError(f"{where} cannot be read: {error}") from error
+
+
+def _bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
+    """A PNG of the image's size as a data URL, black and opaque on the object."""
+    url = json_files.field(value, "imageDataURL", str, where)
+    try:
+        content = base64.b64decode(url.partition(",")[2], validate=True)
+        pixels = decode("imageDataURL", content=content).values
+    except (ValueError, UserError) as error:
+        raise UserError(
+            f'{where} has no image in its "imageDataURL": export the labels again.'
+        ) from error
+    if pixels.ndim != 3 or pixels.shape[:2] != size:
+        raise UserError(
+            f"{where} has a bitmask that is not {size[1]} x {size[0]} pixels with opacity, as its "
+            "image: draw it again."
+        )
+    return pixels[..., -1] > 127
 
 
 def _polygon(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
@@ -106,9 +126,10 @@ def _percent(size: tuple[int, int]) -> np.ndarray:
 
 _DRAW: dict[str, _Draw] = {
     "brush": _brush,
+    "bitmask": _bitmask,
     "polygon": _polygon,
     "rectangle": _rectangle,
     "ellipse": _ellipse,
 }
 # Left out, what they cover would be trained on as background.
-_UNREAD = ("bitmask", "vector")
+_UNREAD = ("vector",)

@@ -34,7 +34,8 @@ TINY_VITS = {
     "tiny_vit_5m": TinyViTConfig((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)),
     "tiny_vit_11m": TinyViTConfig((64, 128, 256, 448), (2, 2, 6, 2), (2, 4, 8, 14), (7, 7, 14, 7)),
     "tiny_vit_21m": TinyViTConfig((96, 192, 384, 576), (2, 2, 6, 2), (3, 6, 12, 18), (7, 7, 14, 7)),
-    # The encoder of the bundled model: narrow, and its windows divide the grid of a 512 px input.
+    # What the bundled model's encoder has grown from: narrow, and its windows divide the grid of a
+    # 512 px input.
     "tiny_vit_2m": TinyViTConfig((32, 64, 128, 192), (2, 2, 4, 2), (1, 4, 4, 6), (8, 8, 16, 8)),
 }
 

@@ -1,0 +1,38 @@
+"""Which images are kept back to judge by: by the hash of their names, and nothing else.
+
+However many images are added later, none that was learnt from is judged by then. With few images
+chance may leave one side without any, and the other side then lends it one:
+
+- Where no name falls into the share that is kept back, the name with the smallest hash does. As
+  images are added, it stays until one falls into the share, and joins those that are learnt from.
+- Where all do, the name with the largest hash is learnt from, and so is a single image. That is
+  the one case in which a later round may judge by what was learnt from.
+"""
+
+import hashlib
+import unicodedata
+from collections.abc import Collection
+
+JUDGED = 50
+"""The most images that a model is measured on; a larger share is kept back all the same."""
+
+
+def kept_back(names: Collection[str], share: float) -> list[str]:
+    """Choose the names of the images that nothing is learnt from.
+
+    Args:
+        names: of all images; they count once each, in any normal form of Unicode.
+        share: of the images, 0 to 1.
+
+    Returns:
+        names, by rising hash; at least one and not all of them, but none of a single name.
+    """
+    ranked = sorted(set(names), key=position)
+    chosen = [name for name in ranked if position(name) < share]
+    return (chosen or ranked[:1])[: len(ranked) - 1]
+
+
+def position(name: str) -> float:
+    """Where a name lies between 0 and 1, evenly spread."""
+    written = unicodedata.normalize("NFC", name).encode()
+    return int.from_bytes(hashlib.sha256(written).digest()[:8], "big") / 2**64
