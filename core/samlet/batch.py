@@ -12,6 +12,7 @@ from samlet.ahead import ahead
 from samlet.errors import UserError
 from samlet.results import image_source, is_done, is_of_another, read_results, write_results
 from samlet.tiles import TiledMaskGenerator
+from samlet.wording import counted
 
 
 @dataclass
@@ -94,8 +95,7 @@ def segment_images(
     def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
         (path, folder, pixels, own), records = found
         write_results(folder, path, pixels, records, own)
-        objects = "object" if len(records) == 1 else "objects"
-        progress.console.print(f"{path.name}: {len(records)} {objects}")
+        progress.console.print(f"{path.name}: {counted(len(records), 'object')}")
 
     for _ in ahead(find(), write, threads=1, depth=2):
         pass

@@ -3,7 +3,7 @@
 import sys
 import warnings
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, TextIO
 
 import typer
 from rich.console import Console
@@ -13,6 +13,7 @@ import samlet
 from samlet import cli_training
 from samlet.errors import UserError
 from samlet.image_files import DEFAULT_MAX_PIXELS
+from samlet.wording import counted
 
 if TYPE_CHECKING:
     import numpy as np
@@ -53,7 +54,14 @@ def run_app(commands: typer.Typer) -> None:
         sys.exit(1)
 
 
-def _show_warning(message: Warning | str, category: type[Warning], *where: Any) -> None:
+def _show_warning(
+    message: Warning | str,
+    category: type[Warning],
+    filename: str,
+    lineno: int,
+    file: TextIO | None = None,
+    line: str | None = None,
+) -> None:
     """As a sentence, without the line of code that it comes from."""
     print(f"Warning: {message}", file=sys.stderr)
 
@@ -107,7 +115,7 @@ def segment(
     source = image_source(image)
     if before is not None and not add:
         raise UserError(
-            f"{out} has {_counted(len(before.records), 'object')} of {image.name} already: give "
+            f"{out} has {counted(len(before.records), 'object')} of {image.name} already: give "
             "--add to add this one, --replace to write over them, or another --out."
         )
     if before is not None and before.info["image"] != source["image"]:
@@ -317,10 +325,6 @@ for command in (
     cli_training.evaluate,
 ):
     app.command()(command)
-
-
-def _counted(count: int, noun: str) -> str:
-    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def _numbers(text: str, count: int, option: str) -> list[float]:

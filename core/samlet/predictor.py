@@ -134,7 +134,7 @@ class Predictor:
         point_coords: ArrayLike | None = None,
         point_labels: ArrayLike | None = None,
         box: ArrayLike | None = None,
-        mask_input: np.ndarray | None = None,
+        mask_input: ArrayLike | None = None,
         multimask_output: bool = True,
         zoom: bool = True,
     ) -> Masks:
@@ -155,8 +155,10 @@ class Predictor:
             UserError: the prompt is malformed, lies outside the image, or the embedding is
                 another encoder's.
         """
-        prompt = single(point_coords, point_labels, box, mask_input)
-        return self.segment_batch(embedding, *prompt, multimask_output, zoom)[0]
+        points, labels, boxes, masks = single(point_coords, point_labels, box, mask_input)
+        return self.segment_batch(embedding, points, labels, boxes, masks, multimask_output, zoom)[
+            0
+        ]
 
     @torch.no_grad()
     def segment_batch(

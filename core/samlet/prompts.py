@@ -100,7 +100,7 @@ def single(
     point_labels: ArrayLike | None,
     box: ArrayLike | None,
     mask_input: ArrayLike | None,
-) -> tuple[np.ndarray | None, ...]:
+) -> tuple[np.ndarray | None, np.ndarray | None, np.ndarray | None, np.ndarray | None]:
     """One prompt as a batch of one, for `Prompts.checked`.
 
     Args:

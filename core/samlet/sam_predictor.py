@@ -2,6 +2,7 @@
 
 import numpy as np
 import torch
+from numpy.typing import ArrayLike
 from torch import Tensor
 
 from samlet.embedding import ImageEmbedding
@@ -58,7 +59,7 @@ class SamPredictor:
         self.original_size: tuple[int, int] | None = None
         self.input_size: tuple[int, int] | None = None
 
-    def set_image(self, image: np.ndarray, image_format: str = "RGB") -> None:
+    def set_image(self, image: ArrayLike, image_format: str = "RGB") -> None:
         """Compute the image's embedding.
 
         Args:
@@ -71,17 +72,17 @@ class SamPredictor:
         """
         if image_format not in ("RGB", "BGR"):
             raise ValueError(f"image_format must be RGB or BGR, not {image_format}.")
-        image = np.asarray(image)
-        if image_format != self.model.image_format and image.ndim == 3 and image.shape[2] >= 3:
-            image = np.concatenate([image[..., 2::-1], image[..., 3:]], axis=2)
-        image = to_rgb(image)
-        resized = self.transform.apply_image(image)
+        array = np.asarray(image)
+        if image_format != self.model.image_format and array.ndim == 3 and array.shape[2] >= 3:
+            array = np.concatenate([array[..., 2::-1], array[..., 3:]], axis=2)
+        rgb = to_rgb(array)
+        resized = self.transform.apply_image(rgb)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0).to(self.device)
-        self.set_torch_image(pixels, (image.shape[0], image.shape[1]))
+        self.set_torch_image(pixels, (rgb.shape[0], rgb.shape[1]))
         if self._predictor.zoom is not None and self.features is not None:
-            size, shown = (image.shape[0], image.shape[1]), (resized.shape[0], resized.shape[1])
+            size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
             embedding = ImageEmbedding(self.features[0], size, shown, self._predictor.model_id)
-            self._shown = self.features, self._predictor.with_pixels(embedding, image)
+            self._shown = self.features, self._predictor.with_pixels(embedding, rgb)
 
     @torch.no_grad()
     def set_torch_image(
@@ -107,10 +108,10 @@ class SamPredictor:
 
     def predict(
         self,
-        point_coords: np.ndarray | None = None,
-        point_labels: np.ndarray | None = None,
-        box: np.ndarray | None = None,
-        mask_input: np.ndarray | None = None,
+        point_coords: ArrayLike | None = None,
+        point_labels: ArrayLike | None = None,
+        box: ArrayLike | None = None,
+        mask_input: ArrayLike | None = None,
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
@@ -134,9 +135,8 @@ class SamPredictor:
         size = self._image_size()
         grid = self.model.config.image_size // 4
         # As in segment_anything, points and boxes may lie outside.
-        prompts = Prompts.checked(
-            *single(point_coords, point_labels, box, mask_input), size=None, grid=grid
-        )
+        prompt = single(point_coords, point_labels, box, mask_input)
+        prompts = Prompts.checked(*prompt, None, grid)
         # People restore an embedding by assigning `features`; its image is not known then.
         if self._shown is not None and self._shown[0] is self.features and not return_logits:
             (answer,) = self._predictor.segment_prompts(

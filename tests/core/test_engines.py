@@ -243,11 +243,11 @@ def test_a_cache_that_cannot_be_written_costs_one_line(
         assert len(told) == 2 and "prepared at every start" in told[1] and str(cache) in told[1]
         assert not cache.is_dir() or not list((cache / "engines").iterdir())
     image = np.random.default_rng(0).integers(0, 256, (90, 120, 3), np.uint8)
-    answers = [
+    found, expected = (
         each.segment(each.encode(image), [[60, 45]], [1]).low_res_masks
         for each in (predictor, samlet.Predictor(small, "torch"))
-    ]
-    np.testing.assert_allclose(*answers, atol=1e-3)
+    )
+    np.testing.assert_allclose(found, expected, atol=1e-3)
 
 
 def test_it_is_a_snapshot(engine_name: str) -> None:

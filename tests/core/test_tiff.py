@@ -3,6 +3,7 @@
 import uuid
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
@@ -25,7 +26,7 @@ FLOAT = RNG.normal(size=(40, 70)).astype(np.float32)
 TISSUE = images.read(samples.IMAGES / "stained_1.png")
 
 
-def by_pillow(path: Path, values: np.ndarray, **options: object) -> None:
+def by_pillow(path: Path, values: np.ndarray, **options: Any) -> None:
     Image.fromarray(values).save(path, **options)
 
 
@@ -35,9 +36,9 @@ def by_opencv(path: Path, values: np.ndarray, compression: int, predictor: int =
     assert cv2.imwrite(str(path), stored, options)
 
 
-def by_tifffile(path: Path, values: np.ndarray, **options: object) -> None:
+def by_tifffile(path: Path, values: np.ndarray, **options: Any) -> None:
     kind = "rgb" if values.ndim == 3 and values.shape[-1] == 3 else "minisblack"
-    tifffile.imwrite(path, values, **({"photometric": kind} | options))  # type: ignore[arg-type]
+    tifffile.imwrite(path, values, **({"photometric": kind} | options))
 
 
 LZW, DEFLATE = 5, 32946
@@ -106,10 +107,11 @@ def test_jpeg_in_tiff(tmp_path: Path, writer: str) -> None:
 def test_the_full_size_of_a_pyramid(tmp_path: Path, layout: str) -> None:
     path, half = tmp_path / "a.ome.tif", GREY16[::2, ::2]
     with tifffile.TiffWriter(path, ome=layout == "OME") as tiff:
-        options = {"tile": (16, 16), "compression": "lzw", "photometric": "minisblack"}
+        options: dict[str, Any] = {"tile": (16, 16), "compression": "lzw"}
+        options["photometric"] = "minisblack"
         inside = layout != "GDAL's overviews"
-        metadata = {"metadata": {"axes": "YX"} if layout == "OME" else None}
-        tiff.write(GREY16, subifds=1 if inside else 0, **metadata, **options)
+        metadata = {"axes": "YX"} if layout == "OME" else None
+        tiff.write(GREY16, subifds=1 if inside else 0, metadata=metadata, **options)
         tiff.write(half, subfiletype=1, metadata=None, **options)
     np.testing.assert_array_equal(decode(path).values, GREY16)
 

@@ -52,22 +52,22 @@ def encoder_graph(model: Sam) -> Graph:
 
 
 def decoder_graph(model: Sam) -> Graph:
-    """From an embedding and a prompt to masks: see `Decoder`."""
+    """From an embedding and prompts to masks: see `Decoder`."""
     grid = model.config.image_size // STRIDE
     return Graph(
         Decoder(copy.deepcopy(model).cpu()).eval(),
         {
             "image_embeddings": (1, EMBED_DIM, grid, grid),
-            "point_coords": (1, "points", 2),
-            "point_labels": (1, "points"),
+            "point_coords": ("prompts", "points", 2),
+            "point_labels": ("prompts", "points"),
             "mask_input": (1, 1, 4 * grid, 4 * grid),
             "has_mask_input": (1,),
             "orig_im_size": (2,),
         },
         {
-            "masks": (1, 4, "height", "width"),
-            "iou_predictions": (1, 4),
-            "low_res_masks": (1, 4, 4 * grid, 4 * grid),
+            "masks": ("prompts", 4, "height", "width"),
+            "iou_predictions": ("prompts", 4),
+            "low_res_masks": ("prompts", 4, 4 * grid, 4 * grid),
         },
     )
 
@@ -94,21 +94,21 @@ class Decoder(nn.Module):
         has_mask_input: Tensor,
         orig_im_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer one prompt.
+        """Answer B prompts on one image.
 
         Args:
             image_embeddings: 1 x C x h x w.
-            point_coords: 1 x N x 2, (x, y) in pixels of the resized image.
-            point_labels: 1 x N: 1 on the object, 0 beside it, 2 and 3 a box's upper left and lower
+            point_coords: B x N x 2, (x, y) in pixels of the resized image.
+            point_labels: B x N: 1 on the object, 0 beside it, 2 and 3 a box's upper left and lower
                 right corner, -1 no point. Without a box, SAM expects one of these beside the
                 points.
-            mask_input: logits, 1 x 1 x 4h x 4w.
+            mask_input: logits, 1 x 1 x 4h x 4w; the same for all prompts.
             has_mask_input: 1; 0 for "there is none", whatever `mask_input` holds.
             orig_im_size: 2, the original image's height and width.
 
         Returns:
-            masks (logits, 1 x 4 x height x width), iou_predictions (1 x 4) and low_res_masks
-            (logits, 1 x 4 x 4h x 4w); the single mask comes first, then the three candidates.
+            masks (logits, B x 4 x height x width), iou_predictions (B x 4) and low_res_masks
+            (logits, B x 4 x 4h x 4w); the single mask comes first, then the three candidates.
         """
         encoder = self.model.prompt_encoder
         no_mask = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
@@ -122,7 +122,7 @@ class Decoder(nn.Module):
         return self._enlarged(low_res_masks, orig_im_size), iou_predictions, low_res_masks
 
     def _tokens(self, coords: Tensor, labels: Tensor) -> Tensor:
-        """Points to tokens, 1 x N x C; here a box is two points, too."""
+        """Points to tokens, B x N x C; here a box is two points, too."""
         encoder = self.model.prompt_encoder
         places = encoder.pe_layer.encode((coords + 0.5) / self.model.config.image_size)
         places = torch.where(labels.unsqueeze(-1) == PADDING, 0.0, places)
