@@ -2,10 +2,12 @@
 
 import json
 import logging
+import tempfile
 import threading
 from collections import OrderedDict
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -62,6 +64,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        _tell_if_unwritable(settings.folder)
         self.models = Models(settings.engine)
         self.versions = Versions(settings.folder / "projects")
         self.trainer = Trainer(settings, self.versions)
@@ -295,6 +298,21 @@ class Service:
                 for answer, (_, label) in zip(answers, some, strict=True)
             ]
         return found
+
+
+def _tell_if_unwritable(folder: Path) -> None:
+    """Clicks are answered without it: say once what cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        log.warning(
+            "Cannot write %s (%s): images are encoded again after every start, and projects cannot "
+            "be learnt from. Set SAMLET_FOLDER to another folder.",
+            folder,
+            error.strerror,
+        )
 
 
 def _segmented(
