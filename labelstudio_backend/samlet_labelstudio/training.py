@@ -101,6 +101,14 @@ class Trainer:
             )
         except UserError as error:
             log.error("Project %s was not learnt from: %s", project, error)
+        except OSError as error:
+            log.error(
+                "Project %s was not learnt from: cannot write %s (%s): free space, or set "
+                "SAMLET_FOLDER to another folder.",
+                project,
+                error.filename or self._settings.folder,
+                error.strerror or error,
+            )
         except Exception:
             log.exception("Project %s was not learnt from", project)
         finally:
@@ -114,6 +122,7 @@ class Trainer:
 
         Raises:
             UserError: too few annotations, Label Studio does not answer, or the training failed.
+            OSError: the folder cannot be written.
         """
         folder = self._settings.folder / "training" / folder_name(project)
         shutil.rmtree(folder, ignore_errors=True)
