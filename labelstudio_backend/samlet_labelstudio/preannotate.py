@@ -61,8 +61,8 @@ def preannotate_project(service: Service, project: int, workers: int) -> tuple[i
     def work(task: Mapping[str, Any]) -> str | None:
         try:
             write_prediction(service, asked, task)
-        except UserError as error:
-            return f"Task {task['id']}: {error}"
+        except Exception as error:
+            return f"Task {task['id']}: {_sentence(error)}"
         return None
 
     failed = _all_of(waiting, work, workers)
@@ -119,15 +119,16 @@ def preannotate_folder(
         try:
             picture = open_file(folder / name, service.settings.max_pixels)
             key = f"{made}-{picture.hash}"
-            found = earlier.get((name, key))
-            if found is None:
-                found = service.preannotate(asked, {}, picture)
-                with lock, part.open("a", encoding="utf-8") as file:
-                    # A line that was cut off before must not take this one with it.
-                    file.write("\n" + json.dumps([name, key, found]) + "\n")
+            known = earlier.get((name, key))
+            done[name] = known or service.preannotate(asked, {}, picture)
         except UserError as error:
             return str(error)
-        done[name] = found
+        except Exception as error:
+            return f"{name}: {_sentence(error)}"
+        if known is None:
+            with lock, part.open("a", encoding="utf-8") as file:
+                # A line that was cut off before must not take this one with it.
+                file.write("\n" + json.dumps([name, key, done[name]]) + "\n")
         return None
 
     try:
@@ -158,6 +159,14 @@ def _tracked(
 ) -> Iterator[str | None]:
     outcomes = ahead(items, work, threads=workers, depth=2 * workers)
     yield from progress.track(outcomes, total=len(items), description="Pre-annotating")
+
+
+def _sentence(error: Exception) -> str:
+    """What to say of one that failed, for which the others are not left undone."""
+    if isinstance(error, UserError):
+        return str(error)
+    log.error("Not pre-annotated", exc_info=error)
+    return f"samlet failed ({type(error).__name__}); where is said above. Please report it."
 
 
 def _has(task: Mapping[str, Any], version: str) -> bool:

@@ -5,7 +5,7 @@ import logging
 import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -278,7 +278,7 @@ class Service:
         ]
 
     def _in_boxes(
-        self, predictor: Predictor, picture: Picture, results: list[Mapping[str, Any]]
+        self, predictor: Predictor, picture: Picture, results: Sequence[Mapping[str, Any]]
     ) -> list[tuple[Cutout, float, str | None]]:
         embedding = self.embeddings.get(predictor, picture.hash, picture.read)
         size, side = embedding.original_size, predictor.model.config.image_size

@@ -27,7 +27,7 @@ from tests.labelstudio.test_api import wait_for
 from tests.labelstudio.test_training import wait
 
 NAME = "fluorescence_2"
-PASSWORD = {"basic_auth_user": "label studio", "basic_auth_pass": "p:ss w0rd"}
+PASSWORD: dict[str, Any] = {"basic_auth_user": "label studio", "basic_auth_pass": "p:ss w0rd"}
 BODIES: dict[str, Any] = {
     "/predict": asking.request([], None),
     "/setup": {"project": "1.17", "schema": asking.config()},
@@ -169,7 +169,7 @@ def test_whatever_watches_needs_no_password(tmp_path: Path) -> None:
         {"basic_auth_user": "a", "basic_auth_pass": "c\n"},
     ],
 )
-def test_users_and_passwords(given: dict[str, str]) -> None:
+def test_users_and_passwords(given: dict[str, Any]) -> None:
     with pytest.raises(UserError, match="BASIC_AUTH_USER and"):
         Settings(**given)
     assert "S3CR3T" not in repr(Settings(basic_auth_user="a", basic_auth_pass="S3CR3T"))
@@ -177,8 +177,9 @@ def test_users_and_passwords(given: dict[str, str]) -> None:
 
 @pytest.mark.parametrize("name", ["names", "allowed_hosts"])
 def test_hosts_are_no_addresses(name: str) -> None:
+    given: dict[str, Any] = {name: ("http://samlet:9090/",)}
     with pytest.raises(UserError, match=f"{name} has 'http://samlet:9090/': give a host"):
-        Settings(**{name: ("http://samlet:9090/",)})
+        Settings(**given)
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3"])

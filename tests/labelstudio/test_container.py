@@ -44,8 +44,8 @@ def wheel_of(sources: list[str], folder: Path) -> zipfile.ZipFile:
             shutil.copytree(ROOT / source, tree / source, ignore=ignored)
         else:
             shutil.copy(ROOT / source, tree)
-    command = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps", "-w", folder, tree]
-    subprocess.run(command, check=True)
+    build = [sys.executable, "-m", "pip", "wheel", "--quiet", "--no-deps"]
+    subprocess.run([*build, "-w", str(folder), str(tree)], check=True)
     (wheel,) = folder.glob("samlet-*.whl")
     return zipfile.ZipFile(wheel)
 

@@ -54,20 +54,16 @@ def run(service: Service, images: Path, labels: str = "cell", prefix: str = PREF
     return json.loads(out.read_text())
 
 
-class Stopped(Exception):  # noqa: N818
-    """As Ctrl-C does."""
-
-
 def stop_before(service: Service, images: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Stop a run before its last image; and how many images are done."""
     real = service.preannotate
 
     def until_the_last(asked: Any, task: Any, picture: Any = None) -> Any:
         if picture.hash == picture_hash(images / NAMES[-1]):
-            raise Stopped
+            raise KeyboardInterrupt
         return real(asked, task, picture)
 
-    with monkeypatch.context() as patch, pytest.raises(Stopped):
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
         patch.setattr(service, "preannotate", until_the_last)
         run(service, images)
     lines = (images.parent / f"tasks.json{PART}").read_text().splitlines()
@@ -165,6 +161,29 @@ def test_going_back_loses_nothing(
     seen = counted(service, monkeypatch)
     run(service, images)
     assert len(seen) == 1
+
+
+def test_one_that_fails_is_left_out(
+    tmp_path: Path,
+    images: Path,
+    models: tuple[Path, Path],
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    service = service_of(tmp_path, models[0])
+    real = service.preannotate
+
+    def but_the_second(asked: Any, task: Any, picture: Any = None) -> Any:
+        if picture.hash == picture_hash(images / "b.png"):
+            raise RuntimeError("of a library")
+        return real(asked, task, picture)
+
+    monkeypatch.setattr(service, "preannotate", but_the_second)
+    out = tmp_path / "tasks.json"
+    count, failed = preannotate_folder(service, images, out, ["cell"], PREFIX, 2)
+    assert count == 2 and len(json.loads(out.read_text())) == 2
+    assert failed == ["b.png: samlet failed (RuntimeError); where is said above. Please report it."]
+    assert "of a library" in caplog.text
 
 
 @pytest.mark.parametrize("name", ["tasks.xml", "tasks.PNG", "folder"])
