@@ -9,7 +9,9 @@ import atexit
 import logging
 import threading
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samlet.errors import UserError
@@ -41,6 +43,7 @@ class Batches:
         self.is_ending = False
         self._lock = threading.Lock()
         self._owed: dict[str, set[int]] = {}
+        self._claims: list[Claim] = []
         self._threads: list[threading.Thread] = []
         atexit.register(self._end)
 
@@ -51,38 +54,44 @@ class Batches:
             self._threads = [each for each in self._threads if each.is_alive()] + [thread]
             thread.start()
 
-    def owe(self, project: str, tasks: Sequence[int]) -> None:
-        """Note that predictions of tasks will be written.
+    @contextmanager
+    def asking(self, project: str, tasks: Sequence[Task]) -> Iterator["Claim"]:
+        """While a request waits for predictions, which nobody else may write meanwhile.
 
         Raises:
-            UserError: of one of them that was noted before.
+            UserError: the background writes one of them, from now or from during the request on.
         """
+        numbers = (task.get("id") for task in tasks)
+        claim = Claim(project, frozenset(n for n in numbers if isinstance(n, int)))
         with self._lock:
-            self._check(project, tasks)
-            self._owed.setdefault(project, set()).update(tasks)
+            owed = self._owed.get(project, set())
+            claim.overtaken = len(claim.tasks & owed)
+            claim.check()
+            self._claims.append(claim)
+        try:
+            yield claim
+        finally:
+            with self._lock:
+                self._claims.remove(claim)
+        claim.check()
 
-    def check(self, project: str, tasks: Sequence[Task]) -> None:
-        """Check that nobody is given what will be written, and hence be stored twice.
+    def owe(self, claim: "Claim") -> None:
+        """Note that the predictions of a request will be written, and not be answered.
 
         Raises:
-            UserError: the prediction of one of the tasks will be written.
+            UserError: one of them will be, or was, since the request came.
         """
         with self._lock:
-            numbers = (task.get("id") for task in tasks)
-            self._check(project, [number for number in numbers if isinstance(number, int)])
+            claim.check()
+            for other in self._claims:
+                if other is not claim and other.project == claim.project:
+                    other.overtaken += len(other.tasks & claim.tasks)
+            self._owed.setdefault(claim.project, set()).update(claim.tasks)
 
     def settle(self, project: str, task: int) -> None:
         """Forget a task: its prediction is written, or cannot be."""
         with self._lock:
             self._owed[project].discard(task)
-
-    def _check(self, project: str, tasks: Sequence[int]) -> None:
-        owed = self._owed.get(project, set())
-        if not owed.isdisjoint(tasks):
-            raise UserError(
-                f"{len(owed.intersection(tasks))} of these tasks are being done in the background "
-                "since they were asked for before: their predictions appear one by one."
-            )
 
     def _end(self) -> None:
         self.is_ending = True
@@ -99,6 +108,33 @@ class Batches:
                 )
 
 
+@dataclass(eq=False)
+class Claim:
+    """Tasks that a request waits for.
+
+    Attributes:
+        project: theirs.
+        tasks: their numbers.
+        overtaken: how many of them the background writes, for a request before.
+    """
+
+    project: str
+    tasks: frozenset[int]
+    overtaken: int = 0
+
+    def check(self) -> None:
+        """Check that Label Studio may be answered: it would store what it is given once more.
+
+        Raises:
+            UserError: the background writes some of them.
+        """
+        if self.overtaken:
+            raise UserError(
+                f"{self.overtaken} of these tasks are being done in the background since they were "
+                "asked for before: their predictions appear one by one."
+            )
+
+
 class Batch:
     """The tasks of one request.
 
@@ -106,9 +142,13 @@ class Batch:
         service: does the work.
         asked: see there.
         tasks: see `Service.preannotate`.
+        claim: to them.
     """
 
-    def __init__(self, service: "Service", asked: "Asked", tasks: Sequence[Task]) -> None:
+    def __init__(
+        self, service: "Service", asked: "Asked", tasks: Sequence[Task], claim: Claim
+    ) -> None:
+        self._claim = claim
         self._service = service
         self._asked = asked
         self._tasks = tasks
@@ -142,11 +182,12 @@ class Batch:
         """Leave the tasks to the background, unless they are done by now."""
         try:
             connect(self._service.settings)
-            numbers = [_number(task) for task in self._tasks]
+            for task in self._tasks:
+                _number(task)
             with self._lock:
                 if self._is_done.is_set():
                     return
-                self._service.batches.owe(self._asked.project, numbers)
+                self._service.batches.owe(self._claim)
                 self._is_deferred = True
         except UserError:
             self._is_wanted = False
@@ -218,10 +259,8 @@ def preannotate_all(service: "Service", asked: "Asked", tasks: Sequence[Task]) -
             address and key are known.
         Exception: whatever else is wrong with the only task.
     """
-    service.batches.check(asked.project, tasks)
-    found = Batch(service, asked, tasks).results(WAIT_SECONDS)
-    service.batches.check(asked.project, tasks)
-    return found
+    with service.batches.asking(asked.project, tasks) as claim:
+        return Batch(service, asked, tasks, claim).results(WAIT_SECONDS)
 
 
 def write_prediction(

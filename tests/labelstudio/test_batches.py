@@ -156,6 +156,7 @@ def test_two_requests_at_the_same_time(
     gate.opened.set()
     second.join()
     wait(lambda: said(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    assert said(caplog, "3 of these tasks are being done in the background since")
     assert counts(server, project) == [1] * COUNT
 
 
@@ -275,21 +276,34 @@ def test_what_cannot_be_left_to_the_background(
 
 
 def test_what_is_left_when_the_server_ends() -> None:
-    code = (
-        "from samlet_labelstudio.batches import Batches; b = Batches(); b.owe('3', [1, 2, 5]); "
-        "b.settle('3', 2)"
-    )
+    code = """
+from samlet_labelstudio.batches import Batches
+batches = Batches()
+with batches.asking("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
+    batches.owe(claim)
+batches.settle("3", 2)
+"""
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == (
         "Project 3: the server ends before 2 tasks are done: ask for them again.\n"
     )
 
 
-def test_owing_twice() -> None:
+def test_who_is_answered() -> None:
+    """A prediction that was written while a request waited must not be its answer, too."""
     owed = Batches()
-    owed.owe("3", [1, 2])
-    owed.owe("4", [1, 2])
-    with pytest.raises(UserError, match="1 of these tasks are being done"):
-        owed.owe("3", [2, 3])
-    owed.owe("3", [3])
-    owed.check("3", [{"id": {}}, {}, {"id": 4}])
+    odd: list[Any] = [{"id": {}}, {}, {"id": "1"}]
+    tasks: list[Any] = [{"id": 1}, {"id": 2}]
+    with (
+        owed.asking("4", [*tasks, *odd]),
+        pytest.raises(UserError, match="1 of these tasks are being done"),
+        owed.asking("3", [{"id": 2}, {"id": 3}]) as second,
+    ):
+        with owed.asking("3", tasks) as first:
+            owed.owe(first)
+        for number in (1, 2):
+            owed.settle("3", number)
+        with pytest.raises(UserError, match="1 of these"):
+            owed.owe(second)
+    with owed.asking("3", tasks):
+        pass
