@@ -102,7 +102,8 @@ def cut_out(mask: Mask) -> Cutout:
         mask = np.asarray(mask, dtype=bool)
         rows, columns = extent(mask)
         height, width = mask.shape
-        return Cutout(mask[rows, columns], columns.start, rows.start, (height, width))
+        # A view would keep the whole mask in memory.
+        return Cutout(mask[rows, columns].copy(), columns.start, rows.start, (height, width))
     counts, height, width = _checked(mask)
     edges = np.cumsum(counts)
     first, last = edges[:-1:2], edges[1::2] - 1

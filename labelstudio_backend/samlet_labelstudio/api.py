@@ -13,6 +13,7 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from samlet.errors import UserError
+from samlet_labelstudio import access
 from samlet_labelstudio.model import SamletBackend
 from samlet_labelstudio.service import Service
 
@@ -33,6 +34,10 @@ def create_app(service: Service, most_at_once: int) -> Flask:
     app = Flask("samlet_labelstudio")
     app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
     places = threading.BoundedSemaphore(most_at_once)
+
+    @app.before_request
+    def check() -> None:
+        access.check(request, service.settings)
 
     @app.route("/")
     @app.route("/health")
@@ -81,6 +86,14 @@ def create_app(service: Service, most_at_once: int) -> Flask:
         log.warning("%s: %s", request.path, error)
         return _failed(str(error), 400)
 
+    @app.errorhandler(access.RefusedError)
+    def not_let_in(error: access.RefusedError) -> tuple[Response, int]:
+        log.warning("%s: %s", request.path, error)
+        answer, status = _failed(str(error), error.status)
+        if status == 401:
+            answer.headers["WWW-Authenticate"] = 'Basic realm="samlet"'
+        return answer, status
+
     @app.errorhandler(Busy)
     def busy(error: Busy) -> tuple[Response, int]:
         return _failed(f"The backend is busy with {most_at_once} requests: try again soon.", 503)
@@ -108,8 +121,9 @@ def _failed(sentence: str, status: int) -> tuple[Response, int]:
 
 
 def _body() -> Mapping[str, Any]:
+    access.check_json(request)
     try:
-        body = request.get_json(force=True, silent=True)
+        body = request.get_json(silent=True)
     except RecursionError:
         body = None
     if not isinstance(body, dict):

@@ -40,7 +40,9 @@ def main() -> None:
 @app.callback(invoke_without_command=True)
 def serve(
     context: typer.Context,
-    host: Annotated[str, typer.Option(help="Listen here; 0.0.0.0 for everybody.")] = "127.0.0.1",
+    host: Annotated[
+        str, typer.Option(help="Listen here; 0.0.0.0 for everybody, who need a password then.")
+    ] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="The port there.", min=1, max=65535)] = 9090,
     model: Model = None,
     engine: EngineName = None,
@@ -50,25 +52,36 @@ def serve(
         list[str] | None,
         typer.Option(help="Another host that images may come from; repeatable.", metavar="HOST"),
     ] = None,
+    name: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Another name by which Label Studio reaches this backend; repeatable.",
+            metavar="HOST",
+        ),
+    ] = None,
 ) -> None:
     """Serve Label Studio: smart clicks, pre-annotation, and learning from annotations.
 
-    Further settings are variables of the environment: see docs/labelstudio.md.
+    Further settings are variables of the environment, such as the user and password that Label
+    Studio must give (BASIC_AUTH_USER, BASIC_AUTH_PASS): see docs/labelstudio.md.
     """
     if context.invoked_subcommand is not None:
         return
     from samlet.checkpoints import locate
+    from samlet_labelstudio.server import ready_to_serve
     from samlet_labelstudio.server import serve as run
 
-    settings = Settings.read(
+    given = Settings.read(
         {
             "model": model,
             "engine": engine,
             "label_studio_url": label_studio_url,
             "api_key": api_key,
             "allowed_hosts": tuple(allow_host) if allow_host else None,
+            "names": tuple(name) if name else None,
         }
     )
+    settings = ready_to_serve(given, host, port)
     # Downloaded, or found missing, before anybody waits for it.
     locate(settings.model)
     console.print(f"samlet serves {settings.model} at http://{host}:{port} (Ctrl-C stops it).")

@@ -6,14 +6,29 @@ config is kept are not the same; `samlet_labelstudio.model` is written for both 
 
 import os
 import tempfile
+from contextlib import suppress
+from importlib.util import find_spec
 from typing import Any
 
-# 2.x opens a database in MODEL_DIR when it is imported, by default in the working folder.
-os.environ.setdefault("MODEL_DIR", tempfile.mkdtemp(prefix="samlet-labelstudio-"))
-
-from label_studio_ml import model as _model
-
+from samlet.downloads import cache_dir
 from samlet.errors import UserError
+
+
+def _database_folder() -> str:
+    """Where label-studio-ml 2.x can keep its database; always the same place if there is one."""
+    folder = cache_dir() / "labelstudio" / "label-studio-ml"
+    with suppress(OSError):
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK):
+            return str(folder)
+    return tempfile.mkdtemp(prefix="samlet-labelstudio-")
+
+
+# 2.x opens it when it is imported, by default in the working folder.
+if find_spec("label_studio_ml.cache") is not None and "MODEL_DIR" not in os.environ:
+    os.environ["MODEL_DIR"] = _database_folder()
+
+from label_studio_ml import model as _model  # noqa: E402
 
 LabelStudioMLBase: Any = _model.LabelStudioMLBase
 IS_FIRST = hasattr(_model, "LabelStudioMLManager")

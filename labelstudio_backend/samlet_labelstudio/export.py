@@ -35,7 +35,8 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
         how many tasks were written.
 
     Raises:
-        UserError: Label Studio does not answer, or the folder cannot be written.
+        UserError: Label Studio does not answer.
+        OSError: the folder cannot be written.
     """
     client = connect(settings)
     with told(settings):
@@ -44,9 +45,9 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
     kept = []
     for task in exported:
         key = _image_key(task)
-        if key is None:
+        url = None if key is None else task["data"].get(key)
+        if not isinstance(url, str):
             continue
-        url = task["data"][key]
         try:
             content = fetch(url, task.get("id"), settings)
         except UserError as error:

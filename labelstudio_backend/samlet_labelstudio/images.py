@@ -1,41 +1,49 @@
 """The images of tasks: fetched as Label Studio serves them, and from nowhere else.
 
 A task can name any URL, and whoever can make tasks must not be able to make this server read what
-only it can reach. So only Label Studio itself and listed hosts are asked, at every redirect again.
+only it can reach. So only listed hosts are asked, and Label Studio itself, with the API key, where
+it serves images; at every redirect again.
 """
 
 import base64
 import ipaddress
-import logging
 import re
 import socket
+from pathlib import Path
 from typing import Any
-from urllib.parse import unquote_to_bytes, urlsplit
+from urllib.parse import unquote, unquote_to_bytes, urlsplit
 
 import requests
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io as resolver
 
 from samlet.errors import UserError
+from samlet.image_files import SUFFIXES
 from samlet_labelstudio.label_studio import access_token
-from samlet_labelstudio.settings import Settings, host_of
+from samlet_labelstudio.settings import Settings, host_of, is_listed
 
 CONNECT_SECONDS = 10
 READ_SECONDS = 60
 CHUNK_BYTES = 1 << 20
 CLOUD = ("s3://", "gs://", "azure-blob://")
-SERVED = ("/data/", "data/", "/upload", "upload", "/storage-data/", "storage-data/")
-"""How the paths begin that Label Studio serves itself."""
+USER_AGENT = "Mozilla/5.0 (compatible; samlet)"
+"""Some hosts refuse what Python's libraries call themselves."""
 
-# It logs whole URLs, with what is secret in them.
-resolver.logger.setLevel(logging.CRITICAL)
+_SIGNING = r"/(?:tasks|projects)/[0-9]+/(?:presign|resolve)/"
+_LOCAL = r"/data/local-files/?"
+_PLACES = rf"/data/upload/.+|{_LOCAL}|/storage-data/uploaded/?|{_SIGNING}"
+"""Paths by which Label Studio serves images, in its urls.py: uploads, local files, uploads that it
+keeps in cloud storage, and cloud storage of projects."""
+_BELOW = re.compile(rf"(?:/[A-Za-z0-9_.~-]+)*?(?P<place>{_PLACES})")
+"""The same below any sub-path."""
 
 
 def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
     """Get an image's file.
 
     Args:
-        url: of a task: a data URI, a path that Label Studio serves, an http(s) URL, or one of S3,
-            Google Cloud Storage or Azure, which Label Studio then signs.
+        url: of a task: a data URI, a path by which Label Studio serves images (below a sub-path,
+            too), an http(s) URL, or one of S3, Google Cloud Storage or Azure, which Label Studio
+            then signs.
         task_id: of the task, which Label Studio needs to know for cloud storage.
         settings: say who may be asked, with which key, and how large a file may be.
 
@@ -52,36 +60,15 @@ def fetch(url: str, task_id: Any, settings: Settings) -> bytes:
 
 
 def _asked(url: str, task_id: Any, settings: Settings) -> bytes:
-    served = url.startswith((*SERVED, *CLOUD))
-    if url.startswith(("data/", "storage-data/")):
-        url = f"/{url}"
-    if not served and not url.lower().startswith(("http://", "https://")):
-        raise UserError(
-            f"{_shown(url)} is no address of an image: give tasks an upload, an http(s) URL, cloud "
-            "storage or a data URI."
-        )
-    if served and settings.label_studio_url is None:
-        raise UserError(
-            f"{_shown(url)} is served by Label Studio, whose address is not known: start the "
-            "backend with --label-studio-url and --api-key."
-        )
-    own = settings.label_studio_url
-    if served and not settings.api_key:
-        raise UserError(
-            f"{_shown(url)} needs an API key: start the backend with --api-key, from Account & "
-            "Settings in Label Studio."
-        )
-    if url.startswith(CLOUD) and not re.fullmatch("[0-9]+", str(task_id)):
-        # It becomes part of a path.
-        raise UserError(
-            f"{_shown(url)} can only be signed for a task of Label Studio: send the task's number "
-            'as its "id".'
-        )
-    is_own = served or (own is not None and host_of(url) == host_of(own))
-    token = access_token(settings) if is_own and settings.api_key else ""
     try:
-        with GuardedSession(settings) as session, resolver.http_session(session):
-            content = resolver.get_base64_content(url, own, token, task_id)
+        address = _address(url, task_id, settings)
+        local = _local_file(address, settings)
+        if local is not None:
+            return local.read_bytes()
+        with GuardedSession(settings) as session:
+            response = session.get(address, verify=resolver.VERIFY_SSL)
+            response.raise_for_status()
+            return response.content
     except requests.HTTPError as error:
         status = error.response.status_code
         remedy = "check --api-key" if status in (401, 403) else "check that the image is there"
@@ -94,14 +81,94 @@ def _asked(url: str, task_id: Any, settings: Settings) -> bytes:
             f"{_shown(url)} cannot be fetched ({type(error).__name__}): check the address, and "
             "that this machine can reach it."
         ) from error
-    return base64.b64decode(content)
+
+
+def _address(url: str, task_id: Any, settings: Settings) -> str:
+    """Where to ask for what a task names; what Label Studio serves is below its own address.
+
+    Raises:
+        UserError: not an address of an image, or Label Studio's address or key is needed, and not
+            known.
+    """
+    if url.lower().startswith(("http://", "https://")):
+        # As it will be sent: what is decided must not be about another address than is asked.
+        url = requests.Request("GET", url).prepare().url or ""
+        public = settings.label_studio_host
+        served = public and settings.label_studio_url and _served(url, public)
+        if not served:
+            return url
+    elif url.startswith(CLOUD):
+        if not re.fullmatch("[0-9]+", str(task_id)):
+            # It becomes part of a path.
+            raise UserError(
+                f"{_shown(url)} can only be signed for a task of Label Studio: send the task's "
+                'number as its "id".'
+            )
+        encoded = base64.urlsafe_b64encode(url.encode()).decode()
+        served = f"/tasks/{task_id}/presign/?fileuri={encoded}"
+    else:
+        path, question, query = url.partition("#")[0].partition("?")
+        path = path if path.startswith("/") else f"/{path}"
+        path = f"/data{path}" if path.startswith("/upload/") else path
+        found = _BELOW.fullmatch(path)
+        if found is None:
+            raise UserError(
+                f"{_shown(url)} is no address of an image: give tasks an upload, an http(s) URL, "
+                "cloud storage or a data URI."
+            )
+        # Below which path browsers see Label Studio need not be what it is called from here.
+        served = found["place"] + question + query
+    if settings.label_studio_url is None:
+        raise UserError(
+            f"{_shown(url)} is served by Label Studio, whose address is not known: start the "
+            "backend with --label-studio-url and --api-key."
+        )
+    return settings.label_studio_url.rstrip("/") + served
+
+
+def _served(url: str, label_studio: str) -> str | None:
+    """What an address asks of a Label Studio that serves images: path and query; None if nothing.
+
+    Args:
+        url: as it is sent.
+        label_studio: its own address.
+    """
+    asked, own = urlsplit(url), urlsplit(label_studio)
+    below = own.path.rstrip("/")
+    if asked.scheme != own.scheme.lower() or host_of(url) != host_of(label_studio):
+        return None
+    path = asked.path.removeprefix(below)
+    if not asked.path.startswith(below) or not re.fullmatch(_PLACES, path) or _climbs(path):
+        return None
+    return f"{path}?{asked.query}" if asked.query else path
+
+
+def _climbs(path: str) -> bool:
+    """Whether a server may take a path for one of another folder, however often it decodes it."""
+    while not {".", ".."} & set(re.split(r"[/\\]", path)):
+        decoded = unquote(path)
+        if decoded == path:
+            return False
+        path = decoded
+    return True
+
+
+def _local_file(address: str, settings: Settings) -> Path | None:
+    """The file on this machine, where whoever starts the backend says where local files lie."""
+    own = settings.label_studio_url
+    served = None if own is None else _served(address, own)
+    if served is None or not re.fullmatch(_LOCAL, served.partition("?")[0]):
+        return None
+    path = resolver.resolve_local_storage_file(served)
+    return Path(path) if path and Path(path).exists() else None
 
 
 class GuardedSession(requests.Session):
     """Asks allowed hosts alone, and reads no more than is allowed.
 
-    Where Label Studio itself redirects to signed cloud storage, it may lead to any host with a
-    public address: tasks cannot choose that one.
+    Label Studio's key goes where Label Studio serves images, and nowhere else. Other image files on
+    its host are asked for without it. Where Label Studio itself redirects to signed cloud storage,
+    it may lead to any host with a public address: tasks cannot choose that one.
 
     Args:
         settings: see `fetch`.
@@ -109,28 +176,54 @@ class GuardedSession(requests.Session):
 
     def __init__(self, settings: Settings) -> None:
         super().__init__()
+        self.headers["User-Agent"] = USER_AGENT
         self._settings = settings
         self._is_signed = False
+        self._sent: str | None = None
         self.hooks["response"].append(self._limit)
 
     def send(self, request: requests.PreparedRequest, **kwargs: Any) -> requests.Response:
         """As requests does; it comes here for every redirect, too.
 
         Raises:
-            UserError: a host that is not allowed, or an answer that is too large.
+            UserError: a host that is not allowed, a path of Label Studio by which it serves no
+                images, no or a wrong API key, or an answer that is too large.
         """
-        url = request.url or ""
-        if not is_allowed(url, self._settings) and not (self._is_signed and is_public(url)):
-            raise UserError(
-                f"{_shown(url)} is on a host that images may not come from: start the backend with "
-                f"--allow-host {urlsplit(url).hostname} if it should be."
-            )
-        own = self._settings.label_studio_url
-        is_own = own is not None and host_of(url) == host_of(own)
-        self._is_signed = is_own and urlsplit(url).path.endswith("/presign/")
+        url, own = request.url or "", self._settings.label_studio_url
+        served = None if own is None else _served(url, own)
+        if served is None and not is_allowed(url, self._settings):
+            if own is not None and host_of(url) == host_of(own):
+                suffix = Path(urlsplit(url).path).suffix.lower()
+                if not self._is_signed and suffix not in SUFFIXES:
+                    raise UserError(
+                        f"{_shown(url)} is a path of Label Studio that images may not come from: "
+                        "give tasks an upload, a local file or cloud storage."
+                    )
+            elif not (self._is_signed and is_public(url)):
+                raise UserError(
+                    f"{_shown(url)} is on a host that images may not come from: start the backend "
+                    f"with --allow-host {urlsplit(url).hostname} if it should be."
+                )
+        key = self._key(url) if served is not None else None
+        if key is not None:
+            request.headers["Authorization"] = key
+        elif self._sent is not None and request.headers.get("Authorization") == self._sent:
+            # Redirected on the same host, requests keeps it.
+            del request.headers["Authorization"]
+        self._sent = key or self._sent
+        self._is_signed = served is not None and bool(re.match(_SIGNING, served))
         return super().send(
             request, **kwargs | {"stream": True, "timeout": (CONNECT_SECONDS, READ_SECONDS)}
         )
+
+    def _key(self, url: str) -> str:
+        if not self._settings.api_key:
+            raise UserError(
+                f"{_shown(url)} needs an API key: start the backend with --api-key, from Account & "
+                "Settings in Label Studio."
+            )
+        token = access_token(self._settings)
+        return f"{'Bearer' if resolver.is_jwt_well_formed(token) else 'Token'} {token}"
 
     def _limit(self, response: requests.Response, **kwargs: Any) -> None:
         """Read what others, requests at a redirect too, will read all of as `content`."""
@@ -145,9 +238,8 @@ class GuardedSession(requests.Session):
 
 
 def is_allowed(url: str, settings: Settings) -> bool:
-    """Tell whether a URL is Label Studio's or of a listed host."""
-    host = host_of(url)
-    return bool(host) and (host in settings.hosts or host.rpartition(":")[0] in settings.hosts)
+    """Tell whether a URL is of a listed host."""
+    return is_listed(host_of(url), settings.allowed_hosts)
 
 
 def is_public(url: str) -> bool:

@@ -1,6 +1,9 @@
 """Whole projects, or folders, pre-annotated from the command line; goes on where it stopped."""
 
+import hashlib
 import json
+import logging
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -13,12 +16,18 @@ from samlet import images
 from samlet.ahead import ahead
 from samlet.errors import UserError
 from samlet.files import atomic_path
+from samlet.fingerprint import model_fingerprint
+from samlet.image_files import SUFFIXES
 from samlet.progress import bar
 from samlet_labelstudio import labeling_config
 from samlet_labelstudio.batches import write_prediction
 from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.pictures import open_file
 from samlet_labelstudio.project import labeling_config as config_with
 from samlet_labelstudio.service import Asked, Service
+from samlet_labelstudio.settings import PER_PROJECT
+
+log = logging.getLogger(__name__)
 
 PART = ".part"
 """Suffix of the file that holds what is done of a folder, a task a line."""
@@ -52,8 +61,8 @@ def preannotate_project(service: Service, project: int, workers: int) -> tuple[i
     def work(task: Mapping[str, Any]) -> str | None:
         try:
             write_prediction(service, asked, task)
-        except UserError as error:
-            return f"Task {task['id']}: {error}"
+        except Exception as error:
+            return f"Task {task['id']}: {_sentence(error)}"
         return None
 
     failed = _all_of(waiting, work, workers)
@@ -69,7 +78,8 @@ def preannotate_folder(
         service: does the work.
         folder: of the images.
         out: the JSON file; a labeling config of the same name, with the suffix .xml, comes beside
-            it. What is done lies there, too, until all is done; a second call goes on from that.
+            it. What is done lies there, too, until all is done; a second call goes on from that,
+            as far as it was done with this model, these labels and settings, and of these files.
         labels: of the labeling config; objects get the first, or the one of the settings.
         prefix: what comes before an image's path in the folder to make the address that Label
             Studio will find it at.
@@ -79,38 +89,61 @@ def preannotate_folder(
         how many tasks were written, and a sentence for each image that failed.
 
     Raises:
-        UserError: no images, or a file that cannot be written.
+        UserError: no images, a file that cannot be written, or `out` is taken or no name of JSON.
     """
+    if out.is_dir() or out.suffix.lower() in (".xml", *SUFFIXES):
+        raise UserError(
+            f"{out} cannot become the tasks to import: give --out a file's name that ends in .json."
+        )
     text = config_with(labels)
     config = labeling_config.parse(text)
     control = config.answering("image", service.settings.label)
     if control is None:
         raise UserError(f"{service.settings.label} is none of the labels {', '.join(labels)}.")
     part = out.with_name(out.name + PART)
-    done = _read_part(part)
     paths = [path.relative_to(folder).as_posix() for path in images.find(folder)]
     asked = Asked("", config, service.settings)
+    made = _made_with(service, asked, text)
+    earlier = _read_part(part)
+    again = {name for name, _ in earlier} - {n for n, key in earlier if key.startswith(made)}
+    if again:
+        log.warning(
+            "%s: %d images were done with another model, labels or settings, and are done again.",
+            part,
+            len(again),
+        )
+    done: dict[str, dict[str, Any]] = {}
+    lock = threading.Lock()
 
     def work(name: str) -> str | None:
-        task: dict[str, Any] = {"data": {"image": prefix + quote(name)}}
         try:
-            found = service.preannotate(asked, task, folder / name)
+            picture = open_file(folder / name, service.settings.max_pixels)
+            key = f"{made}-{picture.hash}"
+            known = earlier.get((name, key))
+            done[name] = known or service.preannotate(asked, {}, picture)
         except UserError as error:
             return str(error)
-        done[name] = task | {"predictions": [found]}
-        with part.open("a", encoding="utf-8") as file:
-            file.write(json.dumps([name, done[name]]) + "\n")
+        except Exception as error:
+            return f"{name}: {_sentence(error)}"
+        if known is None:
+            with lock, part.open("a", encoding="utf-8") as file:
+                # A line that was cut off before must not take this one with it.
+                file.write("\n" + json.dumps([name, key, done[name]]) + "\n")
         return None
 
     try:
         part.parent.mkdir(parents=True, exist_ok=True)
-        failed = _all_of([name for name in paths if name not in done], work, workers)
+        failed = _all_of(paths, work, workers)
     except OSError as error:
         raise UserError(f"Cannot write {part}: {error.strerror}. Choose another --out.") from error
     with atomic_path(out.with_suffix(".xml")) as temporary:
         temporary.write_text(text, encoding="utf-8")
     with atomic_path(out) as temporary:
-        tasks = [done[name] for name in paths if name in done]
+        tasks = [
+            {"data": {"image": prefix + quote(name)}, "predictions": [done[name]]}
+            for name in paths
+            if name in done
+        ]
         temporary.write_text(json.dumps(tasks), encoding="utf-8")
     part.unlink(missing_ok=True)
     return len(tasks), failed
@@ -128,17 +161,39 @@ def _tracked(
     yield from progress.track(outcomes, total=len(items), description="Pre-annotating")
 
 
+def _sentence(error: Exception) -> str:
+    """What to say of one that failed, for which the others are not left undone."""
+    if isinstance(error, UserError):
+        return str(error)
+    log.error("Not pre-annotated", exc_info=error)
+    return f"samlet failed ({type(error).__name__}); where is said above. Please report it."
+
+
 def _has(task: Mapping[str, Any], version: str) -> bool:
     predictions = task.get("predictions") or []
     return any(prediction.get("model_version") == version for prediction in predictions)
 
 
-def _read_part(path: Path) -> dict[str, Any]:
-    done: dict[str, Any] = {}
+def _made_with(service: Service, asked: Asked, config: str) -> str:
+    """Twelve hex digits that change with all that predictions depend on, but for the image."""
+    predictor, version = service.model(asked.project)
+    facts = (
+        version,
+        model_fingerprint(predictor.model),
+        predictor.model.card,
+        config,
+        [getattr(asked.settings, name) for name in PER_PROJECT],
+    )
+    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+
+
+def _read_part(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
+    """What was done: predictions by the image's name, and by what they were made with and of."""
+    done = {}
     with suppress(FileNotFoundError):
-        for line in path.read_text(encoding="utf-8").splitlines():
-            # The last line may be half a one.
+        for line in path.read_text(encoding="utf-8", errors="replace").splitlines():
+            # A line may be half a one, or empty.
             with suppress(ValueError):
-                name, task = json.loads(line)
-                done[name] = task
+                name, key, found = json.loads(line)
+                done[name, key] = found
     return done

@@ -1,5 +1,6 @@
 """A new project, ready to click in: labeling config, backend, switches, images."""
 
+import base64
 from pathlib import Path
 from xml.sax.saxutils import quoteattr
 
@@ -92,9 +93,7 @@ def init_project(
         assert project.id is not None
     try:
         with told(settings):
-            client.ml.create(
-                project=project.id, url=backend_url, title="samlet", is_interactive=True
-            )
+            _connect(client, settings, project.id, backend_url)
     except UserError as error:
         raise UserError(
             f"Project {project.id} was made, but Label Studio cannot use the backend at "
@@ -104,6 +103,29 @@ def init_project(
         ) from error
     _upload(client, settings, project.id, paths)
     return f"{(settings.label_studio_url or '').rstrip('/')}/projects/{project.id}"
+
+
+def _connect(client: LabelStudio, settings: Settings, project: int, backend_url: str) -> None:
+    user, password = settings.basic_auth_user, settings.basic_auth_pass
+    if user is None or password is None:
+        client.ml.create(project=project, url=backend_url, title="samlet", is_interactive=True)
+        return
+    client.ml.create(
+        project=project,
+        url=backend_url,
+        title="samlet",
+        is_interactive=True,
+        auth_method="BASIC_AUTH",
+        basic_auth_user=user,
+        basic_auth_pass=password,
+    )
+    # Label Studio makes a webhook by itself, and gives it no password.
+    encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
+    for webhook in client.webhooks.list(project=str(project)):
+        if webhook.url == f"{backend_url.rstrip('/')}/webhook" and webhook.id is not None:
+            client.webhooks.update(
+                webhook.id, url=webhook.url, headers={"Authorization": f"Basic {encoded}"}
+            )
 
 
 def _upload(client: LabelStudio, settings: Settings, project: int, paths: list[Path]) -> None:

@@ -8,6 +8,7 @@ from typing import Any
 from flask import Flask
 
 from samlet.errors import UserError
+from samlet_labelstudio.access import opened_to
 from samlet_labelstudio.api import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
@@ -24,17 +25,22 @@ def make_app(settings: Settings, threads: int = THREADS) -> Flask:
     return create_app(service, threads - FREE_THREADS)
 
 
-def serve(settings: Settings, host: str, port: int) -> None:
-    """Answer until stopped.
+def ready_to_serve(settings: Settings, host: str, port: int) -> Settings:
+    """Check where a server is to listen.
 
     Args:
         settings: see there.
         host: address to listen on; 0.0.0.0 for all.
         port: of the same.
 
+    Returns:
+        the settings to serve with.
+
     Raises:
-        UserError: the port is taken, or not ours to use.
+        UserError: the port is taken, or not ours to use; or other machines can reach it, and there
+            is no password.
     """
+    settings = opened_to(settings, host)
     try:
         with socket.create_server((host, port)):
             pass
@@ -44,6 +50,17 @@ def serve(settings: Settings, host: str, port: int) -> None:
             f"Cannot listen on {host}, port {port} ({reason}): choose another with --port, or stop "
             "what runs there."
         ) from error
+    return settings
+
+
+def serve(settings: Settings, host: str, port: int) -> None:
+    """Answer until stopped.
+
+    Args:
+        settings: from `ready_to_serve`.
+        host: address to listen on; 0.0.0.0 for all.
+        port: of the same.
+    """
     if sys.platform == "win32":
         # gunicorn needs fork.
         make_app(settings).run(host, port, threaded=True)

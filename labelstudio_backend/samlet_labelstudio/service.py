@@ -2,10 +2,10 @@
 
 import json
 import logging
+import tempfile
 import threading
 from collections import OrderedDict
-from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,11 @@ from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
 from samlet.masks import Cutout, area, cut_out
 from samlet.predictor import Masks
+from samlet.views import view_around
+from samlet_labelstudio.batches import Batches
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.models import Models
-from samlet_labelstudio.pictures import Picture, Pictures, open_file
+from samlet_labelstudio.pictures import Picture, Pictures
 from samlet_labelstudio.prompts import Prompt, image_of, read_box, read_prompt
 from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.settings import Settings
@@ -30,6 +32,10 @@ from samlet_labelstudio.versions import Versions
 
 log = logging.getLogger(__name__)
 
+BOX_BYTES = 64_000_000
+"""Of masks as large as the image, one for each box that is answered at once."""
+MOST_BOXES = 8
+"""Answered at once: the model keeps for each what it sees around it."""
 DRAFTS = 256
 """Answers that are kept, since the next click of the same region goes on from them."""
 
@@ -58,6 +64,7 @@ class Service:
 
     def __init__(self, settings: Settings) -> None:
         self.settings = settings
+        _tell_if_unwritable(settings.folder)
         self.models = Models(settings.engine)
         self.versions = Versions(settings.folder / "projects")
         self.trainer = Trainer(settings, self.versions)
@@ -67,7 +74,7 @@ class Service:
             settings.memory_mb * 1_000_000,
             settings.disk_mb * 1_000_000,
         )
-        self.background = ThreadPoolExecutor(1, thread_name_prefix="samlet-batch")
+        self.batches = Batches()
         self._extra: dict[str, Settings] = {}
         self._drafts: OrderedDict[Any, np.ndarray] = OrderedDict()
         self._lock = threading.Lock()
@@ -134,7 +141,7 @@ class Service:
             UserError: anything wrong with the request, or its image.
         """
         image = image_of(results, asked.config)
-        predictor, version = self._model(asked.project)
+        predictor, version = self.model(asked.project)
         picture = self._picture(asked, task, image)
         embedding = self.embeddings.get(predictor, picture.hash, picture.read)
         prompt = read_prompt(results, asked.config, embedding.original_size)
@@ -146,14 +153,14 @@ class Service:
         return {"result": regions, "score": score, "model_version": version}
 
     def preannotate(
-        self, asked: Asked, task: Mapping[str, Any], path: Path | None = None
+        self, asked: Asked, task: Mapping[str, Any], picture: Picture | None = None
     ) -> dict[str, Any]:
         """Find the objects of a task's first image; or, where it has boxes, the objects in those.
 
         Args:
             asked: see there.
             task: with "id" and "data"; boxes are rectangles of its "predictions" that others made.
-            path: the image's file, where it need not be fetched.
+            picture: the image, where it need not be fetched.
 
         Returns:
             a prediction, see `interactive`; its score is the mean of its regions'.
@@ -163,12 +170,8 @@ class Service:
         """
         image = next(iter(asked.config.images))
         control = self._control(asked, image, asked.settings.label)
-        predictor, version = self._model(asked.project)
-        picture = (
-            self._picture(asked, task, image)
-            if path is None
-            else open_file(path, self.settings.max_pixels)
-        )
+        predictor, version = self.model(asked.project)
+        picture = picture or self._picture(asked, task, image)
         boxes = _boxes(task, image, self._own_versions(asked.project))
         if boxes:
             found = self._in_boxes(predictor, picture, boxes)
@@ -193,7 +196,12 @@ class Service:
         mean = float(np.mean(scores)) if scores else 0.0
         return {"result": regions, "score": mean, "model_version": version}
 
-    def _model(self, project: str) -> tuple[Predictor, str]:
+    def model(self, project: str) -> tuple[Predictor, str]:
+        """The model that a project uses, and its name.
+
+        Raises:
+            UserError: see `samlet.load`.
+        """
         version = self.versions.chosen(project)
         if version is None:
             return self.models.get(self.settings.model), self.settings.model
@@ -270,17 +278,41 @@ class Service:
         ]
 
     def _in_boxes(
-        self, predictor: Predictor, picture: Picture, results: list[Mapping[str, Any]]
+        self, predictor: Predictor, picture: Picture, results: Sequence[Mapping[str, Any]]
     ) -> list[tuple[Cutout, float, str | None]]:
         embedding = self.embeddings.get(predictor, picture.hash, picture.read)
-        boxes = [read_box(result, embedding.original_size) for result in results]
-        answers = predictor.segment_batch(
-            embedding, boxes=[box for box, _ in boxes], multimask_output=False
+        size, side = embedding.original_size, predictor.model.config.image_size
+        boxes = [read_box(result, size) for result in results]
+        # Those that are looked at in the same part of the image, one after another: it is encoded
+        # once.
+        boxes.sort(key=lambda box: view_around(box[0], np.empty((0, 2)), size, side) or ())
+        together = max(1, min(MOST_BOXES, BOX_BYTES // (size[0] * size[1])))
+        found = []
+        for start in range(0, len(boxes), together):
+            some = boxes[start : start + together]
+            answers = predictor.segment_batch(
+                embedding, boxes=[box for box, _ in some], multimask_output=False
+            )
+            found += [
+                (cut_out(answer.best), _score(answer), label)
+                for answer, (_, label) in zip(answers, some, strict=True)
+            ]
+        return found
+
+
+def _tell_if_unwritable(folder: Path) -> None:
+    """Clicks are answered without it: say once what cannot be done."""
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=folder):
+            pass
+    except OSError as error:
+        log.warning(
+            "Cannot write %s (%s): images are encoded again after every start, and projects cannot "
+            "be learnt from. Set SAMLET_FOLDER to another folder.",
+            folder,
+            error.strerror,
         )
-        return [
-            (cut_out(answer.best), _score(answer), label)
-            for answer, (_, label) in zip(answers, boxes, strict=True)
-        ]
 
 
 def _segmented(

@@ -2,7 +2,7 @@
 
 import math
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -13,8 +13,14 @@ from samlet.errors import UserError
 from samlet.image_files import DEFAULT_MAX_PIXELS
 
 PREFIX = "SAMLET_"
-STANDARD = {"label_studio_url": "LABEL_STUDIO_URL", "api_key": "LABEL_STUDIO_API_KEY"}
-"""Variables that all backends of Label Studio share."""
+STANDARD = {
+    "label_studio_url": "LABEL_STUDIO_URL",
+    "label_studio_host": "LABEL_STUDIO_HOST",
+    "api_key": "LABEL_STUDIO_API_KEY",
+    "basic_auth_user": "BASIC_AUTH_USER",
+    "basic_auth_pass": "BASIC_AUTH_PASS",
+}
+"""Variables that all backends of Label Studio share, and Label Studio's own."""
 
 
 @dataclass(frozen=True)
@@ -26,9 +32,15 @@ class Settings:
         engine: see `samlet.engines.open_engine`.
         label_studio_url: where Label Studio is, as seen from here (LABEL_STUDIO_URL); None can only
             use images that tasks carry in themselves, or from `allowed_hosts`.
+        label_studio_host: where browsers find Label Studio, if elsewhere: Label Studio's own
+            LABEL_STUDIO_HOST. Images at http(s) addresses that begin like this are asked for at
+            `label_studio_url`.
         api_key: of a Label Studio user: an access token or a legacy token
             (LABEL_STUDIO_API_KEY). Never shown nor logged.
         allowed_hosts: further hosts that images may come from, as "host" or "host:port".
+        names: further names that the backend itself is reached by, as "host" or "host:port".
+        basic_auth_user: who may use the backend (BASIC_AUTH_USER); None for everybody.
+        basic_auth_pass: the password (BASIC_AUTH_PASS). Never shown nor logged.
         folder: for embeddings and trained models; samlet's cache folder if not given.
         memory_mb: for embeddings in memory.
         disk_mb: for embeddings on disk.
@@ -47,8 +59,12 @@ class Settings:
     model: str = "nuclei"
     engine: str = "auto"
     label_studio_url: str | None = None
+    label_studio_host: str | None = None
     api_key: str | None = field(default=None, repr=False)
     allowed_hosts: tuple[str, ...] = ()
+    names: tuple[str, ...] = ()
+    basic_auth_user: str | None = None
+    basic_auth_pass: str | None = field(default=None, repr=False)
     folder: Path = field(default_factory=lambda: cache_dir() / "labelstudio")
     memory_mb: int = 1000
     disk_mb: int = 5000
@@ -71,6 +87,22 @@ class Settings:
             raise UserError(
                 f"Label Studio's address is {url.rpartition('@')[2]!r}: give it as "
                 "http://host:port or https://host, without a user or password."
+            )
+        for name in ("allowed_hosts", "names"):
+            for host in getattr(self, name):
+                if "/" in host:
+                    raise UserError(f"{name} has {host!r}: give a host, or host:port.")
+        if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
+            raise UserError(
+                "A user and a password belong together: set both BASIC_AUTH_USER and "
+                "BASIC_AUTH_PASS, or none of them."
+            )
+        user, password = self.basic_auth_user or "", self.basic_auth_pass or ""
+        # Of other characters, clients send different bytes.
+        if ":" in user or not (user + password).isascii() or not (user + password).isprintable():
+            raise UserError(
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS can only have letters, digits and signs of "
+                "ASCII, and the user no colon: choose others."
             )
         if not 0 <= self.min_score <= 1:
             raise UserError(f"min_score is {self.min_score}: give a number from 0 to 1.")
@@ -118,12 +150,6 @@ class Settings:
                 values[each.name] = _from_text(each.type, text, f"{source} {each.name}")
         return Settings(**values)
 
-    @property
-    def hosts(self) -> frozenset[str]:
-        """Where images may come from: lower-case "host:port"; "host" stands for any port."""
-        own = () if self.label_studio_url is None else (host_of(self.label_studio_url),)
-        return frozenset(host.lower() for host in (*own, *self.allowed_hosts))
-
 
 PER_PROJECT = ("label", "min_score", "min_area", "max_regions", "tolerance")
 """Settings that the extra parameters of a project's backend can change."""
@@ -137,6 +163,12 @@ def host_of(url: str) -> str:
     except ValueError:
         return ""
     return f"{parts.hostname.lower()}:{port}" if parts.hostname else ""
+
+
+def is_listed(host: str, listed: Iterable[str]) -> bool:
+    """Tell whether a "host:port" as of `host_of` is in a list, where "host" means any port."""
+    known = {each.lower() for each in listed}
+    return bool(host) and (host in known or host.rpartition(":")[0] in known)
 
 
 _KINDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a folder"}

@@ -103,6 +103,14 @@ class Trainer:
                 log.warning("Project %s: %s", project, note)
         except UserError as error:
             log.error("Project %s was not learnt from: %s", project, error)
+        except OSError as error:
+            log.error(
+                "Project %s was not learnt from: cannot write %s (%s): free space, or set "
+                "SAMLET_FOLDER to another folder.",
+                project,
+                error.filename or self._settings.folder,
+                error.strerror or error,
+            )
         except Exception:
             log.exception("Project %s was not learnt from", project)
         finally:
@@ -116,6 +124,7 @@ class Trainer:
 
         Raises:
             UserError: too few annotations, Label Studio does not answer, or the training failed.
+            OSError: the folder cannot be written.
         """
         folder = self._settings.folder / "training" / folder_name(project)
         shutil.rmtree(folder, ignore_errors=True)

@@ -44,6 +44,10 @@ def data_uri(content: bytes) -> str:
     return f"data:image/png;base64,{base64.b64encode(content).decode()}"
 
 
+def rgb(name: str) -> np.ndarray:
+    return np.asarray(Image.open(IMAGES / f"{name}.png").convert("RGB"))
+
+
 def label_map(name: str) -> np.ndarray:
     return np.asarray(Image.open(LABELS / f"{name}.png"))
 
@@ -75,8 +79,15 @@ def click_in(mask: np.ndarray, label: str = "cell", positive: bool = True) -> Re
 
 
 def box_around(mask: np.ndarray, label: str = "cell") -> Region:
-    x0, y0, x1, y1 = box_xyxy(mask)
-    height, width = mask.shape
+    return box(box_xyxy(mask), mask.shape[:2], label)
+
+
+def box(
+    corners: tuple[float, float, float, float], size: tuple[int, ...], label: str = "cell"
+) -> Region:
+    """A box by x0, y0, x1, y1 along pixel edges, in an image of a size (H, W)."""
+    x0, y0, x1, y1 = (float(side) for side in corners)
+    height, width = size
     value = {
         "x": 100 * x0 / width,
         "y": 100 * y0 / height,
@@ -84,7 +95,7 @@ def box_around(mask: np.ndarray, label: str = "cell") -> Region:
         "height": 100 * (y1 - y0) / height,
         "rotation": 0,
     }
-    return _region("box", "rectanglelabels", value, mask.shape[:2], label)
+    return _region("box", "rectanglelabels", value, size, label)
 
 
 def _region(

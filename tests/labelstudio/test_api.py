@@ -5,6 +5,7 @@ import subprocess
 import sys
 import threading
 import time
+import tracemalloc
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -20,6 +21,7 @@ from PIL import ExifTags, Image
 import samlet
 from samlet.masks import iou
 from samlet_labelstudio.api import create_app
+from samlet_labelstudio.pictures import Picture
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking
@@ -311,6 +313,35 @@ def test_boxes_of_a_detector(client: Any) -> None:
     assert len(again) == len(found(client)) > 3
 
 
+def test_more_boxes_than_are_answered_at_once(client: Any, quick_client: Any) -> None:
+    boxes = [asking.box_around(nucleus) for nucleus in NUCLEI[1:22]]
+    given = [{"model_version": "yolo", "score": 0.9, "result": boxes}]
+    regions = found(client, predictions=given)
+    masks = [asking.mask_of([region], SIZE) for region in regions]
+    best = [max(iou(nucleus, mask) for mask in masks) for nucleus in NUCLEI[1:22]]
+    assert len(masks) == len(boxes) and np.mean(best) > LEAST_IOU
+
+
+def test_memory_of_many_boxes(quick_model: Path, tmp_path: Path) -> None:
+    """A mask as large as the image for each box would be 40 times 9 MB."""
+    image = np.tile(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")), (8, 8, 1))[:3000, :3000]
+    size = image.shape[:2]
+    corners = [(70 * i + 5.0, 60 * i + 5.0, 70 * i + 45.0, 60 * i + 45.0) for i in range(40)]
+    boxes = [asking.box(each, size) for each in corners]
+    service = Service(Settings(str(quick_model), engine="torch", folder=tmp_path))
+    predictor, _ = service.model("1")
+    picture = Picture("a", lambda: image)
+    service._in_boxes(predictor, picture, boxes[:1])
+    tracemalloc.start()
+    try:
+        masks = service._in_boxes(predictor, picture, boxes)
+        kept, most = tracemalloc.get_traced_memory()
+    finally:
+        tracemalloc.stop()
+    assert len(masks) == 40
+    assert kept < 5_000_000 and most < 150_000_000
+
+
 def test_one_broken_task_of_several(client: Any) -> None:
     boxes = [{"model_version": "yolo", "result": [asking.box_around(NUCLEUS)]}]
     broken = [asking.task(IMAGE[:2000], 2), {"id": 3, "data": {"other": "x"}}]
@@ -350,6 +381,23 @@ def test_projects_at_once_are_not_mixed_up(client: Any) -> None:
 
     with ThreadPoolExecutor(len(projects)) as pool:
         list(pool.map(ask, projects))
+
+
+def test_a_folder_that_cannot_be_written(
+    quick_model: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    (tmp_path / "file").touch()
+    folder = tmp_path / "file" / "samlet"
+    client = client_of(Settings(str(quick_model), engine="torch", folder=folder))
+    (message,) = [record.getMessage() for record in caplog.records]
+    assert message.startswith(f"Cannot write {folder} (Not a directory): images are encoded again")
+    for _ in range(2):
+        body = asking.request([asking.task(IMAGE)], [asking.click_in(NUCLEUS)])
+        (prediction,) = predict(client, body)
+        assert iou(asking.mask_of(prediction["result"], SIZE), NUCLEUS) > 0.4
+    answer = client.post("/versions", json={"project": "1.17"})
+    assert answer.json == {"versions": [str(quick_model)]}
+    assert len(caplog.records) == 1
 
 
 class SlowHost(BaseHTTPRequestHandler):

@@ -1,5 +1,8 @@
 """The backend class in label-studio-ml's own server; PyPI has 1.x of it."""
 
+import os
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -110,3 +113,17 @@ def test_extra_params_of_the_second_generation(tmp_path: Path) -> None:
     SamletBackend("3", service=service).set_extra_params('{"max_regions": 3}')
     assert service.settings_of("3").max_regions == 3
     assert service.settings_of("4").max_regions == Settings().max_regions
+
+
+def test_imports_leave_nothing_behind(tmp_path: Path) -> None:
+    code = "import samlet_labelstudio.model, samlet_labelstudio.server"
+    for folder in ("temporary", "cache"):
+        (tmp_path / folder).mkdir()
+    environment = {
+        **os.environ,
+        "TMPDIR": str(tmp_path / "temporary"),
+        "SAMLET_CACHE": str(tmp_path / "cache"),
+    }
+    for _ in range(2):
+        subprocess.run([sys.executable, "-c", code], env=environment, check=True)
+    assert list((tmp_path / "temporary").iterdir()) == []

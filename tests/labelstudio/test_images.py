@@ -7,6 +7,7 @@ import socket
 import threading
 import time
 from collections.abc import Iterator
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -112,6 +113,183 @@ def test_what_label_studio_serves(own: Host, url: str, path: str) -> None:
     own.gives(path)
     assert fetch(url, 7, settings_of(own)) == CONTENT
     assert own.asked == [(path, f"Token {KEY}")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        "/tasks/7/resolve/?fileuri=czM6Ly9iL2EucG5n",
+        "/tasks/7/presign/?fileuri=czM6Ly9iL2EucG5n",
+        "/projects/3/resolve/?fileuri=czM6Ly9iL2EucG5n",
+        "/data/local-files/?d=folder/..a.png",
+        "/data/upload/3/..a%20100%25.png",
+        "/data/upload/3/a%2Fb.png",
+    ],
+)
+def test_whatever_label_studio_serves(own: Host, path: str) -> None:
+    own.gives(path)
+    for url in (path, f"{own.url}{path}", f"{own.url.upper().replace('HTTP', 'http')}{path}"):
+        assert fetch(url, 7, settings_of(own)) == CONTENT
+    assert own.asked == [(path, f"Token {KEY}")] * 3
+
+
+SECRET = "/api/users/"
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        SECRET,
+        "/api/current-user/token",
+        "/api/projects/3/export?exportType=JSON",
+        "/user/account/",
+        "/tasks/7/",
+        "/tasks/7/presign/../../../api/users/",
+        "/data/upload/../../api/users/",
+        "/data/upload/3/./../../../api/users/",
+        "/data/upload/%2e%2e/%2E%2E/api/users/",
+        "/data/upload/..%2f..%2fapi%2fusers/",
+        "/data/upload/%252e%252e/%252e%252e/api/users/",
+        "/data/upload/..%5c..%5capi%5cusers/",
+        "/data/upload/3/..\\..\\..\\api\\users\\",
+        "/data/local-files/../../api/users/?d=a.png",
+        "/api/users/?next=/data/upload/3/a.png",
+        "/api/users/#/data/upload/3/a.png",
+        "/api/users/data/upload/",
+        "/data/uploads/a",
+        "/xdata/upload/3/a",
+        "//data/upload/3/a",
+        "/label-studio/data/upload/3/a",
+    ],
+)
+def test_where_label_studio_serves_no_images(own: Host, path: str) -> None:
+    own.gives(SECRET)
+    url = f"{own.url}{path}"
+    assert "is a path of Label Studio that images may not come from" in refusal(
+        url, settings_of(own)
+    )
+    assert own.asked == []
+    # Nor where a redirect leads.
+    own.redirects("/data/upload/3/a.png", url)
+    assert "that images may not come from" in refusal("/data/upload/3/a.png", settings_of(own))
+    assert own.asked == [("/data/upload/3/a.png", f"Token {KEY}")]
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        SECRET,
+        "/data/upload/../../api/users/",
+        "data/upload/../../api/users/",
+        "upload/../../api/users/",
+        "/upload/%2e%2e/%2e%2e/api/users/",
+        "/storage-data/uploaded/../../api/users/",
+        "/label-studio/data/upload/../../api/users/",
+        "/label-studio/../data/upload/../../api/users/",
+    ],
+)
+def test_paths_that_lead_elsewhere(own: Host, path: str) -> None:
+    own.gives(SECRET)
+    sentence = refusal(path, settings_of(own))
+    assert "is no address of an image" in sentence or "may not come from" in sentence
+    assert own.asked == []
+
+
+def test_other_images_on_label_studios_host(own: Host, other: Host) -> None:
+    own.gives("/pictures/a.png")
+    own.gives("/picture")
+    url = f"{own.url}/pictures/a.png"
+    assert fetch(url, 7, settings_of(own)) == CONTENT
+    assert "may not come from" in refusal(f"{own.url}/picture", settings_of(own))
+    assert fetch(f"{own.url}/picture", 7, settings_of(own, own.name)) == CONTENT
+    own.redirects("/data/upload/3/a.png", url)
+    assert fetch("/data/upload/3/a.png", 7, settings_of(own)) == CONTENT
+    keys = [key for _, key in own.asked]
+    # It is Label Studio's key, and that answer was not of Label Studio.
+    assert keys == [None, None, f"Token {KEY}", None]
+
+
+@pytest.mark.parametrize(
+    "trick",
+    [
+        "http://{own}@{other}/data/upload/3/a.png",
+        "http://{own}\\@{other}/data/upload/3/a.png",
+        "http://{other}\\@{own}/data/upload/3/a.png",
+        "http://{other}#@{own}/data/upload/3/a.png",
+        "http://{other}?@{own}/data/upload/3/a.png",
+        "http://{other}/data/upload/3/a.png?http://{own}/",
+        "http:\\\\{other}/data/upload/3/a.png",
+    ],
+)
+def test_the_key_goes_to_nobody_else(own: Host, other: Host, trick: str) -> None:
+    for host in (own, other):
+        host.gives("/data/upload/3/a.png")
+    url = trick.format(own=own.name, other=other.name)
+    with suppress(UserError):
+        fetch(url, 7, settings_of(own, other.name))
+    assert not [key for _, key in other.asked if key is not None and KEY in key]
+    assert all(path == "/data/upload/3/a.png" for path, key in own.asked if key)
+
+
+def test_the_key_does_not_go_unencrypted(own: Host) -> None:
+    own.gives("/data/upload/3/a.png")
+    settings = Settings(label_studio_url=own.url.replace("http", "https"), api_key=KEY)
+    assert fetch(f"{own.url}/data/upload/3/a.png", 7, settings) == CONTENT
+    assert own.asked == [("/data/upload/3/a.png", None)]
+
+
+@pytest.mark.parametrize("below", ["", "/", "/label-studio", "/label-studio/", "/tools/ls"])
+@pytest.mark.parametrize(
+    ("url", "path"),
+    [
+        ("{}/data/upload/3/a%20b.png", "/data/upload/3/a%20b.png"),
+        ("{}/data/local-files/?d=folder/a.png", "/data/local-files/?d=folder/a.png"),
+        ("upload/3/a.png", "/data/upload/3/a.png"),
+        ("{}/tasks/7/resolve/?fileuri=czM6Ly9i", "/tasks/7/resolve/?fileuri=czM6Ly9i"),
+        (
+            "{}/storage-data/uploaded/?filepath=upload/3/a.png",
+            "/storage-data/uploaded/?filepath=upload/3/a.png",
+        ),
+        ("s3://b", "/tasks/7/presign/?fileuri=czM6Ly9i"),
+    ],
+)
+@pytest.mark.parametrize("seen", ["", "/label-studio", "/some.where/else-1"])
+def test_label_studio_below_a_path(own: Host, below: str, url: str, path: str, seen: str) -> None:
+    """Browsers may see it below another path than the one that it has from here."""
+    asked = f"{below.rstrip('/')}{path}"
+    own.gives(asked)
+    settings = Settings(label_studio_url=own.url + below, api_key=KEY)
+    assert fetch(url.format(seen), 7, settings) == CONTENT
+    assert own.asked == [(asked, f"Token {KEY}")]
+
+
+def test_addresses_of_label_studio_below_a_path(own: Host) -> None:
+    path = "/label-studio/data/upload/3/a"
+    settings = Settings(label_studio_url=f"{own.url}/label-studio", api_key=KEY)
+    for each in (path, "/data/upload/3/a", "/label-studio-2/data/upload/3/a"):
+        own.gives(each)
+    assert fetch(own.url + path, 7, settings) == CONTENT
+    # What else is on that host is not Label Studio.
+    for other in ("/data/upload/3/a", "/label-studio-2/data/upload/3/a"):
+        assert "may not come from" in refusal(own.url + other, settings)
+    for climbing in ("/label-studio/../data/upload/3/a", "/label-studio/%2e%2e/data/upload/3/a"):
+        assert "may not come from" in refusal(own.url + climbing, settings)
+    assert own.asked == [(path, f"Token {KEY}")]
+
+
+@pytest.mark.parametrize("public", ["https://ls.example.org", "https://ls.example.org/tools/ls/"])
+def test_the_address_that_browsers_have(own: Host, public: str) -> None:
+    # Label Studio writes it into the tasks of local files.
+    path = "/data/local-files/?d=a.png"
+    own.gives(path)
+    url = f"{public.rstrip('/')}{path}"
+    settings = Settings(label_studio_url=own.url, label_studio_host=public, api_key=KEY)
+    assert fetch(url, 7, settings) == CONTENT
+    assert own.asked == [(path, f"Token {KEY}")]
+    for other in (url.replace("https", "http"), url.replace("data", "api"), f"{public}/a.png"):
+        assert "may not come from" in refusal(other, settings)
+    # In this form, too, Label Studio takes the variable.
+    assert "may not come from" in refusal(url, settings_of(own, label_studio_host="/label-studio"))
 
 
 def test_own_host_with_an_address(own: Host, other: Host) -> None:

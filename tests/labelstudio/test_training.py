@@ -209,6 +209,33 @@ def test_a_project_that_is_not_there(tmp_path: Path, host: Host) -> None:
         trainer.train("7")
 
 
+def test_a_folder_that_cannot_be_written(
+    tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(host, *NAMES)
+    (tmp_path / "file").touch()
+    service = service_of(host, tmp_path / "file" / "samlet")
+    hook(create_app(service, 4).test_client(), "START_TRAINING")
+    wait(lambda: service.trainer.running is None)
+    (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
+    assert record.exc_info is None
+    assert record.getMessage().startswith("Project 3 was not learnt from: cannot write ")
+    assert record.getMessage().endswith("or set SAMLET_FOLDER to another folder.")
+
+
+def test_a_task_whose_image_is_no_address(tmp_path: Path, host: Host) -> None:
+    serve(host, *NAMES)
+    tasks = json.loads(host.answers["/api/projects/3/export"][2])
+    tasks[0]["data"]["image"] = ["/data/upload/3/a.png"]
+    host.answers["/api/projects/3/export"] = (
+        200,
+        {"Content-Type": "application/json"},
+        json.dumps(tasks).encode(),
+    )
+    with pytest.raises(UserError, match="It has 1 annotated images"):
+        service_of(host, tmp_path).trainer.train("3")
+
+
 def test_annotations_start_one_training(tmp_path: Path, host: Host) -> None:
     serve(host)
     serve(host, number=4)

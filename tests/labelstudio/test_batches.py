@@ -1,0 +1,309 @@
+"""Batches that take longer than Label Studio waits, written to a real one in the background."""
+
+import logging
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+from werkzeug.serving import make_server
+
+import samlet
+from samlet.errors import UserError
+from samlet_labelstudio import batches
+from samlet_labelstudio.api import create_app
+from samlet_labelstudio.batches import Batches
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+from tests.labelstudio import asking
+from tests.labelstudio.label_studio import LabelStudio
+from tests.labelstudio.projects import CONFIGS
+from tests.models import nuclei_at
+
+COUNT = 3
+SOON_S = 60.0
+
+
+class Gate:
+    """Holds `Service.preannotate` until it is opened, and fails where a test says so."""
+
+    def __init__(self, service: Service, patch: pytest.MonkeyPatch) -> None:
+        self.opened = threading.Event()
+        self.failing: dict[int, Exception] = {}
+        self.looked_at: list[int] = []
+        self._real = service.preannotate
+        patch.setattr(service, "preannotate", self)
+
+    def __call__(self, asked: Any, task: Any, picture: Any = None) -> Any:
+        assert self.opened.wait(SOON_S)
+        self.looked_at.append(task["id"])
+        if task["id"] in self.failing:
+            raise self.failing[task["id"]]
+        return self._real(asked, task, picture)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("model") / "nuclei.safetensors"
+    samlet.save(nuclei_at(256), path)
+    return path
+
+
+@pytest.fixture
+def service(server: LabelStudio, model: Path, tmp_path: Path) -> Service:
+    return Service(
+        Settings(
+            str(model),
+            engine="torch",
+            folder=tmp_path,
+            label_studio_url=server.url,
+            api_key=server.token,
+            max_regions=5,
+        )
+    )
+
+
+@pytest.fixture
+def gate(service: Service, monkeypatch: pytest.MonkeyPatch) -> Gate:
+    return Gate(service, monkeypatch)
+
+
+@pytest.fixture
+def url(service: Service) -> Iterator[str]:
+    """Where the backend listens."""
+    listening = make_server("127.0.0.1", 0, create_app(service, 12), threaded=True)
+    threading.Thread(target=listening.serve_forever, daemon=True).start()
+    yield f"http://127.0.0.1:{listening.server_port}"
+    listening.shutdown()
+
+
+@pytest.fixture
+def project(server: LabelStudio, url: str, tmp_path: Path) -> int:
+    """A project with images that are quick to look at, connected to the backend."""
+    text = (CONFIGS / "brush.xml").read_text(encoding="utf-8")
+    number = server.create_project("Batches", text, show_collab_predictions=False)
+    server.connect_backend(number, url)
+    pixels = np.asarray(Image.open(asking.IMAGES / "fluorescence_2.png"))
+    for i in range(COUNT):
+        path = tmp_path / f"{i}.png"
+        Image.fromarray(pixels[50 * i : 50 * i + 128, :128]).save(path)
+        server.upload_image(number, path)
+    return number
+
+
+def wait(until: Callable[[], Any]) -> None:
+    deadline = time.monotonic() + SOON_S
+    while not until():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def counts(server: LabelStudio, project: int) -> list[int]:
+    return [len(server.predictions(task)) for task in server.task_ids(project)]
+
+
+def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
+    return [message for r in caplog.records if part in (message := r.getMessage())]
+
+
+def test_each_prediction_is_written_once(
+    server: LabelStudio,
+    project: int,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    server.retrieve_predictions(project)
+    assert said(caplog, "3 tasks take longer than Label Studio waits: they are done in the back")
+    # Annotators who see nothing ask again, for all of them and for some.
+    server.retrieve_predictions(project)
+    server.retrieve_predictions(project, server.task_ids(project)[1:])
+    for count in (3, 2):
+        assert said(caplog, f"{count} of these tasks are being done in the background since")
+    assert counts(server, project) == [0] * COUNT
+    gate.opened.set()
+    wait(lambda: said(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    assert counts(server, project) == [1] * COUNT
+    assert sorted(gate.looked_at) == server.task_ids(project)
+    monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
+    server.retrieve_predictions(project)
+    assert counts(server, project) == [1] * COUNT
+
+
+def test_two_requests_at_the_same_time(
+    server: LabelStudio,
+    project: int,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """The second came before the first took too long, and would have an answer."""
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 2.0)
+    first = threading.Thread(target=server.retrieve_predictions, args=[project])
+    first.start()
+    time.sleep(1)
+    monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
+    second = threading.Thread(target=server.retrieve_predictions, args=[project])
+    second.start()
+    first.join()
+    gate.opened.set()
+    second.join()
+    wait(lambda: said(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    assert said(caplog, "3 of these tasks are being done in the background since")
+    assert counts(server, project) == [1] * COUNT
+
+
+@pytest.mark.parametrize("error", [UserError("It is odd."), RuntimeError("of a library")])
+def test_one_of_the_background_fails(
+    error: Exception,
+    server: LabelStudio,
+    project: int,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    # In the first, while the request waits, and in the last, in the background.
+    first, _, last = server.task_ids(project)
+    gate.failing = {first: error, last: error}
+    server.retrieve_predictions(project)
+    gate.opened.set()
+    wait(lambda: said(caplog, f"Project {project}: 1 of 3 tasks are done."))
+    assert counts(server, project) == [0, 1, 0]
+    for number in (first, last):
+        (record,) = [r for r in caplog.records if f"Task {number} was left" in r.getMessage()]
+        assert (record.levelno == logging.ERROR) == (record.exc_info is not None)
+        assert str(error) in (caplog.text if record.exc_info else record.getMessage())
+    # They can be asked for again.
+    gate.failing.clear()
+    monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
+    server.retrieve_predictions(project)
+    assert counts(server, project) == [1] * COUNT
+
+
+def test_one_long_task(
+    server: LabelStudio,
+    project: int,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    task = server.task_ids(project)[0]
+    server.retrieve_predictions(project, [task])
+    gate.opened.set()
+    wait(lambda: said(caplog, f"Project {project}: 1 of 1 tasks are done."))
+    assert counts(server, project) == [1, 0, 0]
+
+
+def test_label_studio_is_gone(
+    service: Service,
+    project: int,
+    server: LabelStudio,
+    url: str,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    server.retrieve_predictions(project)
+    monkeypatch.setattr(
+        service, "settings", Settings(label_studio_url="http://127.0.0.1:9", api_key="k")
+    )
+    gate.opened.set()
+    wait(lambda: said(caplog, f"Project {project}: 0 of 3 tasks are done."))
+    assert len(said(caplog, "was left out: Label Studio does not answer at")) == COUNT
+
+
+def quick_service(folder: Path, model: Path, **more: Any) -> Service:
+    return Service(Settings(str(model), engine="torch", folder=folder, max_regions=2, **more))
+
+
+def test_one_of_several_fails_at_a_library(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    service = quick_service(tmp_path, model)
+    gate = Gate(service, monkeypatch)
+    gate.opened.set()
+    gate.failing = {2: RuntimeError("of a library")}
+    client = create_app(service, 2).test_client()
+    image = asking.image_file("fluorescence_2")
+    tasks = [asking.task(image, number) for number in (1, 2, 3)]
+    answer = client.post("/predict", json=asking.request(tasks))
+    assert [bool(each["result"]) for each in answer.json["results"]] == [True, False, True]
+    assert said(caplog, "Task 2 was left out") and "of a library" in caplog.text
+    answer = client.post("/predict", json=asking.request(tasks[1:2]))
+    assert answer.status_code == 500 and "(RuntimeError)" in answer.json["error"]
+
+
+@pytest.mark.parametrize(
+    ("known", "number", "sentence"),
+    [
+        ({}, 1, "Label Studio's address and an API key are needed"),
+        (
+            {"label_studio_url": "http://127.0.0.1:9", "api_key": "k"},
+            None,
+            'A task has no number as its "id"',
+        ),
+    ],
+)
+def test_what_cannot_be_left_to_the_background(
+    known: Any,
+    number: Any,
+    sentence: str,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.1)
+    service = quick_service(tmp_path, model, **known)
+    gate = Gate(service, monkeypatch)
+    client = create_app(service, 2).test_client()
+    tasks = [asking.task(asking.image_file("fluorescence_2"), number) for _ in range(5)]
+    answer = client.post("/predict", json=asking.request(tasks))
+    assert answer.status_code == 400 and sentence in answer.json["error"]
+    gate.opened.set()
+    time.sleep(1)
+    # Nobody will ever see the others.
+    assert len(gate.looked_at) == 1
+
+
+def test_what_is_left_when_the_server_ends() -> None:
+    code = """
+from samlet_labelstudio.batches import Batches
+batches = Batches()
+with batches.asking("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
+    batches.owe(claim)
+batches.settle("3", 2)
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == (
+        "Project 3: the server ends before 2 tasks are done: ask for them again.\n"
+    )
+
+
+def test_who_is_answered() -> None:
+    """A prediction that was written while a request waited must not be its answer, too."""
+    owed = Batches()
+    odd: list[Any] = [{"id": {}}, {}, {"id": "1"}]
+    tasks: list[Any] = [{"id": 1}, {"id": 2}]
+    with (
+        owed.asking("4", [*tasks, *odd]),
+        pytest.raises(UserError, match="1 of these tasks are being done"),
+        owed.asking("3", [{"id": 2}, {"id": 3}]) as second,
+    ):
+        with owed.asking("3", tasks) as first:
+            owed.owe(first)
+        for number in (1, 2):
+            owed.settle("3", number)
+        with pytest.raises(UserError, match="1 of these"):
+            owed.owe(second)
+    with owed.asking("3", tasks):
+        pass
