@@ -78,7 +78,8 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
     share = settings.share(accelerator.num_processes)
-    checked = check(labels.find(settings.images, settings.labels), settings.split, settings.threads)
+    found = labels.find(settings.images, settings.labels, out)
+    checked = check(found, settings.split, settings.threads)
     learning, judged = _parted(checked.usable, Path(settings.images))
     for paragraph in checked.told():
         tell(paragraph)

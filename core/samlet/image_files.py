@@ -180,9 +180,10 @@ def _decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices
             return Stored(values, _kind(axes, shape, page))
         # Elsewhere Pillow would read one page of many, or drop the low byte of 16-bit colour.
         if len(axes) > 2 and (page.bitspersample != 8 or axes[-1] != "S"):
+            kind = tifffile.PHOTOMETRIC(page.photometric).name
             raise UserError(
-                f"{path} has colours of a kind that is not read ({page.photometric.name}, "
-                f"{page.bitspersample} bits): export it as PNG, or as a TIFF in RGB or grey."
+                f"{path} has colours of a kind that is not read ({kind}, {page.bitspersample} "
+                "bits): export it as PNG, or as a TIFF in RGB or grey."
             )
     image = _open_pillow(path, stream, ("TIFF",))
     # Pillow turns a TIFF while it loads, unlike tifffile; the inverse orientation turns it back.

@@ -7,7 +7,7 @@ import resource
 import shutil
 import subprocess
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -73,21 +73,23 @@ class Exported:
         self,
         embeddings: np.ndarray,
         size: tuple[int, int],
-        coords: Sequence[Sequence[float]],
-        labels: Sequence[int],
+        coords: Any,
+        labels: Any,
         mask_input: np.ndarray | None = None,
     ) -> dict[str, np.ndarray]:
-        """Coordinates are in pixels of the image; a box is its two corners."""
-        if 2 not in labels:
+        """Coordinates, N x 2 or B x N x 2, are in pixels of the image; a box is its two corners."""
+        if not np.isin(2, labels):
             coords, labels = [*coords, [0, 0]], [*labels, -1]
+        coords = np.reshape(coords, (-1, *np.shape(coords)[-2:]))
+        labels = np.reshape(labels, coords.shape[:2])
         inner = images.resized_shape(*size, self.size)
         scale = np.array([inner[1] / size[1], inner[0] / size[0]])
         low = np.full((self.size // 4,) * 2, np.nan) if mask_input is None else mask_input
         return self.decoder(
             {
                 "image_embeddings": embeddings,
-                "point_coords": np.asarray([coords] * scale, np.float32),
-                "point_labels": np.asarray([labels], np.float32),
+                "point_coords": np.asarray(coords * scale, np.float32),
+                "point_labels": np.asarray(labels, np.float32),
                 "mask_input": np.asarray(low[None, None], np.float32),
                 "has_mask_input": np.asarray([mask_input is not None], np.float32),
                 "orig_im_size": np.asarray(size, np.float32),
@@ -168,6 +170,24 @@ def test_masks_are_samlets(
         assert ((found["masks"][0, wanted] > 0) == expected.masks).mean() >= 0.9999
         assert np.allclose(found["low_res_masks"][0, wanted], expected.low_res_masks, atol=1e-2)
         assert np.allclose(found["iou_predictions"][0, wanted], expected.iou_predictions, atol=1e-3)
+
+
+def test_many_prompts_at_once(
+    exported: Exported, predictor: samlet.Predictor, picture: np.ndarray
+) -> None:
+    """Five boxes on one image: each as if it were asked for alone."""
+    corners = np.array([[[x, x], [x + 60.0, x + 80]] for x in range(10, 110, 20)])
+    found = exported.decode(
+        exported.encode(predictor.model, picture), picture.shape[:2], corners, [[2, 3]] * 5
+    )
+    embedding = predictor.encode(picture)
+    expected = predictor.segment_batch(
+        embedding, boxes=corners.reshape(5, 4), multimask_output=False
+    )
+    assert found["masks"].shape == (5, 4, *picture.shape[:2])
+    for index, answer in enumerate(expected):
+        assert ((found["masks"][index, :1] > 0) == answer.masks).mean() >= 0.9999
+        assert np.allclose(found["iou_predictions"][index, 0], answer.iou_predictions, atol=1e-3)
 
 
 @pytest.fixture(scope="module")
@@ -381,9 +401,9 @@ def test_mistakes_are_explained(
     file.write_text("not an image")
     with pytest.raises(UserError, match=r"file\.png"):
         export(small_model, "onnx", out, True, tmp_path)
-    with pytest.raises(UserError, match=f"Cannot write to {file}: File exists"):
+    with pytest.raises(UserError, match=f"Cannot write {file}: File exists"):
         export(small_model, "onnx", file)
-    with pytest.raises(UserError, match="Cannot write to /proc/no: "):
+    with pytest.raises(UserError, match="Cannot write /proc/no: "):
         export(small_model, "onnx", "/proc/no")
     torch.manual_seed(0)
     odd = Sam(SMALL).eval()

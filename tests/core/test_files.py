@@ -139,11 +139,15 @@ def save_array(path: Path) -> None:
         np.save(file, np.random.rand(1 << 20))
 
 
+def save_tiff(path: Path) -> None:
+    tifffile.imwrite(path, np.random.rand(1 << 20))
+
+
 WRITERS: dict[str, Callable[[Path], None]] = {
     "torch": lambda path: torch.save({"a": torch.rand(1 << 20)}, path),
     "safetensors": lambda path: save_file({"a": torch.rand(1 << 20)}, path),
     "numpy": save_array,
-    "tiff": lambda path: tifffile.imwrite(path, np.random.rand(1 << 20)),
+    "tiff": save_tiff,
     "pillow": lambda path: Image.effect_noise((2000, 2000), 100).save(path, format="PNG"),
 }
 

@@ -74,7 +74,7 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     accelerator = open_accelerator(settings.precision, settings.accumulate)
     device, rank = accelerator.device, accelerator.process_index
     share = settings.share(accelerator.num_processes)
-    source = open_source(settings.images)
+    source = open_source(settings.images, out)
     teacher = at_size(samlet.load(settings.teacher, device), settings.image_size)
     torch.manual_seed(settings.seed)
     student = open_student(settings.student, teacher)
@@ -142,7 +142,7 @@ def embed_images(
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """`samlet embed`: the first stage alone. Returns the store, and what was skipped."""
     accelerator = open_accelerator()
-    source = open_source(images)
+    source = open_source(images, out)
     model = at_size(samlet.load(teacher, accelerator.device), image_size)
     store, skipped = open_store(out, model), Skipped(source.count())
     embed(source, model, store, skipped, accelerator, batch_size, threads)

@@ -64,12 +64,13 @@ class Source(Protocol):
         """Images for ever, each with the position after it; the same seed gives the same order."""
 
 
-def open_source(name: str) -> Source:
+def open_source(name: str, results: Path | None = None) -> Source:
     """Find out what kind of source is meant.
 
     Args:
         name: a folder of images or of tar shards, a text file with a path or shard a line (relative
             to the text file), one tar file, or the URL of one (http or https).
+        results: the folder of the run, whose pictures are no images where it lies below `name`.
 
     Raises:
         UserError: there is nothing of the sort.
@@ -81,7 +82,7 @@ def open_source(name: str) -> Source:
         shards = sorted(str(p) for p in path.rglob("*.tar"))
         if shards:
             return TarShards(name, shards)
-        files = images.find(path)
+        files = images.find(path, results)
         return ImageFiles(name, [(str(p.relative_to(path)), p) for p in files])
     if path.suffix.lower() in (".txt", ".lst", ".list"):
         return _open_list(path)

@@ -18,7 +18,7 @@ from samlet.wording import lines
 __all__ = ["Found", "Labelled", "find", "objects", "pack"]
 
 
-def find(images: str | Path, labels: str | Path) -> Found:
+def find(images: str | Path, labels: str | Path, results: Path | None = None) -> Found:
     """Find the images of a folder that have labels.
 
     Nested folders are searched as well. Names are compared in one normal form of Unicode. Which
@@ -41,6 +41,7 @@ def find(images: str | Path, labels: str | Path) -> Found:
     Args:
         images: the folder of the images.
         labels: the folder or file of the labels.
+        results: a folder for results, whose pictures are no images; see `samlet.images.find`.
 
     Returns:
         The labelled images, what has no labels or no image, and entries that are faulty. Sizes and
@@ -50,7 +51,7 @@ def find(images: str | Path, labels: str | Path) -> Found:
         UserError: nothing fits, or a file is damaged or of another format.
     """
     images, labels = Path(images), Path(labels)
-    paths = image_reading.find(images)
+    paths = image_reading.find(images, results)
     if labels.is_dir():
         found = _in_folder(images, paths, labels)
     elif labels.suffix.lower() == ".json":

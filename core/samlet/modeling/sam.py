@@ -92,7 +92,8 @@ class Sam(nn.Module):
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         if config.tiny_vit is not None or config.sam_vit is not None:
-            speak_official_names(self, config.tiny_vit and config.tiny_vit.embed_dims[-1])
+            vit = config.tiny_vit
+            speak_official_names(self, None if vit is None else vit.embed_dims[-1])
 
     @property
     def device(self) -> torch.device:
