@@ -97,8 +97,8 @@ class SegmentWidget(QWidget):
         self.contrast = ComboBox(
             label="contrast",
             choices=[AS_SHOWN, PERCENTILES],
-            tooltip="What the model sees of images that are not 8-bit colour: the layer's "
-            "contrast limits, or the 0.1 to 99.9 percentiles.",
+            tooltip="What the model sees as black and full intensity: the layer's contrast limits, "
+            "or the 0.1 and 99.9 percentiles (8 bit in full).",
         )
         self.model = ComboBox(
             label="model",
