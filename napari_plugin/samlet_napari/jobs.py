@@ -65,12 +65,14 @@ class Jobs:
         """Whether there is work that `stop` would end."""
         return self._worker is not None
 
-    def load(self, name: str, then: Callable[[Predictor], None]) -> None:
-        """Load a model, and go on with it."""
+    def load(
+        self, name: str, then: Callable[[Predictor], None], refuse: Callable[[str], None]
+    ) -> None:
+        """Load a model, and go on with it, or with the reason why it cannot be had."""
 
         def take(loaded: Predictor | str) -> None:
             if isinstance(loaded, str):
-                self._controller.status.emit(loaded)
+                refuse(loaded)
             else:
                 then(loaded)
 
@@ -175,9 +177,10 @@ class Jobs:
     def _begin(self) -> Encodings:
         if self._worker is not None:
             raise UserError("Something is still being done: wait for it, or press Stop.")
+        self._controller.ready()
         encodings = self._controller.encodings
         if encodings is None:
-            raise UserError("There is no image yet, or its model is still being loaded.")
+            raise UserError("The image is still being opened: try again in a moment.")
         return encodings
 
     def _run(self, worker: Any, take: Callable[[Any], None], tell: Callable[[], str]) -> None:
