@@ -27,7 +27,7 @@ from samlet_napari.label_store import LabelStore, new_labels
 from samlet_napari.overlays import Overlays
 from samlet_napari.pixels import Picture, Plane, shape_of
 from samlet_napari.session import Session
-from samlet_napari.view import View
+from samlet_napari.view import View, sliders_of
 from samlet_napari.windows import Extent
 
 DISK_BYTES = 4 << 30
@@ -90,6 +90,7 @@ class Controller:
         self.gestures = Gestures(self)
         self._view_timer = _timer(VIEW_PAUSE, self.encode_ahead)
         self._picture_timer = _timer(CONTRAST_PAUSE, self._open_again)
+        sliders_of(viewer)
         self._global_links = [
             (viewer.layers.events.inserted, self._on_inserted),
             (viewer.layers.events.removed, self._on_removed),
