@@ -153,10 +153,17 @@ class Jobs:
             session = controller.session
             if session is None or session.store is not store:
                 return
+            plane = found.placed.plane
+            if store.placed(label, plane) is None and store.extent_of(plane, label) is not None:
+                raise UserError(
+                    f"Object {label} goes on through {_told(len(done), 'slice')}, up to slice "
+                    f"{plane.index[axis]}, where it was painted by hand, which is never "
+                    "overwritten: press E on it there, and propagate from there."
+                )
             session.put([(found.placed, found.box, found.mask)], label, goes_on=bool(done))
-            done.append(found.placed.plane)
+            done.append(plane)
             self.progress.emit(len(done) / len(planes))
-            controller.view().go_to(found.placed.plane)
+            controller.view().go_to(plane)
 
         def tell() -> str:
             session = controller.session

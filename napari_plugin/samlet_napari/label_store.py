@@ -379,9 +379,10 @@ def _edit(
 ) -> _Edit:
     """A change as napari's undo takes it back: of nothing but the pixels that it concerns."""
     rows, columns = np.nonzero(changed)
-    where = [np.full(len(rows), at, np.int32) for at in plane.index]
-    where[plane.axes[0]], where[plane.axes[1]] = (
-        (places + start).astype(np.int32) for places, start in ((rows, box[1]), (columns, box[0]))
+    places = {plane.axes[0]: rows + box[1], plane.axes[1]: columns + box[0]}
+    where = (
+        np.asarray(places.get(axis, np.full(len(rows), at)), np.int32)
+        for axis, at in enumerate(plane.index)
     )
     return tuple(where), before[changed], after[changed]
 

@@ -280,7 +280,7 @@ def test_what_was_chosen_first_can_be_chosen_again(
 
 
 def test_renamed_layers_are_listed_under_their_new_names(
-    desk: Desk, cells: Image, truth: np.ndarray
+    desk: Desk, cells: Image, picture: np.ndarray, truth: np.ndarray
 ) -> None:
     mine = desk.viewer.add_labels(truth.copy(), name="mine")
     desk.widget.labels.value = mine
@@ -295,7 +295,7 @@ def test_renamed_layers_are_listed_under_their_new_names(
     assert desk.widget.image.value is cells and desk.widget.labels.value is mine
     assert desk.controller.image is cells and desk.controller.labels is mine
     # Two layers never have one name.
-    other = desk.viewer.add_image(cells.data, name="nuclei")
+    other = desk.viewer.add_image(picture, name="nuclei")
     assert desk.widget.image.choices == (None, cells, other)
     desk.widget.image.value = other
     assert desk.widget.image.current_choice == other.name != "nuclei"

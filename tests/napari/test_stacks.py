@@ -140,6 +140,28 @@ def test_an_object_in_a_film_of_stacks_is_carried_through_depth(
     np.testing.assert_array_equal(desk.labels(), before)
 
 
+def test_a_slice_that_was_painted_by_hand_is_not_overwritten(
+    desk: Desk, stack: Image, truth: np.ndarray
+) -> None:
+    slices = np.flatnonzero((truth == NUCLEUS).any((1, 2)))
+    middle = int(slices[len(slices) // 2])
+    go_to(desk, middle)
+    click_on(desk, truth, middle)
+    desk.key(Qt.Key.Key_C)
+    labels = desk.controller.labels
+    assert labels is not None
+    rows, columns = np.nonzero(truth[middle + 2] == NUCLEUS)
+    labels.data_setitem((np.full_like(rows, middle + 2), rows, columns), 1)
+    painted = labels.data[middle + 2].copy()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert desk.status.startswith(
+        f"Object 1 goes on through 1 slice, up to slice {middle + 2}, where it was painted by hand"
+    )
+    np.testing.assert_array_equal(labels.data[middle + 2], painted)
+    assert (labels.data[middle + 1] == 1).any() and not labels.data[middle + 3].any()
+
+
 def test_where_there_is_nowhere_to_go_on_to(desk: Desk, stack: Image, truth: np.ndarray) -> None:
     last = len(truth) - 1
     go_to(desk, last)
