@@ -227,27 +227,33 @@ class Answerer:
         is_told = False
         while True:
             with self._changed:
-                while not self._is_closed and (window := self._next_window()) is None:
+                while not self._is_closed and self._next_window() is None:
                     if is_told:
                         is_told = False
                         self._on_encoding(False)
                     self._changed.wait()
                 if self._is_closed:
                     return
-                encodings = self._encodings
-            assert window is not None and encodings is not None
             if not is_told:
                 is_told = True
                 self._on_encoding(True)
-            try:
-                encodings.get(window)
-            except UserError as error:
-                self._refuse(encodings, window, str(error))
-            except Exception as error:
-                # What a lazy array raises when it is read is anybody's.
-                self._refuse(encodings, window, f"The image cannot be read: {error}")
-            with self._changed:
-                self._changed.notify_all()
+            self._encode_next()
+
+    def _encode_next(self) -> None:
+        # In a function of its own, as a thread that waits must not keep an image that is gone.
+        with self._changed:
+            window, encodings = self._next_window(), self._encodings
+        if window is None or encodings is None:
+            return
+        try:
+            encodings.get(window)
+        except UserError as error:
+            self._refuse(encodings, window, str(error))
+        except Exception as error:
+            # What a lazy array raises when it is read is anybody's.
+            self._refuse(encodings, window, f"The image cannot be read: {error}")
+        with self._changed:
+            self._changed.notify_all()
 
     def _refuse(self, encodings: Encodings, window: Window, error: str) -> None:
         with self._changed:
@@ -262,33 +268,38 @@ class Answerer:
     def _answer_all(self) -> None:
         while True:
             with self._changed:
-                while not self._is_closed and (ask := self._next_ask()) is None:
+                while not self._is_closed and self._next_ask() is None:
                     is_resting = self._hover is not None and self._hover.kind == "rest"
                     self._changed.wait(REST_SECONDS if is_resting else None)
                 if self._is_closed:
                     return
-                encodings, known = self._encodings, self._known
-            assert ask is not None and encodings is not None
-            try:
-                answer = Answer(ask, _segment(encodings, ask, known))
-            except UserError as error:
-                answer = Answer(ask, None, str(error))
-            except Exception as error:
-                # Without this thread nothing would be answered any more.
-                answer = Answer(ask, None, f"The model cannot answer: {error}")
-            with self._changed:
-                if encodings is not self._encodings:
-                    # The same may have been asked about another image by now.
-                    continue
-                # Meanwhile it may have been dropped, or replaced by a later one. What lies under
-                # the cursor is told all the same: it never rests while the mouse moves.
-                is_wanted = ask.kind != "object" or self._objects.get(ask.number) == ask
-                is_first = self._hover == ask and ask.kind == "hover" and not answer.error
-                self._take([ask])
-                if is_first and encodings.predictor.zoom is not None:
-                    self._hover = replace(ask, kind="rest")
-            if is_wanted:
-                self._on_answer(answer)
+            self._answer_next()
+
+    def _answer_next(self) -> None:
+        with self._changed:
+            ask, encodings, known = self._next_ask(), self._encodings, self._known
+        if ask is None or encodings is None:
+            return
+        try:
+            answer = Answer(ask, _segment(encodings, ask, known))
+        except UserError as error:
+            answer = Answer(ask, None, str(error))
+        except Exception as error:
+            # Without this thread nothing would be answered any more.
+            answer = Answer(ask, None, f"The model cannot answer: {error}")
+        with self._changed:
+            if encodings is not self._encodings:
+                # The same may have been asked about another image by now.
+                return
+            # Meanwhile it may have been dropped, or replaced by a later one. What lies under
+            # the cursor is told all the same: it never rests while the mouse moves.
+            is_wanted = ask.kind != "object" or self._objects.get(ask.number) == ask
+            is_first = self._hover == ask and ask.kind == "hover" and not answer.error
+            self._take([ask])
+            if is_first and encodings.predictor.zoom is not None:
+                self._hover = replace(ask, kind="rest")
+        if is_wanted:
+            self._on_answer(answer)
 
     def _take(self, asks: list[Ask]) -> None:
         for ask in asks:

@@ -4,7 +4,7 @@ Everything here runs in the thread of the window. What takes longer than a blink
 on snapshots, and comes back through Qt's signals.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -25,9 +25,9 @@ from samlet_napari.gestures import Gestures
 from samlet_napari.jobs import Jobs
 from samlet_napari.label_store import LabelStore, new_labels
 from samlet_napari.overlays import Overlays
-from samlet_napari.pixels import Picture, Plane
+from samlet_napari.pixels import Picture, Plane, shape_of
 from samlet_napari.session import Session
-from samlet_napari.view import View
+from samlet_napari.view import View, sliders_of
 from samlet_napari.windows import Extent
 
 DISK_BYTES = 4 << 30
@@ -76,7 +76,12 @@ class Controller:
         self._auto_commit = False
         self._overwrite = False
         self._beside_image = False
+        self._shape: tuple[int, ...] = ()
+        self._wanted: Picture | None = None
+        self._openings = 0
+        self._refusal = ""
         self._links: list[tuple[Any, Any]] = []
+        self._pixel_links: list[tuple[Any, Any]] = []
         self._bridge = _Bridge()
         self._bridge.answered.connect(self._take)
         self._bridge.encoding.connect(self._tell_encoding)
@@ -85,7 +90,9 @@ class Controller:
         self.gestures = Gestures(self)
         self._view_timer = _timer(VIEW_PAUSE, self.encode_ahead)
         self._picture_timer = _timer(CONTRAST_PAUSE, self._open_again)
+        sliders_of(viewer)
         self._global_links = [
+            (viewer.layers.events.inserted, self._on_inserted),
             (viewer.layers.events.removed, self._on_removed),
             (viewer.dims.events.current_step, self._on_dims),
             (viewer.dims.events.ndisplay, self._on_dims),
@@ -103,20 +110,15 @@ class Controller:
         if image is self.image:
             return
         self._leave()
+        self.gestures.forget()
         self.image = image
         if image is None:
             self.opened.emit()
             self.status.emit("Open an image, and choose it here.")
             return
-        self.overlays = Overlays(self.viewer, image)
+        self._enter(image)
+        assert self.overlays is not None
         self.overlays.activate()
-        for event in (image.events.scale, image.events.translate, image.events.rotate,
-                      image.events.shear, image.events.affine):  # fmt: skip
-            self._link(event, self._follow)
-        for event in (image.events.contrast_limits, image.events.data, image.events.colormap):
-            self._link(event, self._on_pixels)
-        self._open()
-        self.opened.emit()
 
     def choose_model(self, name: str) -> None:
         """Answer with another model from now on: a name or a checkpoint's file."""
@@ -176,6 +178,17 @@ class Controller:
             self.session.cancel()
             self.show()
         self.status.emit("Stopped.")
+
+    def ready(self) -> Session | None:
+        """The session; None while the image is being opened.
+
+        Raises:
+            UserError: there is no image, or it cannot be opened.
+        """
+        self._image()
+        if self.encodings is None and self._refusal:
+            raise UserError(self._refusal)
+        return self.session
 
     @property
     def is_active(self) -> bool:
@@ -239,32 +252,66 @@ class Controller:
 
     # How it is done.
 
+    def _enter(self, image: Image) -> None:
+        """Lie over an image, and open it."""
+        self._shape = shape_of(image)
+        self.overlays = Overlays(self.viewer, image)
+        for event in (image.events.scale, image.events.translate, image.events.rotate,
+                      image.events.shear, image.events.affine):  # fmt: skip
+            self._link(event, self._follow)
+        self._open()
+        self.opened.emit()
+
+    def _enter_again(self) -> None:
+        """Begin anew with the image, whose data has another shape by now."""
+        image, layers = self.image, self.viewer.layers
+        if image is None or shape_of(image) == self._shape:
+            return
+        was_active, active = self.is_active, layers.selection.active
+        self._leave()
+        self._enter(image)
+        assert self.overlays is not None
+        if was_active:
+            self.overlays.activate()
+        else:
+            layers.selection.active = active
+
     def _open(self) -> None:
         """Take a snapshot of the image, and load the model if need be."""
+        self._wanted, self._refusal = None, ""
+        layers = self._layers()
+        self._watch(layers)
         try:
-            picture = Picture.of(
-                self._layers(), as_shown=self.as_shown, colour_axis=self.colour_axis
-            )
+            picture = Picture.of(layers, as_shown=self.as_shown, colour_axis=self.colour_axis)
         except UserError as error:
-            self.status.emit(str(error))
+            self._refuse(str(error))
             return
+        self._wanted = picture
+        self._openings += 1
         self.status.emit(f"Loading the model {self.model} ...")
-        self.jobs.load(self.model, partial(self._opened, picture, self.model))
+        self.jobs.load(self.model, partial(self._opened, self._openings), self._refuse)
 
-    def _opened(self, picture: Picture, name: str, predictor: Predictor) -> None:
-        if self.image is None or name != self.model:
+    def _refuse(self, error: str) -> None:
+        self._refusal = error
+        self.status.emit(error)
+
+    def _opened(self, number: int, predictor: Predictor) -> None:
+        picture = self._wanted
+        # Models need not be loaded in the order in which they were asked for.
+        if picture is None or number != self._openings:
             return
+        self._wanted = None
         self.encodings = Encodings(predictor, picture, self._cache())
         self._answerer.show(self.encodings)
         if self.session is None:
             self.session = Session(self._answerer, picture.size, self.encodings.side)
             self.session.auto_commit, self.session.overwrite = self._auto_commit, self._overwrite
         else:
-            self.session.side = self.encodings.side
+            self.session.size_of, self.session.side = picture.size, self.encodings.side
         try:
             self._attach()
         except UserError as error:
-            self.status.emit(str(error))
+            self.session.error = str(error)
         self.session.ask_again()
         self.show()
         has_told = self.gestures.catch_up()
@@ -278,31 +325,54 @@ class Controller:
 
     def _leave(self) -> None:
         """Forget the image."""
-        self.jobs.stop()
-        self._answerer.show(None)
-        for event, callback in self._links:
-            event.disconnect(callback)
-        self._links.clear()
-        self.gestures.forget()
-        if self.session is not None:
-            self.session.write_to(None)
-        self.session = self.encodings = None
+        self._forget_pixels()
+        _disconnect(self._links)
+        _disconnect(self._pixel_links)
+        self._end_session()
         # Removing a layer calls us back.
         overlays, self.overlays = self.overlays, None
         if overlays is not None:
             overlays.remove()
 
+    def _forget_pixels(self) -> None:
+        """Answer and write nothing any more of the pixels that were there."""
+        self.jobs.stop()
+        self._answerer.show(None)
+        self.encodings = self._wanted = None
+
+    def _end_session(self) -> None:
+        if self.session is not None:
+            self.session.write_to(None)
+        self.session = None
+
     def _layers(self) -> list[Image]:
         """The image, and what is blended with it."""
+        return [self._image(), *(layer for layer in self._others() if layer.visible)]
+
+    def _others(self) -> list[Image]:
+        """What is blended with the image while it is visible."""
         image = self._image()
         if not self.is_blended or image.rgb:
-            return [image]
-        others = (layer for layer in self.viewer.layers if isinstance(layer, Image))
-        return [image] + [
+            return []
+        images = (layer for layer in self.viewer.layers if isinstance(layer, Image))
+        return [
             layer
-            for layer in others
-            if layer is not image and layer.visible and not layer.rgb and layer.ndim == image.ndim
+            for layer in images
+            if layer is not image and not layer.rgb and layer.ndim == image.ndim
         ]
+
+    def _watch(self, layers: Sequence[Image]) -> None:
+        """Notice when layers, or what others could be blended with them, show something else."""
+        _disconnect(self._pixel_links)
+        for layer in layers:
+            self._pixel_links += [
+                (layer.events.contrast_limits, self._on_pixels),
+                (layer.events.colormap, self._on_pixels),
+                (layer.events.data, self._on_data),
+            ]
+        self._pixel_links += [(layer.events.visible, self._on_pixels) for layer in self._others()]
+        for event, callback in self._pixel_links:
+            event.connect(callback)
 
     def _attach(self, create: bool = False) -> None:
         """Let the session write to the labels layer, a new one if there is none."""
@@ -312,6 +382,7 @@ class Controller:
             session.write_to(None)
             return
         if session.store is not None and session.store.layer is self.labels:
+            session.store.check()
             return
         shape = self.view().shape
         is_new = self.labels is None
@@ -385,6 +456,18 @@ class Controller:
     def _on_pixels(self) -> None:
         self._picture_timer.start()
 
+    def _on_data(self) -> None:
+        self._forget_pixels()
+        if shape_of(self._image()) != self._shape:
+            self._end_session()
+            # napari is still about to take in the new shape itself.
+            QTimer.singleShot(0, self._enter_again)
+            return
+        if self.session is not None:
+            self.session.ask_again()
+            self.show()
+        self._picture_timer.start()
+
     def _on_view(self) -> None:
         self._view_timer.start()
 
@@ -393,6 +476,10 @@ class Controller:
             self.session.point_nowhere()
             self.show()
         self._view_timer.start()
+
+    def _on_inserted(self, event: Any) -> None:
+        if self.is_blended and isinstance(event.value, Image):
+            self._on_pixels()
 
     def _on_removed(self, event: Any) -> None:
         # Of what a viewer removes together, the rest would be drawn half removed.
@@ -411,6 +498,14 @@ class Controller:
         elif self.overlays is not None and removed in self.overlays.layers:
             self.choose_image(None)
             self.status.emit("A layer of samlet's was removed: choose the image again.")
+        elif self.is_blended and isinstance(removed, Image):
+            self._on_pixels()
+
+
+def _disconnect(links: list[tuple[Any, Any]]) -> None:
+    for event, callback in links:
+        event.disconnect(callback)
+    links.clear()
 
 
 def _timer(pause: int, callback: Callable[[], None]) -> QTimer:

@@ -149,16 +149,14 @@ class Gestures:
             do: gives what is to be told; None for how things stand.
         """
         controller = self._controller
-        session = controller.session
-        if controller.image is not None and session is None:
-            self._early.append(partial(self._soon, do))
-            controller.status.emit("The model is being loaded; your clicks are not lost.")
-            return
         try:
-            view = controller.view()
-            assert session is not None
+            session = controller.ready()
+            if session is None:
+                self._early.append(partial(self._soon, do))
+                controller.status.emit("The model is being loaded; your clicks are not lost.")
+                return
             session.error = ""
-            session.visible = view.extent()
+            session.visible = controller.view().extent()
             if session.auto_commit:
                 controller.label_store()
             told = do(session)

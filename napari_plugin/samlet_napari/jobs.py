@@ -65,12 +65,14 @@ class Jobs:
         """Whether there is work that `stop` would end."""
         return self._worker is not None
 
-    def load(self, name: str, then: Callable[[Predictor], None]) -> None:
-        """Load a model, and go on with it."""
+    def load(
+        self, name: str, then: Callable[[Predictor], None], refuse: Callable[[str], None]
+    ) -> None:
+        """Load a model, and go on with it, or with the reason why it cannot be had."""
 
         def take(loaded: Predictor | str) -> None:
             if isinstance(loaded, str):
-                self._controller.status.emit(loaded)
+                refuse(loaded)
             else:
                 then(loaded)
 
@@ -101,7 +103,9 @@ class Jobs:
 
         def tell() -> str:
             where = "what you see" if only_visible else "the image"
-            return f"Found {count} objects in {where}. Z takes them back together."
+            if count == 0:
+                return f"Found no objects in {where} but those that are there already."
+            return f"Found {_told(count, 'object')} in {where}. Z takes them back together."
 
         stopped = self._stopped = threading.Event()
         work = create_worker(
@@ -120,43 +124,66 @@ class Jobs:
         encodings = self._begin()
         controller = self._controller
         label, start, store = controller.committed()
-        axis = controller.view().slice_axis(start)
+        view = controller.view()
+        axis = view.slice_axis(start)
         if axis is None:
             raise UserError("This image is no stack: there are no other slices to go through.")
-        placed = store.placed(label, start)
-        box = store.extent_of(start, label) if placed is None else placed.extent
+        # It may have been painted on since it was written.
+        box = store.extent_of(start, label)
         if box is None:
             raise UserError(f"Object {label} has no pixel in this slice: click on it first.")
         here, count = start.index[axis], encodings.picture.shape[axis]
         numbers = range(here + 1, count) if forward else range(here - 1, -1, -1)
         planes = [start.moved(axis, number) for number in numbers]
+        if not planes:
+            where = "after" if forward else "before"
+            raise UserError(f"There is no slice {where} this one: propagate the other way.")
         # What the user has said about a slice stays.
         told = [i for i, p in enumerate(planes) if _has_clicks(store.placed(label, p))]
         stale = [p for p in planes[: told[0] if told else None] if store.placed(label, p)]
         planes = planes[: told[0]] if told else planes
+        if not planes:
+            raise UserError(
+                f"You have clicked on object {label} in slice {numbers[0]}, which is never "
+                "overwritten: go there, press E on it, and propagate from there."
+            )
         done: list[Plane] = []
 
         def take(found: Found) -> None:
             session = controller.session
             if session is None or session.store is not store:
                 return
+            plane = found.placed.plane
+            if store.placed(label, plane) is None and store.extent_of(plane, label) is not None:
+                raise UserError(
+                    f"Object {label} goes on through {_told(len(done), 'slice')}, up to slice "
+                    f"{plane.index[axis]}, where it was painted by hand, which is never "
+                    "overwritten: press E on it there, and propagate from there."
+                )
             session.put([(found.placed, found.box, found.mask)], label, goes_on=bool(done))
-            done.append(found.placed.plane)
+            done.append(plane)
             self.progress.emit(len(done) / len(planes))
-            controller.view().go_to(found.placed.plane)
+            controller.view().go_to(plane)
 
         def tell() -> str:
             session = controller.session
             gone = [p for p in stale if p not in done]
             if session is not None and session.store is store and gone:
                 session.put([(Placed(p, (), None), box, None) for p in gone], label, bool(done))
-            last = done[-1].index[axis] if done else here
+            if not done:
+                others = len(view.slice_axes(start)) > 1
+                remedy = ", or first move the slider that it is to follow" if others else ""
+                return (
+                    f"Object {label} was not found in slice {numbers[0]} of axis {axis}: click on "
+                    f"it there{remedy}."
+                )
+            last = done[-1].index[axis]
             end = "the end of the stack" if len(done) == len(planes) else f"slice {last}"
             if told and len(done) == len(planes):
                 end = f"slice {last}, before one that you have clicked in"
             return (
-                f"Object {label} goes on through {len(done)} slices, up to {end}. Correct one "
-                "with E and clicks, and propagate again from there."
+                f"Object {label} goes on through {_told(len(done), 'slice')}, up to {end}. Correct "
+                "one with E and clicks, and propagate again from there."
             )
 
         mask = store.mask_of(start, label, box)
@@ -175,9 +202,10 @@ class Jobs:
     def _begin(self) -> Encodings:
         if self._worker is not None:
             raise UserError("Something is still being done: wait for it, or press Stop.")
+        self._controller.ready()
         encodings = self._controller.encodings
         if encodings is None:
-            raise UserError("There is no image yet, or its model is still being loaded.")
+            raise UserError("The image is still being opened: try again in a moment.")
         return encodings
 
     def _run(self, worker: Any, take: Callable[[Any], None], tell: Callable[[], str]) -> None:
@@ -213,6 +241,10 @@ class Jobs:
         self._worker = worker
         self.progress.emit(0.0)
         worker.start()
+
+
+def _told(count: int, what: str) -> str:
+    return f"{count} {what}" if count == 1 else f"{count} {what}s"
 
 
 def _has_clicks(placed: Placed | None) -> bool:

@@ -25,22 +25,26 @@ PYRAMID_FROM = 4096
 KEY = "samlet"
 DTYPE = np.uint16
 
+_Edit = tuple[tuple[np.ndarray, ...], np.ndarray, np.ndarray]
+"""An entry of napari's own history: pixels, an array for each axis, and their values around it."""
+
 
 @dataclass(frozen=True)
 class Change:
-    """What a write has overwritten, to take it back.
+    """What a write has changed, to take it back.
 
     Attributes:
         label: whose pixels were written.
         plane, box: where.
-        before: the pixels, h x w.
-        objects: the entries of the label in the metadata.
+        before, after: the pixels, h x w, around the write and once it was done.
+        objects: the entries of the label in the metadata, before it.
     """
 
     label: int
     plane: Plane
     box: Box
     before: np.ndarray
+    after: np.ndarray
     objects: Any
 
 
@@ -90,11 +94,14 @@ class LabelStore:
     def __init__(self, layer: Labels, shape: Sequence[int], is_empty: bool = False) -> None:
         self.layer = layer
         self._shape = tuple(shape)
-        self._check()
+        self.check()
         self._highest: int | None = 0 if is_empty else None
         # Where others have painted, objects may be larger than they were when they were written.
         self._is_ours = is_empty
         self._is_gathering = False
+        self._is_telling = False
+        self._written: list[_Edit] = []
+        self._undone = self._count_undone()
         for event in (layer.events.paint, layer.events.data, layer.events.labels_update):
             event.connect(self._on_foreign)
 
@@ -114,13 +121,13 @@ class LabelStore:
 
     @contextmanager
     def gathered(self) -> Iterator[None]:
-        """Draw what is written inside once, at the end."""
+        """Draw what is written inside once, at the end; for napari's undo it is one edit."""
         self._is_gathering = True
         try:
             yield
         finally:
             self._is_gathering = False
-            self._draw()
+            self._tell()
 
     def next_label(self) -> int:
         """The number of the next object: above all that there are.
@@ -128,6 +135,7 @@ class LabelStore:
         Raises:
             UserError: the layer's numbers are used up.
         """
+        self._follow_undo()
         most = int(np.iinfo(self.data.dtype).max)
         if self._highest is None:
             known = [_number(label) for label in self._objects()]
@@ -141,7 +149,12 @@ class LabelStore:
         return self._highest + 1
 
     def at(self, plane: Plane, x: float, y: float) -> int:
-        """The label of a pixel; 0 outside the image."""
+        """The label of a pixel; 0 outside the image.
+
+        Raises:
+            UserError: the layer's data was replaced by other data that does not fit.
+        """
+        self.check()
         column, row = round(x), round(y)
         height, width = plane.size(self.data.shape)
         if not (0 <= column < width and 0 <= row < height):
@@ -191,9 +204,12 @@ class LabelStore:
             for `revert`.
 
         Raises:
-            UserError: the layer's data was replaced by other data that does not fit.
+            UserError: the layer's data was replaced by other data that does not fit, or that
+                cannot hold the number.
         """
-        self._check()
+        self.check()
+        self._check_numbers(np.array([label]))
+        self._follow_undo()
         before_objects = self._objects().get(str(label))
         old = self.placed(label, plane)
         # Its place is looked for only where there may be more of it than is known.
@@ -220,19 +236,29 @@ class LabelStore:
             if self._highest is not None:
                 self._highest = max(self._highest, label)
         self._keep(label, placed or None)
-        return Change(label, plane, region, before, before_objects)
+        return Change(label, plane, region, before, after, before_objects)
 
-    def revert(self, change: Change) -> None:
-        """Take a write back.
+    def revert(self, change: Change) -> bool:
+        """Take a write back, where nobody has painted since.
+
+        Returns:
+            whether any pixel still held what was written.
 
         Raises:
             UserError: as `write`.
         """
-        self._check()
+        self.check()
+        self._follow_undo()
         now = self._read(change.plane, change.box).copy()
-        self._set(change.plane, change.box, now, change.before)
+        is_left = (change.before != change.after) & (now == change.after)
+        restored = change.before[is_left]
+        self._check_numbers(restored)
+        after = now.copy()
+        after[is_left] = restored
+        self._set(change.plane, change.box, now, after)
         self._keep(change.label, change.objects)
         self._highest = None
+        return bool(is_left.any())
 
     def _unknown_extent(self, plane: Plane, label: int) -> Box | None:
         if self._highest is not None and label > self._highest:
@@ -244,7 +270,8 @@ class LabelStore:
         return values.T if plane.is_transposed else values
 
     def _set(self, plane: Plane, box: Box, before: np.ndarray, after: np.ndarray) -> None:
-        rows, columns = extent(before != after)
+        changed = before != after
+        rows, columns = extent(changed)
         if rows.start == rows.stop:
             return
         x0, y0 = box[:2]
@@ -254,16 +281,36 @@ class LabelStore:
         if self.layer.multiscale:
             for level, array in enumerate(self._levels()[1:], start=1):
                 _shrink(self.data, array, plane, part, 2**level)
-        self._draw()
+        elif _is_indexed_as_numpy(self.data):
+            self._written.append(_edit(plane, box, changed, before, after))
+        self._tell()
 
-    def _draw(self) -> None:
-        if not self._is_gathering:
-            self.layer.refresh(extent=False, thumbnail=False)
+    def _tell(self) -> None:
+        """Let napari draw what was written, and take it back in turn with what it paints."""
+        if self._is_gathering:
+            return
+        written, self._written = self._written, []
+        self._is_telling = True
+        try:
+            with self.layer.block_history():
+                for edit in written:
+                    # The public data_setitem writes as well, by arrays of indices whatever the
+                    # data, and into what is drawn, which in a hidden layer is that of other data.
+                    self.layer._save_history(edit)
+        finally:
+            self._is_telling = False
+        self._undone = self._count_undone()
+        self.layer.refresh(extent=False, thumbnail=False)
 
     def _levels(self) -> list[Any]:
         return list(self.layer.data) if self.layer.multiscale else [self.layer.data]
 
-    def _check(self) -> None:
+    def check(self) -> None:
+        """Make sure that objects can still be read and written.
+
+        Raises:
+            UserError: the layer's data was replaced by other data that does not fit.
+        """
         levels, name = self._levels(), self.layer.name
         if tuple(levels[0].shape) != self._shape:
             raise UserError(
@@ -274,6 +321,16 @@ class LabelStore:
         shapes = [_shrunk(self._shape, level) for level in range(len(levels))]
         if not all(map(_is_writable, levels)) or [tuple(a.shape) for a in levels] != shapes:
             raise UserError(f"{name} cannot be written: choose a new layer for the labels.")
+
+    def _check_numbers(self, numbers: np.ndarray) -> None:
+        dtype = np.iinfo(self.data.dtype)
+        lowest, highest = (int(extreme(numbers, initial=0)) for extreme in (np.min, np.max))
+        if lowest < dtype.min or highest > dtype.max:
+            raise UserError(
+                f"{self.layer.name} holds numbers from {dtype.min} to {dtype.max}, and not "
+                f"{highest if highest > dtype.max else lowest}: convert it to a larger type "
+                "(right click on the layer), or choose a new one."
+            )
 
     def _objects(self) -> dict[str, Any]:
         kept = self.layer.metadata.get(KEY)
@@ -295,7 +352,19 @@ class LabelStore:
         others = kept if isinstance(kept, dict) else {}
         self.layer.metadata[KEY] = {**others, "objects": objects}
 
+    def _count_undone(self) -> int:
+        return len(self.layer._redo_history)
+
+    def _follow_undo(self) -> None:
+        # napari's undo and redo bring objects back, and tell nobody.
+        undone = self._count_undone()
+        if undone != self._undone:
+            self._undone = undone
+            self._on_foreign()
+
     def _on_foreign(self) -> None:
+        if self._is_telling:
+            return
         self._highest = None
         self._is_ours = False
 
@@ -303,6 +372,24 @@ class LabelStore:
 def _number(key: Any) -> int:
     """A label from the metadata; 0 if it is none."""
     return int(key) if isinstance(key, str) and key.isdecimal() and len(key) < 20 else 0
+
+
+def _edit(
+    plane: Plane, box: Box, changed: np.ndarray, before: np.ndarray, after: np.ndarray
+) -> _Edit:
+    """A change as napari's undo takes it back: of nothing but the pixels that it concerns."""
+    rows, columns = np.nonzero(changed)
+    places = {plane.axes[0]: rows + box[1], plane.axes[1]: columns + box[0]}
+    where = (
+        np.asarray(places.get(axis, np.full(len(rows), at)), np.int32)
+        for axis, at in enumerate(plane.index)
+    )
+    return tuple(where), before[changed], after[changed]
+
+
+def _is_indexed_as_numpy(array: Any) -> bool:
+    """Whether arrays of indices mean single pixels, as napari's undo takes it."""
+    return isinstance(array, np.ndarray) or type(array).__module__.startswith("zarr")
 
 
 def _is_writable(array: Any) -> bool:

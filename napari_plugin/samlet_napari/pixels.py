@@ -121,7 +121,7 @@ class Picture:
         channels = tuple(
             Channel(
                 tuple(layer.data) if layer.multiscale else (layer.data,),
-                None if layer.rgb or not as_shown else _limits(layer),
+                _limits(layer) if as_shown else None,
                 _colours(layer) if blended and not layer.rgb else None,
             )
             for layer in layers
@@ -205,13 +205,12 @@ def _scaled(plane: Plane, box: Box, full: Sequence[int], shape: Sequence[int]) -
 def _to_8_bit(values: np.ndarray, channel: Channel, is_rgb: bool) -> np.ndarray:
     if values.dtype.kind not in "buif":
         raise UserError(f"The image is of {values.dtype}: convert it to real numbers first.")
-    if is_rgb:
-        colour = values[..., :3]
-        # napari shows RGB without contrast limits: floats from 0 to 1, whole numbers in full.
-        if colour.dtype.kind in "bf":
-            return _stretched(colour, (0.0, 1.0))
-        return _stretched(colour, (0.0, float(np.iinfo(colour.dtype).max)))
-    rgb = to_rgb(values if channel.limits is None else _stretched(values, channel.limits))
+    if channel.limits is not None:
+        shown = _stretched(values[..., :3] if is_rgb else values, channel.limits)
+        # What is fully transparent has any colour, and napari does not show it.
+        opacity = [(values[..., 3:] != 0).astype(np.uint8)] if is_rgb else []
+        values = np.concatenate([shown, *opacity], axis=-1)
+    rgb = to_rgb(values)
     return rgb if channel.colours is None else channel.colours[rgb[..., 0]]
 
 

@@ -91,6 +91,7 @@ class Session:
         self._numbers = count(1)
         self._pending: dict[int, Draft] = {}
         self._history: list[list[Change]] = []
+        self._latest_put: list[Change] = []
         self._hovered: Ask | None = None
         self.draft: Draft | None = None
         self.hover: Answer | None = None
@@ -206,6 +207,9 @@ class Session:
 
         Returns:
             what was taken back, in a few words; "" if there was nothing.
+
+        Raises:
+            UserError: the labels cannot be written any more.
         """
         if self.draft is not None:
             steps = self.draft.steps[:-1]
@@ -222,10 +226,11 @@ class Session:
             self._asked.forget(number)
             return "the last object"
         if self._history and self.store is not None:
-            for change in reversed(self._history.pop()):
-                self.store.revert(change)
+            with self.store.gathered():
+                is_left = [self.store.revert(change) for change in reversed(self._history[-1])]
+            self._history.pop()
             self.last = None
-            return "the last commit"
+            return "the last commit" + ("" if any(is_left) else ", of which no pixel was left")
         return ""
 
     def cancel(self) -> None:
@@ -289,7 +294,7 @@ class Session:
                 mask; None takes it away.
             label: of all of them, in place of what had it there; None gives each a new one, and
                 leaves out those of which less than half is free.
-            goes_on: whether this and the commit before are taken back together.
+            goes_on: whether this and what was put before are taken back together.
 
         Returns:
             how many were written.
@@ -311,9 +316,11 @@ class Session:
                         store.write(plane, box, mask, number, placed.steps, self.overwrite)
                     )
         finally:
-            if goes_on and self._history:
-                self._history[-1] += changes
+            # Meanwhile the user may have committed something, or taken the first part back.
+            if goes_on and any(kept is self._latest_put for kept in self._history):
+                self._latest_put += changes
             else:
+                self._latest_put = changes
                 self._keep(changes)
         return len(changes)
 

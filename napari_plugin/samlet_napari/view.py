@@ -2,13 +2,57 @@
 
 from collections.abc import Sequence
 from typing import Any
+from weakref import WeakKeyDictionary
 
 import numpy as np
-from napari.components import ViewerModel
+from napari.components import Dims, ViewerModel
 from napari.layers import Image
 
 from samlet.crops import Box
 from samlet_napari.pixels import Plane, plane_of, shape_of
+
+
+class Sliders:
+    """Knows which slider of a viewer was used last, by hand or otherwise.
+
+    napari's `last_used` is the first slider as long as none was touched, and does not change when
+    that one is.
+
+    Args:
+        dims: of the viewer.
+
+    Attributes:
+        used: the axis, counted from the last, which is -1; None if none was used.
+    """
+
+    def __init__(self, dims: Dims) -> None:
+        self._dims = dims
+        self._steps = dims.current_step
+        self.used = dims.last_used - dims.ndim if dims.last_used else None
+        dims.events.last_used.connect(self._on_touched)
+        dims.events.current_step.connect(self._on_moved)
+
+    def _on_touched(self) -> None:
+        self.used = self._dims.last_used - self._dims.ndim
+
+    def _on_moved(self) -> None:
+        before, self._steps = self._steps, self._dims.current_step
+        if len(before) != len(self._steps):
+            return
+        changed = np.flatnonzero(np.not_equal(before, self._steps))
+        # Several move when a layer comes or goes.
+        if len(changed) == 1:
+            self.used = int(changed[0]) - len(before)
+
+
+_sliders: "WeakKeyDictionary[ViewerModel, Sliders]" = WeakKeyDictionary()
+
+
+def sliders_of(viewer: ViewerModel) -> Sliders:
+    """The sliders of a viewer, watched from the first call on."""
+    if viewer not in _sliders:
+        _sliders[viewer] = Sliders(viewer.dims)
+    return _sliders[viewer]
 
 
 class View:
@@ -24,6 +68,7 @@ class View:
         self._viewer = viewer
         self._image = image
         self._colour_axis = colour_axis
+        self._sliders = sliders_of(viewer)
         self.shape = shape_of(image)
 
     def place(self, position: Sequence[float]) -> tuple[Plane, float, float]:
@@ -74,15 +119,25 @@ class View:
         """Height and width of a plane."""
         return plane.size(self.shape)
 
-    def slice_axis(self, plane: Plane) -> int | None:
-        """The axis along which a stack is leafed through; None if it is none."""
-        axes = [
+    def slice_axes(self, plane: Plane) -> list[int]:
+        """The axes along which a stack can be leafed through; none if it is none."""
+        return [
             axis
             for axis, length in enumerate(self.shape)
             if axis not in plane.axes and length > 1 and axis != self._colour_axis
         ]
-        used = self._viewer.dims.last_used - (self._viewer.dims.ndim - len(self.shape))
-        return used if used in axes else (axes[-1] if axes else None)
+
+    def slice_axis(self, plane: Plane) -> int | None:
+        """The axis along which a stack is leafed through; None if it is none.
+
+        Of several it is that of the slider that was used last, or else the last one, which is depth
+        in an image of times or positions.
+        """
+        axes = self.slice_axes(plane)
+        used = self._sliders.used
+        if used is not None and used + len(self.shape) in axes:
+            return used + len(self.shape)
+        return axes[-1] if axes else None
 
     def neighbours(self, plane: Plane) -> list[Plane]:
         """The next slice, and the one before."""

@@ -26,7 +26,7 @@ from samlet.errors import UserError
 from samlet_napari import actions, models
 from samlet_napari.controller import Controller
 from samlet_napari.mouse import Hands, Mode
-from samlet_napari.overlays import PREVIEW, Overlays
+from samlet_napari.overlays import Overlays
 from samlet_napari.pixels import shape_of
 
 NEW_LAYER = "new layer"
@@ -35,6 +35,19 @@ THIS_LAYER, ALL_LAYERS = "this layer", "all visible layers, blended"
 AS_SHOWN, PERCENTILES = "as shown", "by percentiles"
 MOST_COLOURS = 8
 """Longest axis that may be one of channels."""
+
+
+class _OrNone(ComboBox):
+    """Choices of which one is None; magicgui tells of None only where it adds that itself.
+
+    Args:
+        text: of None.
+        options: of the combo box.
+    """
+
+    def __init__(self, text: str, **options: Any) -> None:
+        self.null_string = text
+        super().__init__(nullable=True, **options)
 
 
 class SegmentWidget(QWidget):
@@ -79,7 +92,7 @@ class SegmentWidget(QWidget):
             return
         self._is_closed = True
         models.listing.changed.disconnect(self._on_models)
-        for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
+        for event in self._listings:
             event.disconnect(self._refresh)
         actions.register(self.viewer, None)
         self.hands.release()
@@ -89,7 +102,8 @@ class SegmentWidget(QWidget):
         self.image = ComboBox(
             label="image", choices=self._images, nullable=True, tooltip="What you click on."
         )
-        self.channels = ComboBox(
+        self.channels = _OrNone(
+            THIS_LAYER,
             label="channels",
             choices=self._channels,
             tooltip="Show the model this layer alone, several blended, or an axis as colours.",
@@ -97,16 +111,19 @@ class SegmentWidget(QWidget):
         self.contrast = ComboBox(
             label="contrast",
             choices=[AS_SHOWN, PERCENTILES],
-            tooltip="What the model sees of images that are not 8-bit colour: the layer's "
-            "contrast limits, or the 0.1 to 99.9 percentiles.",
+            tooltip="What the model sees as black and full intensity: the layer's contrast limits, "
+            "or the 0.1 and 99.9 percentiles (8 bit in full).",
         )
         self.model = ComboBox(
             label="model",
             choices=self._models,
             tooltip="The bundled one, your own, ones to download, or a checkpoint's file.",
         )
-        self.labels = ComboBox(
-            label="labels", choices=self._labels, tooltip="Where objects are committed to."
+        self.labels = _OrNone(
+            NEW_LAYER,
+            label="labels",
+            choices=self._labels,
+            tooltip="Where objects are committed to.",
         )
         self.mode = RadioButtons(
             label="mouse",
@@ -214,7 +231,9 @@ class SegmentWidget(QWidget):
         controller.jobs.progress.connect(self._on_progress)
         controller.opened.connect(self._refresh)
         models.listing.changed.connect(self._on_models)
-        for event in (self.viewer.layers.events.inserted, self.viewer.layers.events.removed):
+        layers = self.viewer.layers.events
+        self._listings = (layers.inserted, layers.removed, layers.renamed)
+        for event in self._listings:
             event.connect(self._refresh)
 
     # What can be chosen.
@@ -222,20 +241,21 @@ class SegmentWidget(QWidget):
     def _images(self, _: Any) -> list[tuple[str, Image]]:
         return [(layer.name, layer) for layer in self.viewer.layers if isinstance(layer, Image)]
 
-    def _labels(self, _: Any) -> list[tuple[str, Labels | None]]:
-        found = [
+    def _labels(self, _: Any) -> list[tuple[str, Labels]]:
+        overlays = self.controller.overlays
+        ours = () if overlays is None else overlays.layers
+        return [
             (layer.name, layer)
             for layer in self.viewer.layers
-            if isinstance(layer, Labels) and not layer.name.startswith(PREVIEW)
+            if isinstance(layer, Labels) and layer not in ours
         ]
-        return [(NEW_LAYER, None), *found]
 
     def _models(self, _: Any) -> list[str]:
         return [*models.names(), *([self._file] if self._file else []), OTHER_FILE]
 
-    def _channels(self, _: Any) -> list[tuple[str, int | str | None]]:
+    def _channels(self, _: Any) -> list[tuple[str, int | str]]:
         image = self.controller.image
-        choices: list[tuple[str, int | str | None]] = [(THIS_LAYER, None)]
+        choices: list[tuple[str, int | str]] = []
         if image is None or image.rgb:
             return choices
         if sum(isinstance(layer, Image) and not layer.rgb for layer in self.viewer.layers) > 1:
@@ -256,6 +276,8 @@ class SegmentWidget(QWidget):
                 choice.value = value if value in choice.choices else None
         with self.channels.changed.blocked():
             self.channels.reset_choices()
+        # What was chosen of another image may not be there in this one.
+        self._on_pixels()
         if controller.overlays is not None:
             self._bind()
 

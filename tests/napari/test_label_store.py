@@ -181,8 +181,142 @@ def test_other_data_in_the_same_layer_is_written_to(store: LabelStore) -> None:
     write(store, (20, 4, 30, 8), 70_000)
     assert (store.layer.data[4:8, 20:30] == 70_000).all()
     assert not old[4:8, 20:30].any()
-    store.revert(change)
-    assert not store.layer.data[:10, :10].any()
+    # Nothing is left of what was written.
+    assert not store.revert(change)
+    assert (store.layer.data[:10, :10] == 5).all()
+
+
+def test_a_write_is_taken_back_in_data_of_another_type(store: LabelStore) -> None:
+    write(store, (0, 0, 10, 10), 300)
+    change = write(store, (2, 2, 6, 6), 301, overwrite=True)
+    store.layer.data = store.data.astype(np.int64)
+    assert store.revert(change)
+    assert (store.layer.data[:10, :10] == 300).all()
+
+
+def test_a_number_that_the_layer_cannot_hold_any_more_is_refused(store: LabelStore) -> None:
+    write(store, (0, 0, 10, 10), 300)
+    change = write(store, (2, 2, 6, 6), 5, overwrite=True)
+    store.layer.data = store.data.astype(np.uint8)
+    before = store.data.copy()
+    for act in (lambda: store.revert(change), lambda: write(store, (20, 0, 30, 9), 300)):
+        with pytest.raises(UserError, match="holds numbers from 0 to 255, and not 300"):
+            act()
+    assert np.array_equal(store.data, before)
+
+
+@pytest.mark.parametrize("hand", [7, 0, 2])
+def test_taking_back_leaves_what_was_painted_since(store: LabelStore, hand: int) -> None:
+    write(store, (0, 0, 10, 10), 2)
+    change = write(store, (5, 5, 15, 15), 1, overwrite=True)
+    # One stroke on the object, one beside it in the corner of its box, and one across its border.
+    for row, column in ((9, 9), (4, 14), (15, 9)):
+        store.layer.brush_size = 3
+        store.layer.paint((row, column), hand)
+    painted = store.data.copy()
+    assert store.revert(change)
+    is_theirs = np.zeros(SHAPE, bool)
+    is_theirs[5:15, 5:15] = painted[5:15, 5:15] != 1
+    expected = np.where(painted == 1, 0, painted)
+    expected[5:10, 5:10] = np.where(is_theirs[5:10, 5:10], painted[5:10, 5:10], 2)
+    assert np.array_equal(store.data, expected)
+
+
+def test_taking_away_and_rewriting_are_taken_back_only_where_nobody_has_painted(
+    store: LabelStore,
+) -> None:
+    write(store, (0, 0, 10, 10), 1)
+    for mask in (None, full((20, 10, 24, 14))):
+        before = store.data.copy()
+        change = store.write(FLAT, (20, 10, 24, 14), mask, 1)
+        store.layer.data[2:4, 2:4] = 9
+        assert store.revert(change)
+        before[2:4, 2:4] = 9
+        assert np.array_equal(store.data, before)
+        store.layer.data[2:4, 2:4] = 1
+
+
+def test_what_a_bucket_has_renumbered_is_not_taken_back(store: LabelStore) -> None:
+    change = write(store, (0, 0, 10, 10), 1)
+    store.layer.fill((5, 5), 8)
+    assert not store.revert(change)
+    assert (store.data[:10, :10] == 8).all() and store.placed(1, FLAT) is None
+
+
+KINDS = {
+    "numpy": lambda: np.zeros(STACK, np.uint16),
+    "zarr": lambda: zarr.array(np.zeros(STACK, np.uint16), chunks=(1, 16, 16)),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("is_shown", [True, False])
+@pytest.mark.parametrize("axes", [(1, 2), (2, 1), (2, 0)])
+def test_naparis_undo_takes_writes_back_in_turn_with_what_it_paints(
+    kind: str, is_shown: bool, axes: tuple[int, int]
+) -> None:
+    store = store_of(KINDS[kind](), visible=is_shown)
+    layer = store.layer
+    plane = Plane(axes, tuple(3 if axis not in axes else 0 for axis in range(3)))
+
+    def pixels() -> np.ndarray:
+        return np.array(layer.data)
+
+    states = [pixels()]
+    for act in (
+        lambda: layer.data_setitem(tuple(np.mgrid[1:5, 2:9, 1:7].reshape(3, -1)), 9),
+        lambda: store.write(plane, (1, 1, 4, 5), full((1, 1, 4, 5)), 1, overwrite=True),
+        lambda: layer.data_setitem(tuple(np.mgrid[2:4, 3:5, 2:5].reshape(3, -1)), 8),
+        lambda: store.write(plane, (0, 0, 3, 3), full((0, 0, 3, 3)), 2, overwrite=True),
+        lambda: store.write(plane, (0, 0, 3, 3), None, 2),
+    ):
+        act()
+        states.append(pixels())
+        assert not np.array_equal(states[-1], states[-2])
+    for expected in reversed(states[:-1]):
+        layer.undo()
+        assert np.array_equal(pixels(), expected)
+    for expected in states[1:]:
+        layer.redo()
+        assert np.array_equal(pixels(), expected)
+
+
+def test_what_is_gathered_is_one_step_of_naparis_undo(store: LabelStore) -> None:
+    with store.gathered():
+        write(store, (0, 0, 4, 4), 1)
+        write(store, (6, 6, 9, 9), 2)
+    store.layer.undo()
+    assert not store.data.any()
+
+
+def test_a_write_that_fails_leaves_naparis_undo_as_it_was(store: LabelStore) -> None:
+    with pytest.raises(UserError), store.gathered():
+        write(store, (0, 0, 4, 4), 1)
+        write(store, (6, 6, 9, 9), 70_000)
+    write(store, (10, 10, 12, 12), 3)
+    store.layer.undo()
+    assert np.unique(store.data).tolist() == [0, 1]
+    store.layer.undo()
+    assert not store.data.any()
+
+
+def test_numbers_that_naparis_undo_brings_back_are_taken(store: LabelStore) -> None:
+    store.revert(write(store, (0, 0, 4, 4), store.next_label()))
+    assert store.next_label() == 1
+    store.layer.undo()
+    assert (store.data[:4, :4] == 1).all() and store.next_label() == 2
+    store.layer.redo()
+    assert store.next_label() == 1
+
+
+def test_where_an_object_came_back_it_is_cleared_when_it_is_rewritten() -> None:
+    layer = Labels(np.zeros(SHAPE, np.uint16))
+    store = LabelStore(layer, SHAPE, is_empty=True)
+    write(store, (0, 0, 4, 4), 1)
+    write(store, (20, 4, 30, 8), 1)
+    layer.undo()
+    write(store, (10, 10, 12, 12), 1)
+    assert np.count_nonzero(layer.data) == 4
 
 
 def test_data_of_another_shape_in_the_same_layer_is_left_alone(store: LabelStore) -> None:

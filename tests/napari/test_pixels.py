@@ -1,16 +1,18 @@
 """Windows of planes as the model sees them, against what numpy makes of the same values."""
 
+from pathlib import Path
 from typing import Any
 
 import dask.array as da
 import numpy as np
 import pytest
+import tifffile
 import zarr
 from napari.components import ViewerModel
 from napari.layers import Image
 
 from samlet.errors import UserError
-from samlet.images import to_rgb
+from samlet.images import read, to_rgb
 from samlet_napari.pixels import MOST_READ, Channel, Picture, Plane, plane_of
 
 FLAT = Plane((0, 1), (0, 0))
@@ -94,19 +96,72 @@ def test_percentiles_are_those_of_to_rgb(dtype: Any) -> None:
     assert np.array_equal(window, to_rgb(values[10:30, 5:25]))
 
 
-@pytest.mark.parametrize(
-    ("dtype", "most"), [(np.uint8, 255), (np.uint16, 65535), (np.float32, 1.0), (bool, 1)]
-)
-@pytest.mark.parametrize("channels", [3, 4])
-@pytest.mark.parametrize("as_shown", [True, False])
-def test_rgb_is_not_stretched(dtype: Any, most: float, channels: int, as_shown: bool) -> None:
+COLOURS = [
+    (np.uint8, 255),
+    (np.uint8, 60),
+    (np.uint16, 4095),
+    (np.uint16, 65535),
+    (np.int16, 4095),
+    (np.uint32, 4095),
+    (np.float16, 1.0),
+    (np.float32, 1.0),
+    (np.float64, 4095.0),
+    (bool, 1),
+]
+
+
+def coloured(dtype: Any, most: float, channels: int) -> np.ndarray:
     shares = np.random.default_rng(0).uniform(0.2, 0.6, (20, 30, channels))
-    values = (shares * most).astype(dtype) if dtype is not bool else shares > 0.4
-    picture = Picture.of([Image(values, rgb=True)], as_shown=as_shown)
-    assert picture.shape == (20, 30)
+    return (shares * most).astype(dtype) if dtype is not bool else shares > 0.4
+
+
+@pytest.mark.parametrize(("dtype", "most"), COLOURS)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_is_seen_as_napari_shows_it(dtype: Any, most: float, channels: int) -> None:
+    values = coloured(dtype, most, channels)
+    layer = Image(values, rgb=True)
+    for limits in (tuple(layer.contrast_limits), (0.1 * most, 0.5 * most)):
+        layer.contrast_limits = limits
+        picture = Picture.of([layer])
+        assert picture.shape == (20, 30)
+        pixels = picture.read(FLAT, (4, 3, 24, 13))
+        window = values[3:13, 4:24].astype(float)
+        expected = stretched(window[..., :3], *limits)
+        if channels == 4:
+            expected = np.where(window[..., 3:] > 0, expected, 0)
+        assert pixels.dtype == np.uint8 and np.abs(pixels - expected).max() <= 1
+
+
+@pytest.mark.parametrize(("dtype", "most"), COLOURS)
+@pytest.mark.parametrize("channels", [3, 4])
+def test_colour_by_percentiles_is_that_of_the_command_line(
+    dtype: Any, most: float, channels: int
+) -> None:
+    values = coloured(dtype, most, channels)
+    picture = Picture.of([Image(values, rgb=True)], as_shown=False)
     pixels = picture.read(FLAT, (4, 3, 24, 13))
-    expected = stretched(values[3:13, 4:24, :3].astype(float), 0, most)
-    assert pixels.dtype == np.uint8 and np.abs(pixels - expected).max() <= 1
+    assert np.array_equal(pixels, to_rgb(values[3:13, 4:24]))
+
+
+def test_12_bit_colour_is_as_bright_as_on_the_command_line(tmp_path: Path) -> None:
+    values = np.random.default_rng(0).normal(3200, 300, (60, 80, 3)).clip(0, 4095)
+    values[:5] = 150
+    values = values.astype(np.uint16)
+    tifffile.imwrite(tmp_path / "12-bit.tif", values, photometric="rgb")
+    expected = read(tmp_path / "12-bit.tif")
+    arrays = (values, da.from_array(values, chunks=(20, 20, 3)), zarr.array(values))
+    for layer in [Image(array, rgb=True) for array in arrays]:
+        shown, scaled = (whole(Picture.of([layer], as_shown=on)) for on in (True, False))
+        assert np.array_equal(scaled, expected)
+        assert abs(shown.mean() - expected.mean()) < 20
+
+
+def test_what_is_fully_transparent_is_black() -> None:
+    values = np.full((20, 30, 4), 200, np.uint8)
+    values[:10, :, 3] = 0
+    for as_shown in (True, False):
+        pixels = whole(Picture.of([Image(values, rgb=True)], as_shown=as_shown))
+        assert not pixels[:10].any() and (pixels[10:] == 200).all()
 
 
 def test_layers_are_added_up_in_the_colours_of_their_colormaps() -> None:

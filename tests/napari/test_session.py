@@ -419,6 +419,49 @@ def test_objects_found_at_once_skip_taken_ground(bench: Bench) -> None:
     assert bench.session.undo() == ""
 
 
+def test_undo_says_when_nothing_was_left_of_a_commit(bench: Bench) -> None:
+    bench.session.put(put_boxes((0, 0, 20, 20)))
+    bench.labels.fill((5, 5), 9)
+    assert bench.session.undo() == "the last commit, of which no pixel was left"
+    assert (bench.labels.data[:20, :20] == 9).all()
+    assert bench.session.undo() == ""
+
+
+def test_an_undo_that_is_refused_can_be_done_later(bench: Bench) -> None:
+    bench.session.put(put_boxes((0, 0, 20, 20)))
+    labels = bench.labels.data
+    bench.labels.data = np.zeros((9, 9), np.uint16)
+    with pytest.raises(UserError, match="9 x 9"):
+        bench.session.undo()
+    bench.labels.data = labels
+    assert bench.session.undo() == "the last commit"
+    assert not bench.labels.data.any()
+
+
+def test_what_is_committed_between_two_parts_of_a_propagation_is_taken_back_alone(
+    bench: Bench,
+) -> None:
+    session = bench.session
+
+    def numbers() -> list[int]:
+        return np.unique(bench.labels.data).tolist()
+
+    session.put(put_boxes((0, 0, 9, 9)))
+    bench.click(128, 128)
+    bench.mask()
+    session.commit()
+    session.put(put_boxes((0, 240, 9, 249)), goes_on=True)
+    assert numbers() == [0, 1, 2, 3]
+    assert session.undo() == "the last commit" and numbers() == [0, 1, 3]
+    assert session.undo() == "the last commit" and numbers() == [0]
+    # Taken back while it goes on, its rest is a part of nothing else.
+    session.put(put_boxes((200, 0, 209, 9)))
+    session.put(put_boxes((240, 240, 249, 249)))
+    session.undo()
+    session.put(put_boxes((240, 0, 249, 9)), goes_on=True)
+    assert session.undo() == "the last commit" and numbers() == [0, 1]
+
+
 def test_objects_found_at_once_take_ground_if_they_may(bench: Bench) -> None:
     bench.session.put(put_boxes((0, 0, 20, 20)))
     bench.session.overwrite = True

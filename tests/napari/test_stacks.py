@@ -100,6 +100,84 @@ def test_one_undo_takes_a_propagation_back(desk: Desk, stack: Image, truth: np.n
     np.testing.assert_array_equal(desk.labels(), alone)
 
 
+def test_an_object_in_a_film_of_stacks_is_carried_through_depth(
+    desk: Desk, truth: np.ndarray
+) -> None:
+    desk.viewer.open_sample("samlet", "stack")
+    stack = np.asarray(desk.viewer.layers.pop().data)
+    empty = np.zeros_like(stack)
+    desk.open(desk.viewer.add_image(np.stack([empty, stack, empty]), name="film"))
+    time, middle = desk.controller.view().plane().index[:2]
+    assert time == 1
+    numbers, sizes = np.unique(
+        truth[middle][(truth[middle] > 0) & (truth[middle + 1] == truth[middle])],
+        return_counts=True,
+    )
+    nucleus = numbers[sizes.argmax()]
+    x, y = deepest_point(truth[middle] == nucleus)
+    # No slider was touched.
+    desk.click(time, middle, y, x)
+    desk.settle()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert "goes on through" in desk.status
+    found = desk.labels()
+    assert iou(found[time, middle + 1] == 1, truth[middle + 1] == nucleus) > 0.5
+    assert not found[[0, 2]].any() and not found[time, middle - 1].any()
+
+    # Through time, if that slider was moved; there it is nowhere.
+    desk.viewer.dims.set_current_step(1, middle)
+    for step in (0, 1):
+        desk.viewer.dims.set_current_step(0, step)
+    desk.settle()
+    before = found.copy()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert desk.status == (
+        "Object 1 was not found in slice 2 of axis 0: click on it there, or first move the slider "
+        "that it is to follow."
+    )
+    np.testing.assert_array_equal(desk.labels(), before)
+
+
+def test_a_slice_that_was_painted_by_hand_is_not_overwritten(
+    desk: Desk, stack: Image, truth: np.ndarray
+) -> None:
+    slices = np.flatnonzero((truth == NUCLEUS).any((1, 2)))
+    middle = int(slices[len(slices) // 2])
+    go_to(desk, middle)
+    click_on(desk, truth, middle)
+    desk.key(Qt.Key.Key_C)
+    labels = desk.controller.labels
+    assert labels is not None
+    rows, columns = np.nonzero(truth[middle + 2] == NUCLEUS)
+    labels.data_setitem((np.full_like(rows, middle + 2), rows, columns), 1)
+    painted = labels.data[middle + 2].copy()
+    desk.press("Propagate on")
+    desk.until(lambda: not desk.controller.jobs.is_running)
+    assert desk.status.startswith(
+        f"Object 1 goes on through 1 slice, up to slice {middle + 2}, where it was painted by hand"
+    )
+    np.testing.assert_array_equal(labels.data[middle + 2], painted)
+    assert (labels.data[middle + 1] == 1).any() and not labels.data[middle + 3].any()
+
+
+def test_where_there_is_nowhere_to_go_on_to(desk: Desk, stack: Image, truth: np.ndarray) -> None:
+    last = len(truth) - 1
+    go_to(desk, last)
+    desk.click(last, 60, 60)
+    desk.settle()
+    desk.press("Propagate on")
+    assert desk.status == "There is no slice after this one: propagate the other way."
+    labels = desk.controller.labels
+    assert labels is not None and labels.data[last].any()
+    # Its pixels go again by napari's own undo.
+    labels.undo()
+    assert not labels.data.any()
+    desk.press("Propagate back")
+    assert desk.status == "Object 1 has no pixel in this slice: click on it first."
+
+
 def test_slices_are_encoded_as_they_are_visited_and_neighbours_ahead(
     desk: Desk, stack: Image
 ) -> None:

@@ -76,6 +76,26 @@ def test_the_slices_beside_are_those_of_the_slider_that_was_moved(viewer: Viewer
     assert view.neighbours(here) == [here.moved(0, 2), here.moved(0, 0)]
 
 
+def test_the_first_slider_counts_once_it_was_moved(viewer: ViewerModel) -> None:
+    view = View(viewer, image_in(viewer))
+    here = view.plane()
+    # napari says 0 of it before and after.
+    assert viewer.dims.last_used == 0 and view.slice_axis(here) == 1
+    viewer.dims.set_current_step(0, 2)
+    assert viewer.dims.last_used == 0 and view.slice_axis(here) == 0
+    viewer.dims.set_current_step(1, 5)
+    assert view.slice_axis(here) == 1
+
+
+def test_layers_that_come_and_go_are_no_use_of_a_slider(viewer: ViewerModel) -> None:
+    layer = image_in(viewer)
+    view = View(viewer, layer)
+    viewer.add_image(np.zeros((9, 9, 20, 30)))
+    viewer.layers.clear()
+    viewer.layers.append(layer)
+    assert view.slice_axis(view.plane()) == 1
+
+
 def test_a_slider_of_a_larger_layer_moves_no_slice_of_this(viewer: ViewerModel) -> None:
     view = View(viewer, image_in(viewer))
     viewer.add_image(np.zeros((2, *SHAPE)))
