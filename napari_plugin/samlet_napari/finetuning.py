@@ -6,10 +6,10 @@ A training that crashes harms no viewer, and one that is stopped goes on where i
 import atexit
 import csv
 import os
+import secrets
 import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from pathlib import Path
 from typing import NamedTuple
@@ -49,8 +49,9 @@ def new_folder() -> Path:
     else:
         folder = Path(platformdirs.user_data_dir("samlet")) / "finetuning"
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        return Path(tempfile.mkdtemp(prefix=time.strftime("%Y-%m-%d-"), dir=folder))
+        run = folder / f"{time.strftime('%Y-%m-%d-%H%M%S')}-{secrets.token_hex(3)}"
+        run.mkdir(parents=True)
+        return run
     except OSError as error:
         raise UserError(
             f"Cannot write {folder}: {error.strerror}. Free space, or set SAMLET_NAPARI_RUNS to "
