@@ -22,12 +22,18 @@ from samlet.errors import UserError
 DEFAULT_MAX_PIXELS = 10_000 * 10_000
 
 # Left out on purpose: formats that are programs (EPS), wrappers or too rare to be tested here.
-PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP")
-SUFFIXES = (".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp")
+PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp",
+    ".pgm", ".ppm", ".jp2", ".avif",
+)  # fmt: skip
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
 GDAL_NODATA = 42113
 """The tag in which GIS programs name the value that stands for no measurement."""
+
+KINDS = "PNG, JPEG, TIFF, BMP, GIF, WebP, PGM and PPM, JPEG 2000, AVIF"
+"""What is read, for people."""
 
 Kind = Literal["colour", "colour+alpha", "channels", "pages"]
 
@@ -57,7 +63,7 @@ def decode(
     napari and tifffile do. Of several TIFF series (a pyramid, a thumbnail) the first counts.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP, GIF (first frame) or WebP, recognised by content.
+        path: one of `KINDS`, recognised by content; of several frames the first.
         content: the file's bytes where it is no file of its own; `path` then only names it.
         max_pixels: limit on height x width (four values each), checked before anything is decoded.
         palette_indices: return the indices of a palette image (labels) instead of its colours.
@@ -129,7 +135,7 @@ def _open_pillow(path: Path, stream: IO[bytes], formats: tuple[str, ...]) -> Ima
         if accept is not None and accept(prefix) is True:
             stream.seek(0)
             return factory(stream, str(path))
-    raise UserError(f"{path} is not an image that samlet reads (PNG, JPEG, TIFF, BMP, GIF, WebP).")
+    raise UserError(f"{path} is not an image that samlet reads ({KINDS}).")
 
 
 def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:

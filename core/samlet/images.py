@@ -23,6 +23,9 @@ __all__ = [
 
 PERCENTILES = (0.1, 99.9)
 
+MOST_CHANNELS = 32
+"""Where the last axis is longer than this and the first very short, that one holds the channels."""
+
 _RESULT = re.compile(
     rf"({'|'.join(map(re.escape, SUFFIXES))})\.(labels\.(png|tif)|overlay\.png)$|\.samlet\.tiff?$",
     re.IGNORECASE,
@@ -47,7 +50,7 @@ def read(
     and last is the channels, and `channels` must confirm that these are channels, not slices.
 
     Args:
-        path: PNG, JPEG, TIFF, BMP, GIF (first frame) or WebP.
+        path: an image, see `samlet.image_files.KINDS`; of several frames the first.
         content: the file's bytes where it is no file of its own (a member of a tar file); `path`
             then only names it.
         channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
@@ -138,7 +141,7 @@ def _to_rgb(
         array = array[:, :, list(channels)]
     elif count == 4:
         array = _without_alpha(array)
-    elif count > 4 and array.shape[0] <= 4:
+    elif array.shape[0] <= 4 and count > MOST_CHANNELS:
         raise UserError(
             f"{name} has the shape {array.shape}, its channels first, it seems: give H x W x C, as "
             "np.moveaxis(image, 0, -1) does."

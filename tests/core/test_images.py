@@ -12,7 +12,7 @@ import tifffile
 from PIL import Image, ImageOps
 from segment_anything.utils.transforms import ResizeLongestSide
 
-from samlet import images
+from samlet import images, samples
 from samlet.errors import UserError
 
 RNG = np.random.default_rng(0)
@@ -34,7 +34,7 @@ def stretched(values: np.ndarray) -> np.ndarray:
     return np.rint((values - values.min()) / (values.max() - values.min()) * 255).astype(np.uint8)
 
 
-@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp"])
+@pytest.mark.parametrize("suffix", ["png", "bmp", "gif", "tif", "webp", "ppm", "jp2"])
 def test_lossless_grey_and_rgb_come_back(tmp_path: Path, suffix: str) -> None:
     path = tmp_path / f"a.{suffix}"
     Image.fromarray(GREY8).save(path, lossless=True)
@@ -418,3 +418,18 @@ def test_resize_equals_segment_anything(shape: tuple[int, int], size: int) -> No
     result = images.resize_longest(image, size)
     assert np.array_equal(result, ResizeLongestSide(size).apply_image(image))
     assert max(result.shape[:2]) == size and result.flags.writeable
+
+
+def test_avif(tmp_path: Path) -> None:
+    """As web pages have them; the format loses a little."""
+    picture = images.read(samples.IMAGES / "stained_1.png")
+    Image.fromarray(picture).save(tmp_path / "a.avif", quality=95)
+    assert np.abs(images.read(tmp_path / "a.avif").astype(int) - picture).mean() < 4
+
+
+def test_16_bit_pgm_and_jpeg_2000(tmp_path: Path) -> None:
+    for name in ("a.pgm", "a.jp2"):
+        Image.fromarray(GREY16).save(tmp_path / name)
+        assert np.array_equal(
+            images.read(tmp_path / name, percentiles=FULL), grey(stretched(GREY16))
+        )

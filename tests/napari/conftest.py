@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from napari._qt.qt_event_loop import get_qapp
 from pytestqt.qtbot import QtBot
@@ -10,6 +11,8 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari
+from samlet import images, samples
+from samlet.outputs import read_label_map
 from tests.napari.desk import Desk, blocked
 from tests.napari.screen import screen
 
@@ -62,3 +65,15 @@ def viewer(_window: napari.Viewer, qtbot: QtBot) -> Iterator[napari.Viewer]:
 @pytest.fixture
 def desk(viewer: napari.Viewer) -> Desk:
     return Desk(viewer)
+
+
+@pytest.fixture(scope="session")
+def picture() -> np.ndarray:
+    """Nuclei in fluorescence: grey, uint8, 520 x 696."""
+    return images.read(samples.IMAGES / "fluorescence_1.png")[..., 0]
+
+
+@pytest.fixture(scope="session")
+def truth() -> np.ndarray:
+    """Their labels."""
+    return read_label_map(samples.LABELS / "fluorescence_1.png")

@@ -12,25 +12,11 @@ from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
-from samlet import images, samples
 from samlet.masks import deepest_point, iou
-from samlet.outputs import read_label_map
 from samlet_napari.overlays import CLICKS
 from tests.napari.desk import Desk
 
-NAME = "fluorescence_1"
 CELL = 27
-
-
-@pytest.fixture(scope="module")
-def picture() -> np.ndarray:
-    """Grey, uint8, 520 x 696."""
-    return images.read(samples.IMAGES / f"{NAME}.png")[..., 0]
-
-
-@pytest.fixture(scope="module")
-def truth() -> np.ndarray:
-    return read_label_map(samples.LABELS / f"{NAME}.png")
 
 
 @pytest.fixture

@@ -11,27 +11,14 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 import napari
-from samlet import ImageEmbedding, Predictor, images, samples
+from samlet import ImageEmbedding, Predictor
 from samlet.masks import deepest_point, iou
-from samlet.outputs import read_label_map
 from samlet_napari.controller import Controller
 from samlet_napari.mouse import Mode
 from samlet_napari.overlays import CLICKS, HOVER, MASK, PREVIEW
 from tests.napari.desk import Desk
 
-NAME = "fluorescence_1"
 CELLS = (5, 12, 27, 35)
-
-
-@pytest.fixture(scope="module")
-def picture() -> np.ndarray:
-    """Grey, uint8, 520 x 696."""
-    return images.read(samples.IMAGES / f"{NAME}.png")[..., 0]
-
-
-@pytest.fixture(scope="module")
-def truth() -> np.ndarray:
-    return read_label_map(samples.LABELS / f"{NAME}.png")
 
 
 @pytest.fixture
