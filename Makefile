@@ -29,7 +29,8 @@ demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_outp
 test: $(READY) ## Run the tests, also with a real Label Studio, browser and napari
 	tests/install-system-packages
 	$(BIN)/python -m tests.labelstudio.label_studio --install
-	$(BIN)/python -m pytest -n 2
+	$(BIN)/python -m pytest -n 2 --ignore tests/napari
+	$(BIN)/python -m pytest -n 2 tests/napari
 
 lint: $(READY) ## Check style and types
 	$(BIN)/ruff check core labelstudio_backend napari_plugin tests recipes benchmarks examples

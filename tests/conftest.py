@@ -14,7 +14,10 @@ os.environ["SAMLET_ENGINE"] = "torch"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-WITH_A_SERVER = ("tests/labelstudio/test_label_studio", "tests/labelstudio/test_browser")
+WITH_A_SERVER = tuple(
+    f"tests/labelstudio/test_{name}"
+    for name in ("label_studio", "browser", "access", "batches", "container")
+)
 
 
 class OneServer(LoadFileScheduling):

@@ -6,6 +6,7 @@ SHA-256) and "file" (its path then), settings where everything mode found the ob
 """
 
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -23,6 +24,8 @@ LABELS_SUFFIXES = (".labels.png", ".labels.tif")
 POLYGONS_SUFFIX = ".geojson"
 OVERLAY_SUFFIX = ".overlay.png"
 COCO_SUFFIX = ".coco.json"
+LONGEST_NAME = 255
+"""Bytes that file systems take."""
 
 
 class Results(NamedTuple):
@@ -88,8 +91,12 @@ def image_source(path: Path) -> dict[str, str]:
     """What tells an image file from all others: "image", the SHA-256 of its bytes, and "file".
 
     Raises:
-        UserError: the file cannot be read.
+        UserError: the file cannot be read, or its name leaves no room for those of its results.
     """
+    if len(os.fsencode(f"{path.name}{OVERLAY_SUFFIX}")) > LONGEST_NAME:
+        raise UserError(
+            f"The name of {path} is so long that names of results do not fit: rename it."
+        )
     try:
         return {"image": sha256_of(path), "file": str(path.absolute())}
     except FileNotFoundError as error:

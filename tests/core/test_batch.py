@@ -62,7 +62,7 @@ class Steps(TiledMaskGenerator):
     def run(self, out: Path, info: dict[str, Any]) -> tuple[Outcome, list[str]]:
         told = io.StringIO()
         with Progress(console=Console(file=told)) as progress:
-            outcome = segment_images(PATHS, [out] * 5, self.read, self, info, progress)
+            outcome = segment_images(PATHS, [out] * len(PATHS), self.read, self, info, progress)
         return outcome, [line for line in told.getvalue().splitlines() if "object" in line]
 
 
@@ -176,3 +176,13 @@ def test_a_file_that_is_not_ours_is_kept(out: Path) -> None:
     assert "0.png.coco.json is there, but is not what samlet wrote" in outcome.failed[0]
     assert (out / "0.png.coco.json").read_text() == '{"annotations": []}'
     assert len(outcome.failed) == 2
+
+
+def test_names_of_results_that_do_not_fit(out: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One image's name is its own fault, and ends nothing."""
+    long = Path("1" * 245 + ".png")
+    long.write_text("")
+    monkeypatch.setattr("tests.core.test_batch.PATHS", [PATHS[0], long, PATHS[1]])
+    outcome, told = Steps().run(out, {})
+    assert len(told) == 2
+    assert "names of results do not fit: rename it" in outcome.failed[0]

@@ -101,7 +101,9 @@ def test_simplifying_stops_where_it_would_break_a_polygon() -> None:
 def test_simplifying_keeps_the_shape_with_few_points() -> None:
     for mask in SMOOTH:
         polygons, exact = to_polygons(mask), to_polygons(mask, 0)
-        assert iou(rasterised(polygons, mask.shape), mask) > 0.94
+        # Corners that are equally far off are told apart by rounding, which differs between
+        # processors: 0.938 without AVX-512.
+        assert iou(rasterised(polygons, mask.shape), mask) > 0.93
         points = [sum(len(ring) for p in result for ring in p) for result in (polygons, exact)]
         assert points[0] < points[1] / 2
     ys, xs = np.ogrid[:9, :9]
