@@ -406,7 +406,7 @@ def default_settings(model: Sam) -> dict[str, Any]:
         "prompts": "regions",
         "points_per_side": 32,
     }
-    return standard | _thresholds(model) | model.card.get("everything", {})
+    return standard | THRESHOLDS | model.card.get("everything", {})
 
 
 def _thresholds(model: Sam) -> dict[str, float]:

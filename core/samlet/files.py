@@ -126,8 +126,12 @@ def write_errors(path: str | Path, folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, folder: Path) -> str | None:
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
+    # Libraries that are handed a file raise their own exception on top of what the disk has told.
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, OSError) and cause.strerror:
+            return cause.strerror
+        cause = cause.__context__
     if _free_bytes(folder) < _NO_ROOM:
         return os.strerror(errno.ENOSPC)
     return str(error) if isinstance(error, OSError) or _SAYS_IO.search(str(error)) else None
@@ -138,6 +142,33 @@ def _free_bytes(folder: Path) -> float:
         return shutil.disk_usage(folder).free
     except OSError:
         return float("inf")
+
+
+def files_below(folder: Path, left_out: str | None = None) -> Iterator[Path]:
+    """All files of a folder and those in it, links to folders included, each folder once.
+
+    Args:
+        folder: where to look. Hidden files and folders in it are passed over.
+        left_out: real path of a folder that is passed over, too, unless it is `folder` itself.
+
+    Raises:
+        UserError: a folder cannot be listed.
+    """
+
+    def fail(error: OSError) -> None:
+        raise UserError(
+            f"{error.filename} cannot be listed ({error.strerror}): check its permissions."
+        ) from error
+
+    seen: set[str] = set()
+    for where, folders, files in os.walk(folder, onerror=fail, followlinks=True):
+        real = os.path.realpath(where)
+        if real in seen or (real == left_out and where != str(folder)):
+            folders.clear()
+            continue
+        seen.add(real)
+        folders[:] = sorted(name for name in folders if not name.startswith("."))
+        yield from (Path(where, name) for name in files if not name.startswith("."))
 
 
 def _sync_file(path: Path) -> None:

@@ -2,13 +2,14 @@
 
 import os
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 from PIL import Image
 
 from samlet.errors import UserError
+from samlet.files import files_below
 from samlet.image_files import DEFAULT_MAX_PIXELS, SUFFIXES, decode
 
 __all__ = [
@@ -220,7 +221,7 @@ def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
         raise UserError(f"{folder} is not a folder: give one that holds images.")
     found = sorted(
         path
-        for path in _files(folder, None if results is None else os.path.realpath(results))
+        for path in files_below(folder, None if results is None else os.path.realpath(results))
         if path.suffix.lower() in SUFFIXES
         and not is_result(path)
         # A link that leads nowhere is an image that is missing, which reading it will say.
@@ -238,23 +239,6 @@ def is_result(path: Path) -> bool:
     name with its suffix, and the labels that napari saves, *.samlet.tif.
     """
     return _RESULT.search(path.name) is not None
-
-
-def _files(folder: Path, left_out: str | None) -> Iterator[Path]:
-    def fail(error: OSError) -> None:
-        raise UserError(
-            f"{error.filename} cannot be listed ({error.strerror}): check its permissions."
-        ) from error
-
-    seen: set[str] = set()
-    for where, folders, files in os.walk(folder, onerror=fail, followlinks=True):
-        real = os.path.realpath(where)
-        if real in seen or (real == left_out and where != str(folder)):
-            folders.clear()
-            continue
-        seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in files if not name.startswith("."))
 
 
 def _listed(suffixes: Sequence[str]) -> str:

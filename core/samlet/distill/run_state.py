@@ -98,12 +98,9 @@ class RunState:
 
     def _write_once(self, state: dict[str, Any]) -> None:
         with atomic_path(self.path) as path:
-            try:
-                with path.open("wb") as file:
-                    torch.save(state, file)
-            except RuntimeError as error:
-                # The zip writer of torch covers up what the disk told.
-                raise _told_by_the_disk(error) from error
+            # Through a file of Python's, which tells what torch's zip writer would cover up.
+            with path.open("wb") as file:
+                torch.save(state, file)
             if self._newest_is_good:
                 self.path.replace(self.before)
 
@@ -189,15 +186,6 @@ def _read(path: Path) -> dict[str, Any] | None:
     except Exception:
         return None
     return state
-
-
-def _told_by_the_disk(error: BaseException) -> OSError:
-    cause: BaseException | None = error
-    while cause is not None:
-        if isinstance(cause, OSError):
-            return cause
-        cause = cause.__context__
-    return OSError("the disk may be full")
 
 
 def _size(tensors: list[Tensor] | list[nn.Parameter]) -> int:

@@ -1,12 +1,13 @@
 """Files that belong to images because they are named alike."""
 
-import os
 import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
+
+from samlet.files import files_below
 
 _MARK = re.compile(
     r"[-_ ]((cp[-_ ])?masks?|labels?|lbls?|seg(mentation)?|instances?|gt|object[-_ ]identities)$",
@@ -83,15 +84,8 @@ def _are_one(images: Path, labels: Path) -> bool:
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Below a folder, links to folders included, as for images; sorted by path."""
-    found, seen = [], set()
-    for where, folders, files in os.walk(root, followlinks=True):
-        if os.path.realpath(where) in seen:
-            folders.clear()
-            continue
-        seen.add(os.path.realpath(where))
-        folders[:] = [name for name in folders if not name.startswith(".")]
-        found += [Path(where, name) for name in files if not name.startswith(".")]
-    return sorted(path for path in found if path.suffix.lower() in suffixes and path.is_file())
+    found = (path for path in files_below(root) if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if path.is_file())
 
 
 def _keys(name: str, may_be_alike: bool) -> Iterator[str]:
