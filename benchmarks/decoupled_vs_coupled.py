@@ -21,19 +21,21 @@ from torch import nn
 from validation import names as validation_names
 
 import samlet
-from samlet.distill.coupled_training import MaskPupil
-from samlet.distill.data import Crops, Example, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, Pupil, finish, teaching_of
-from samlet.distill.loop import LoopSettings, train
-from samlet.distill.precision import open_accelerator
-from samlet.distill.stream import Batches
-from samlet.distill.teaching import unlabelled
-from samlet.evaluation import agreement, prompts
+from samlet.datasets.examples import Example, load_examples
+from samlet.evaluation import agreement
+from samlet.evaluation import single_prompts as prompts
 from samlet.evaluation.measure import measure_agreement, measure_prompts
 from samlet.evaluation.tables import Table, format_table
-from samlet.files import atomic_path
-from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import TINY_VITS
+from samlet.training.distillation.batches import unlabelled
+from samlet.training.distillation.coupled import MaskPupil
+from samlet.training.distillation.decoupled import EmbeddingLearner, Pupil, finish, teaching_of
+from samlet.training.finetuning.crops import Crops
+from samlet.training.loop import LoopSettings, train
+from samlet.training.precision import open_accelerator
+from samlet.training.stream import Batches
+from samlet.utils.files import atomic_path
 
 MODES = ("decoupled", "semi-coupled", "coupled")
 TRIAL_STEPS = 30

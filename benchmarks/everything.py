@@ -20,14 +20,14 @@ from segment_anything import modeling as official
 from validation import spread
 
 import samlet
-from samlet.distill.data import Example, load_examples
-from samlet.evaluation.matching import bowl_score, iou_matrix
+from samlet.datasets.examples import Example, load_examples
+from samlet.datasets.layers import objects
+from samlet.evaluation.matching import bowl_score
 from samlet.evaluation.tables import Table, format_table
-from samlet.everything import default_settings
-from samlet.labels.layers import objects
-from samlet.masks import to_rle
-from samlet.modeling.image_encoder import STRIDE
+from samlet.everything.generator import default_settings
+from samlet.masks import iou_matrix, to_rle
 from samlet.modeling.sam import Sam
+from samlet.modeling.tiny_vit import STRIDE
 
 SMALLEST = 20
 WAYS: dict[str, dict[str, Any]] = {

@@ -24,12 +24,12 @@ from validation import names as validation_names
 
 import samlet
 from samlet import images, samples
-from samlet.distill.data import Example, load_examples
+from samlet.datasets.examples import Example, load_examples
 from samlet.engines.torch_engine import TorchEngine
 from samlet.evaluation.measure import measure_prompts
-from samlet.evaluation.prompts import summary
+from samlet.evaluation.single_prompts import summary
 from samlet.evaluation.tables import Table, format_table
-from samlet.export import export
+from samlet.export.exporting import export
 from samlet.modeling.sam import Sam
 
 Encode = Callable[[np.ndarray], np.ndarray]

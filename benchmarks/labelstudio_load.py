@@ -28,7 +28,7 @@ from PIL import Image
 from tests.labelstudio import label_studio
 
 from samlet import images, samples
-from samlet.labels.layers import objects
+from samlet.datasets.layers import objects
 from samlet.outputs import read_label_map
 from samlet_labelstudio.project import labeling_config
 

@@ -24,11 +24,11 @@ from PIL import Image
 
 import samlet
 from samlet import images
-from samlet.crops import is_cut_off
-from samlet.everything import default_settings
+from samlet.everything.crops import is_cut_off
+from samlet.everything.generator import default_settings
+from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import Cutout, area, cut_out
-from samlet.progress import bar
-from samlet.tiles import TiledMaskGenerator
+from samlet.utils.progress import bar
 
 MOVED = 24
 

@@ -16,9 +16,9 @@ import typer
 from validation import spread
 
 import samlet
-from samlet.distill.data import load_examples
+from samlet.datasets.examples import load_examples
+from samlet.datasets.layers import objects
 from samlet.evaluation.tables import format_table
-from samlet.labels.layers import objects
 from samlet.masks import deepest_point, iou
 
 SMALLEST = 60

@@ -152,7 +152,7 @@ class SamletInt8(Samlet):
     @classmethod
     def export(cls) -> None:
         """Write the files that rows of this kind read."""
-        from samlet.export import export
+        from samlet.export.exporting import export
 
         export(_random_mobile_sam(), "openvino", cls.folder, int8=True)
 

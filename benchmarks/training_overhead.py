@@ -21,10 +21,10 @@ import typer
 from PIL import Image
 
 import samlet
-from samlet.distill.distillation import distill, embed_images
-from samlet.distill.embeddings import content_hash
-from samlet.distill.settings import DistillSettings
 from samlet.evaluation.tables import Table, format_table
+from samlet.training.distillation.distill import distill, embed_images
+from samlet.training.distillation.embedding_store import content_hash
+from samlet.training.settings import DistillSettings
 
 PER_SHARD = 100
 

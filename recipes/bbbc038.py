@@ -17,8 +17,8 @@ from rich.progress import track
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.files import atomic_path
 from samlet.outputs import write_label_map
+from samlet.utils.files import atomic_path
 
 NAME_LENGTH = 16
 """The 64 digits of a BBBC038 name are unique in their first 16."""

@@ -14,10 +14,10 @@ import typer
 from PIL import Image
 
 import samlet
-from samlet.demo import side_by_side
-from samlet.everything import SamAutomaticMaskGenerator, default_settings
-from samlet.files import atomic_path
-from samlet.overlay import overlay
+from samlet.cli.demo import side_by_side
+from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
+from samlet.outputs import overlay
+from samlet.utils.files import atomic_path
 
 
 class Prompts(NamedTuple):

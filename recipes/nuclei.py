@@ -26,21 +26,22 @@ import typer
 from accelerate import Accelerator
 
 import samlet
-from samlet.checkpoints import BUNDLED
-from samlet.distill.data import Crops, Example, kind_of, load_examples
-from samlet.distill.distillation import at_size
-from samlet.distill.embedding_training import EmbeddingLearner, finish, teaching_of
-from samlet.distill.growth import deepened
-from samlet.distill.loop import LoopSettings, train
-from samlet.distill.mask_training import MaskLearner, PromptPlan
-from samlet.distill.precision import open_accelerator
-from samlet.distill.run_state import CHECKPOINT
-from samlet.distill.teaching import unlabelled
+from samlet.checkpoints.loading import BUNDLED
+from samlet.datasets.examples import Example, kind_of, load_examples
 from samlet.evaluation.measure import measure_all
-from samlet.files import atomic_path
-from samlet.modeling.image_encoder import TINY_VITS
+from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.sam import Sam, SamConfig
-from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights
+from samlet.modeling.tiny_vit import TINY_VITS
+from samlet.training.distillation.batches import unlabelled
+from samlet.training.distillation.decoupled import EmbeddingLearner, finish, teaching_of
+from samlet.training.distillation.deepen import deepened
+from samlet.training.distillation.distill import at_size
+from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
+from samlet.training.loop import LoopSettings, train
+from samlet.training.precision import open_accelerator
+from samlet.training.run_state import CHECKPOINT
+from samlet.utils.files import atomic_path
 
 IMAGE_SIZE = 512
 """Input size of the stages before, in pixels."""
@@ -71,7 +72,7 @@ CARD = {
     "limits": "Made for nuclei; not a general model. Images of one experiment are in training and "
     "validation, so new experiments may do worse. Everything mode searches the image at 1024 "
     "pixels, where it misses many objects below about 8.",
-    # Answer from a part of the image that shows the object large: see samlet.zoom.
+    # Answer from a part of the image that shows the object large: see samlet.predict.zoom.
     "zoom": True,
     # What everything mode uses unless told otherwise.
     "everything": {

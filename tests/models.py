@@ -1,8 +1,8 @@
 """The bundled model for smaller images, where its full size would only take time."""
 
 import samlet
-from samlet.distill.distillation import at_size
 from samlet.modeling.sam import Sam
+from samlet.training.distillation.distill import at_size
 
 
 def nuclei_at(image_size: int) -> Sam:

@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samlet.cli import console, run_app
 from samlet.errors import UserError
+from samlet.utils.console import console, run_app
 from samlet_labelstudio.settings import Settings
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    from samlet.checkpoints import locate
+    from samlet.checkpoints.loading import locate
     from samlet_labelstudio.server import ready_to_serve
     from samlet_labelstudio.server import serve as run
 

@@ -10,8 +10,8 @@ from contextlib import suppress
 from importlib.util import find_spec
 from typing import Any
 
-from samlet.downloads import cache_dir
 from samlet.errors import UserError
+from samlet.utils.cache_folder import cache_dir
 
 
 def _database_folder() -> str:

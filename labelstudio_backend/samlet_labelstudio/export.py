@@ -5,10 +5,10 @@ import logging
 from pathlib import Path
 from typing import Any
 
+from samlet.datasets.label_studio.export import image_key
+from samlet.datasets.label_studio.regions import is_shape
 from samlet.errors import UserError
-from samlet.image_files import SUFFIXES
-from samlet.labels.label_studio import image_key
-from samlet.labels.regions import is_shape
+from samlet.images.stored import SUFFIXES
 from samlet_labelstudio.images import fetch
 from samlet_labelstudio.label_studio import connect, told
 from samlet_labelstudio.settings import Settings

@@ -17,7 +17,7 @@ import requests
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io as resolver
 
 from samlet.errors import UserError
-from samlet.image_files import SUFFIXES
+from samlet.images.stored import SUFFIXES
 from samlet_labelstudio.label_studio import access_token
 from samlet_labelstudio.settings import Settings, host_of, is_listed
 

@@ -2,7 +2,7 @@
 
 import samlet
 from samlet import Predictor
-from samlet.shared import Shared
+from samlet.utils.single_flight import Shared
 
 KEPT = 3
 """Models in memory: the bundled one, and those of the projects that are worked on."""

@@ -13,12 +13,12 @@ from urllib.parse import quote
 from rich.progress import Progress
 
 from samlet import images
-from samlet.ahead import ahead
 from samlet.errors import UserError
-from samlet.files import atomic_path
-from samlet.fingerprint import model_fingerprint
-from samlet.image_files import SUFFIXES
-from samlet.progress import bar
+from samlet.images.stored import SUFFIXES
+from samlet.modeling.fingerprint import model_fingerprint
+from samlet.utils.files import atomic_path
+from samlet.utils.prefetch import ahead
+from samlet.utils.progress import bar
 from samlet_labelstudio import labeling_config
 from samlet_labelstudio.batches import write_prediction
 from samlet_labelstudio.label_studio import connect, told

@@ -8,7 +8,7 @@ from label_studio_sdk import LabelStudio
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.progress import bar
+from samlet.utils.progress import bar
 from samlet_labelstudio.label_studio import connect, told
 from samlet_labelstudio.settings import Settings
 

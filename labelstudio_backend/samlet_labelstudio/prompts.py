@@ -12,8 +12,8 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
+from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.labels import brush_rle
 from samlet.masks import cut_out
 from samlet_labelstudio.labeling_config import LabelingConfig
 from samlet_labelstudio.regions import is_own
@@ -37,7 +37,7 @@ class Prompt:
         image: name of the Image tag.
         label: that the annotator chose, or None.
         points: float64, N x 2 of (x, y) in pixels of the original image; pixel centres are at
-            integers, as `samlet.predictor.Predictor.segment` wants.
+            integers, as `samlet.predict.predictor.Predictor.segment` wants.
         point_labels: int64, N: 1 on the object, 0 beside it.
         box: around the object, cut off at the image's border; or None.
     """

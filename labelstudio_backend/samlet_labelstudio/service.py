@@ -13,13 +13,13 @@ from typing import Any
 import numpy as np
 
 from samlet import Predictor
-from samlet.duplicates import distinct_objects
-from samlet.embedding import ImageEmbedding
-from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
+from samlet.everything.duplicates import distinct_objects
 from samlet.masks import Cutout, area, cut_out
-from samlet.predictor import Masks
-from samlet.views import view_around
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.embedding_cache import EmbeddingCache
+from samlet.predict.predictor import Masks
+from samlet.predict.roi import view_around
 from samlet_labelstudio.batches import Batches
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.models import Models

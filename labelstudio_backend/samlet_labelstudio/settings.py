@@ -8,9 +8,9 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from samlet.downloads import cache_dir
 from samlet.errors import UserError
-from samlet.image_files import DEFAULT_MAX_PIXELS
+from samlet.images import DEFAULT_MAX_PIXELS
+from samlet.utils.cache_folder import cache_dir
 
 PREFIX = "SAMLET_"
 STANDARD = {

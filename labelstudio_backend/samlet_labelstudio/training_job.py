@@ -11,14 +11,14 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from samlet.distill.settings import FinetuneSettings
 from samlet.errors import UserError
 from samlet.evaluation.measure import measure_prompts
-from samlet.evaluation.prompts import summary
-from samlet.files import atomic_path
-from samlet.finetune import finetune
+from samlet.evaluation.single_prompts import summary
 from samlet.modeling.sam import Sam
-from samlet.predictor import Predictor
+from samlet.predict.predictor import Predictor
+from samlet.training.finetuning.finetune import finetune
+from samlet.training.settings import FinetuneSettings
+from samlet.utils.files import atomic_path
 from samlet_labelstudio.export import ANNOTATIONS, IMAGES
 from samlet_labelstudio.training import JOB, OUTCOME
 

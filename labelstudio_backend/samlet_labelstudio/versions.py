@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from samlet.errors import UserError
-from samlet.files import atomic_path
+from samlet.utils.files import atomic_path
 
 MODEL = "model.safetensors"
 FACTS = "version.json"

@@ -13,11 +13,11 @@ from typing import Any, Literal
 
 import numpy as np
 
-from samlet.embedding import ImageEmbedding
-from samlet.embedding_cache import EmbeddingCache, bytes_in_use
 from samlet.errors import UserError
-from samlet.predictor import Masks, Predictor
-from samlet.shared import Shared
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.embedding_cache import EmbeddingCache, bytes_in_use
+from samlet.predict.predictor import Masks, Predictor
+from samlet.utils.single_flight import Shared
 from samlet_napari.pixels import Picture
 from samlet_napari.prompts import Step, Steps, box_of, points_of
 from samlet_napari.windows import Window

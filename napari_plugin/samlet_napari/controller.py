@@ -15,10 +15,10 @@ from psygnal import Signal
 from qtpy.QtCore import QObject, QTimer
 from qtpy.QtCore import Signal as QtSignal
 
-from samlet.downloads import cache_dir
-from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
-from samlet.predictor import Predictor
+from samlet.predict.embedding_cache import EmbeddingCache
+from samlet.predict.predictor import Predictor
+from samlet.utils.cache_folder import cache_dir
 from samlet_napari import display, models
 from samlet_napari.answers import Answer, Answerer, Encodings
 from samlet_napari.gestures import Gestures

@@ -22,8 +22,8 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QSizePolicy
 
-from samlet.distill.journal import EVERY
 from samlet.errors import UserError
+from samlet.training.train_logger import EVERY
 from samlet_napari import models
 from samlet_napari.finetuning import Finetuning, Row, new_folder
 from samlet_napari.loss_curve import LossCurve

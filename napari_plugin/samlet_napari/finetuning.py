@@ -16,9 +16,9 @@ from typing import NamedTuple
 
 import platformdirs
 
-from samlet.distill.journal import LOG
 from samlet.errors import UserError
-from samlet.finetune import MODEL
+from samlet.training.finetuning.finetune import MODEL
+from samlet.training.train_logger import LOG
 from samlet_napari.pairs import IMAGES, LABELS
 
 RUN, OUTPUT = "run", "log.txt"

@@ -14,11 +14,10 @@ from psygnal import Signal
 from qtpy.QtCore import QObject
 from qtpy.QtCore import Signal as QtSignal
 
-from samlet.crops import Box
-from samlet.duplicates import distinct_objects
 from samlet.errors import UserError
-from samlet.predictor import Predictor
-from samlet.rle import cut_out
+from samlet.everything.duplicates import distinct_objects
+from samlet.masks import Box, cut_out
+from samlet.predict.predictor import Predictor
 from samlet_napari import models
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane

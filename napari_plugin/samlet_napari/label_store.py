@@ -13,9 +13,8 @@ import numpy as np
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
-from samlet.crops import Box
 from samlet.errors import UserError
-from samlet.rle import extent
+from samlet.masks import Box, extent
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Placed
 

@@ -15,7 +15,7 @@ import tifffile
 from napari.layers import Labels
 
 from samlet.errors import UserError
-from samlet.files import atomic_path
+from samlet.utils.files import atomic_path
 
 SUFFIX = ".samlet.tif"
 

@@ -10,10 +10,11 @@ from psygnal import Signal
 
 import samlet
 from samlet import Predictor, checkpoints
-from samlet.checkpoints import BUNDLED
-from samlet.downloads import REMOTE_FILES, cache_dir
-from samlet.files import atomic_path
-from samlet.shared import Shared
+from samlet.checkpoints.downloads import REMOTE_FILES
+from samlet.checkpoints.loading import BUNDLED
+from samlet.utils.cache_folder import cache_dir
+from samlet.utils.files import atomic_path
+from samlet.utils.single_flight import Shared
 
 SUFFIX = ".safetensors"
 LONGEST = 80
@@ -98,7 +99,7 @@ def predictor(name: str) -> Predictor:
         UserError: see `samlet.load`.
     """
     located = locate(name)
-    file = checkpoints.locate(located)
+    file = checkpoints.loading.locate(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))

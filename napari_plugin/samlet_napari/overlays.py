@@ -8,8 +8,7 @@ from napari.layers import Image, Labels, Points
 from napari.utils.colormaps import DirectLabelColormap
 from scipy import ndimage
 
-from samlet.crops import Box
-from samlet.rle import extent
+from samlet.masks import Box, extent
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Steps, points_of
 

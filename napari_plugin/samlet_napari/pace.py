@@ -9,14 +9,15 @@ import torch
 
 import samlet
 from samlet import Predictor
-from samlet.distill.data import Crops, Example
-from samlet.distill.keeping_back import JUDGED, kept_back
-from samlet.distill.mask_training import MaskLearner
-from samlet.distill.precision import open_accelerator
-from samlet.distill.settings import FinetuneSettings
-from samlet.evaluation.prompts import evaluate_prompts
-from samlet.finetune import HELD_OUT, crop_side, plan_for
+from samlet.datasets.examples import Example
+from samlet.evaluation.single_prompts import evaluate_prompts
 from samlet.modeling.sam import Sam
+from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.finetune import HELD_OUT, crop_side, plan_for
+from samlet.training.finetuning.mask_training import MaskLearner
+from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.precision import open_accelerator
+from samlet.training.settings import FinetuneSettings
 from samlet_napari.pairs import Pairs, file_name
 
 

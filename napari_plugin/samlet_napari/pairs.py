@@ -11,10 +11,10 @@ import numpy as np
 from napari.layers import Image, Labels
 from PIL import Image as PillowImage
 
-from samlet.crops import Box
 from samlet.errors import UserError
-from samlet.files import atomic_path
+from samlet.masks import Box
 from samlet.outputs import write_label_map
+from samlet.utils.files import atomic_path
 from samlet_napari.pixels import Picture, Plane, full, told
 
 LARGEST_PLANE = 2048

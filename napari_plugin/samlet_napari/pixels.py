@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 
-from samlet.crops import Box
 from samlet.errors import UserError
 from samlet.images import to_rgb
+from samlet.masks import Box
 
 MOST_READ = 4096
 """Pixels along a window that are read at most: of larger ones every n-th."""

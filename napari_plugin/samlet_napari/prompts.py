@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from math import isfinite
 from typing import Any
 
-from samlet.crops import Box
+from samlet.masks import Box
 from samlet_napari.pixels import Plane
 from samlet_napari.windows import Extent
 

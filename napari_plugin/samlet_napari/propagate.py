@@ -10,9 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from samlet.crops import Box
-from samlet.masks import iou
-from samlet.rle import area, extent
+from samlet.masks import Box, area, extent, iou
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Placed, Step

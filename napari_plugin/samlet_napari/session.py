@@ -11,8 +11,8 @@ from typing import Protocol
 
 import numpy as np
 
-from samlet.crops import Box
 from samlet.errors import UserError
+from samlet.masks import Box
 from samlet_napari.answers import Answer, Ask, Kind, shown
 from samlet_napari.label_store import Change, LabelStore
 from samlet_napari.pixels import Plane

@@ -8,7 +8,7 @@ import numpy as np
 from napari.components import Dims, ViewerModel
 from napari.layers import Image
 
-from samlet.crops import Box
+from samlet.masks import Box
 from samlet_napari.pixels import Plane, plane_of, shape_of
 
 

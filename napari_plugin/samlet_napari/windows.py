@@ -7,8 +7,8 @@ sees a square as large as what the user sees, so that zooming in shows it more d
 from dataclasses import dataclass
 from math import floor, log2
 
-from samlet.crops import Box
-from samlet.tiles import WHOLE_UP_TO
+from samlet.everything.tiling import WHOLE_UP_TO
+from samlet.masks import Box
 from samlet_napari.pixels import Plane
 
 Extent = tuple[float, float, float, float]

@@ -8,9 +8,9 @@ import torch
 
 import samlet
 from samlet import images, samples
-from samlet.distill.data import Example
-from samlet.modeling.image_encoder import TINY_VITS, TinyViTConfig
+from samlet.datasets.examples import Example
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import TINY_VITS, TinyViTConfig
 from samlet.outputs import read_label_map
 from tests.models import nuclei_at
 

@@ -11,7 +11,7 @@ import samlet
 from samlet.evaluation import agreement
 from samlet.evaluation.agreement import AgreementScore, evaluate_agreement, point_pairs
 from samlet.modeling.sam import Sam
-from samlet.predictor import Masks
+from samlet.predict.predictor import Masks
 
 from .conftest import sample
 

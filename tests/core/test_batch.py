@@ -11,11 +11,11 @@ import pytest
 from rich.console import Console
 from rich.progress import Progress
 
-from samlet import batch
-from samlet.batch import Outcome, segment_images
 from samlet.errors import UserError
+from samlet.everything import batch
+from samlet.everything.batch import Outcome, segment_images
+from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import to_rle
-from samlet.tiles import TiledMaskGenerator
 
 PATHS = [Path(f"{i}.png") for i in range(5)]
 

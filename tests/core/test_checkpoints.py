@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import samlet
-from samlet.checkpoints import read_card
-from samlet.downloads import REMOTE_FILES
-from samlet.files import sha256_of
-from samlet.modeling.image_encoder import TINY_VITS, TinyViTConfig
+from samlet.checkpoints.downloads import REMOTE_FILES
+from samlet.checkpoints.loading import read_card
+from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.official_names import to_own_names
 from samlet.modeling.sam import Sam, SamConfig
-from samlet.teachers.efficientnet import EfficientNetEncoder, load_imagenet_weights
-from samlet.teachers.sam_vit import SAM_VITS, SamViTConfig
+from samlet.modeling.sam_vit import SAM_VITS, SamViTConfig
+from samlet.modeling.tiny_vit import TINY_VITS, TinyViTConfig
+from samlet.utils.files import sha256_of
 
 SMALL_SAM = SamConfig("sam_vit", 256, None, SamViTConfig(32, 3, 2, (1,)))
 

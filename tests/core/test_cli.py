@@ -19,7 +19,7 @@ from typer.testing import CliRunner
 
 import samlet
 from samlet import samples
-from samlet.cli import main
+from samlet.cli.main import main
 from samlet.masks import deepest_point, from_label_map, from_rle, iou
 from samlet.outputs import read_label_map
 
@@ -395,7 +395,7 @@ def test_convert_and_models(tmp_path: Path, small_file: Path) -> None:
 
 
 def test_help_is_quick_to_say_what_there_is() -> None:
-    from samlet.cli import app
+    from samlet.cli.main import app
 
     told = CliRunner().invoke(app, ["--help"]).stdout
     for command in ("segment", "everything", "demo", "models", "convert"):

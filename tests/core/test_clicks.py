@@ -7,13 +7,13 @@ import pytest
 from scipy import ndimage
 
 import samlet
-from samlet.distill.data import Example
+from samlet.datasets.examples import Example
 from samlet.evaluation import clicks
 from samlet.evaluation.clicks import evaluate_clicks
 from samlet.evaluation.corrections import next_click
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
-from samlet.predictor import Masks
+from samlet.predict.predictor import Masks
 
 from .conftest import sample
 

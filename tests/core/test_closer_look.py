@@ -6,12 +6,12 @@ import numpy as np
 import pytest
 
 import samlet
-from samlet.distill.data import Example
-from samlet.evaluation.everything import evaluate_everything, summary
-from samlet.everything import SamAutomaticMaskGenerator, default_settings
+from samlet.datasets.examples import Example
+from samlet.evaluation.everything_mode import evaluate_everything, summary
+from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
 from samlet.masks import iou
 from samlet.modeling.sam import Sam
-from samlet.zoom import closer
+from samlet.predict.zoom import closer
 from tests.core.conftest import sample
 from tests.models import nuclei_at
 

@@ -12,22 +12,23 @@ from torch import nn
 
 import samlet
 from samlet import samples
-from samlet.distill.data import Batch, Crops, Example, kind_of, load_examples
-from samlet.distill.embedding_training import EmbeddingLearner, plug_in, settle, teaching_of
-from samlet.distill.loop import LoopSettings, train
-from samlet.distill.losses import dense_targets, embedding_loss, mask_iou, mask_loss
-from samlet.distill.mask_training import MaskLearner, PromptPlan
-from samlet.distill.prompts import (
+from samlet.datasets.examples import Example, kind_of, load_examples
+from samlet.modeling.sam import Sam
+from samlet.modeling.tiny_vit import TinyViT
+from samlet.training.distillation.batches import TeachingBatch, normalised
+from samlet.training.distillation.decoupled import EmbeddingLearner, plug_in, settle, teaching_of
+from samlet.training.finetuning.crops import Batch, Crops
+from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
+from samlet.training.finetuning.roi_crops import Windows, place_windows
+from samlet.training.finetuning.simulated_prompts import (
     corrective_points,
     jittered_boxes,
     random_points,
     sample_objects,
 )
-from samlet.distill.stream import Batches, Position
-from samlet.distill.teaching import TeachingBatch, normalised
-from samlet.distill.windows import Windows, place_windows
-from samlet.modeling.image_encoder import TinyViT
-from samlet.modeling.sam import Sam
+from samlet.training.loop import LoopSettings, train
+from samlet.training.losses import dense_targets, embedding_loss, mask_iou, mask_loss
+from samlet.training.stream import Batches, Position
 
 from .conftest import SMALL
 

@@ -19,18 +19,19 @@ from typer.testing import CliRunner
 
 import samlet
 from samlet import samples
-from samlet.cli import app
-from samlet.distill import distillation, embeddings
-from samlet.distill import embed as embed_module
-from samlet.distill.distillation import distill
-from samlet.distill.embed import embed, open_store
-from samlet.distill.embeddings import Entry, content_hash
-from samlet.distill.settings import DistillSettings, FinetuneSettings, resolve
-from samlet.distill.sources import open_source
-from samlet.distill.teaching import Lessons, Skipped
-from samlet.finetune import finetune
+from samlet.cli.main import app
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map, write_mask
+from samlet.training.distillation import distill as distillation
+from samlet.training.distillation import embed as embed_module
+from samlet.training.distillation import embedding_store as embeddings
+from samlet.training.distillation.batches import Lessons, Skipped
+from samlet.training.distillation.distill import distill
+from samlet.training.distillation.embed import embed, open_store
+from samlet.training.distillation.embedding_store import Entry, content_hash
+from samlet.training.distillation.sources import open_source
+from samlet.training.finetuning.finetune import finetune
+from samlet.training.settings import DistillSettings, FinetuneSettings, resolve
 
 from .conftest import SMALL
 

@@ -17,14 +17,15 @@ from typing import Any
 import pytest
 import urllib3
 
-import samlet.downloads
-from samlet.downloads import CHUNK_BYTES, REMOTE_FILES, RemoteFile, cache_dir, fetch
+import samlet.checkpoints.downloads
+from samlet.checkpoints.downloads import CHUNK_BYTES, REMOTE_FILES, RemoteFile, fetch
 from samlet.errors import UserError
-from samlet.files import sha256_of
+from samlet.utils.cache_folder import cache_dir
+from samlet.utils.files import sha256_of
 
 CONTENT = bytes(range(256)) * 2000
 HALF = len(CONTENT) // 2
-CORE = Path(samlet.downloads.__file__).parents[1]
+CORE = Path(samlet.checkpoints.downloads.__file__).parents[1]
 
 
 @dataclass
@@ -135,7 +136,8 @@ class Cache:
     def process(self) -> subprocess.Popen[str]:
         """Start the same fetch in another process."""
         code = (
-            "import sys; from pathlib import Path; from samlet.downloads import RemoteFile, fetch;"
+            "import sys; from pathlib import Path; "
+            "from samlet.checkpoints.downloads import RemoteFile, fetch;"
             "name, url, filename, sha256, size, folder = sys.argv[1:];"
             "print(fetch(RemoteFile(name, url, filename, sha256, int(size)), Path(folder)))"
         )
@@ -154,7 +156,7 @@ class Cache:
 @pytest.fixture
 def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
     monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(samlet.downloads, "RETRY_PAUSES", (0.0, 0.0, 0.0))
+    monkeypatch.setattr(samlet.checkpoints.downloads, "RETRY_PAUSES", (0.0, 0.0, 0.0))
     with FileServer() as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.02,))
         thread.start()
@@ -197,7 +199,9 @@ def test_size_may_be_unknown(cache: Cache) -> None:
 
 def test_later_calls_do_not_hash_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.fetch()
-    monkeypatch.setattr(samlet.downloads, "sha256_of", lambda path: pytest.fail("hashed again"))
+    monkeypatch.setattr(
+        samlet.checkpoints.downloads, "sha256_of", lambda path: pytest.fail("hashed again")
+    )
     cache.fetch()
 
 
@@ -210,7 +214,7 @@ def test_file_put_there_by_hand_is_hashed_once(
         hashed.append(path)
         return sha256_of(path)
 
-    monkeypatch.setattr(samlet.downloads, "sha256_of", count)
+    monkeypatch.setattr(samlet.checkpoints.downloads, "sha256_of", count)
     cache.path.write_bytes(CONTENT)
     cache.fetch()
     cache.fetch()
@@ -261,7 +265,7 @@ def test_one_cut_is_resumed_in_the_same_run(
 
 
 def test_stalled_connection_is_resumed(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(samlet.downloads, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(samlet.checkpoints.downloads, "READ_SECONDS", 0.3)
     cache.server.replies = [Reply(hold_after=HALF)]
     assert cache.fetch().read_bytes() == CONTENT
     assert [bool(request.range) for request in cache.server.requests] == [False, True]
@@ -271,7 +275,7 @@ def test_connection_that_is_always_cut_keeps_the_part(cache: Cache) -> None:
     cache.server.always = Reply(cut_after=CHUNK_BYTES)
     sentence = cache.refusal()
     assert "the next run resumes" in sentence
-    assert len(cache.server.requests) == 1 + len(samlet.downloads.RETRY_PAUSES)
+    assert len(cache.server.requests) == 1 + len(samlet.checkpoints.downloads.RETRY_PAUSES)
     kept = cache.part.stat().st_size
     assert 0 < kept < len(CONTENT)
     cache.server.always = Reply()

@@ -12,11 +12,11 @@ import pytest
 import torch
 
 from samlet import Predictor
-from samlet.embedding import ImageEmbedding
-from samlet.embedding_cache import STATE_SHARE, EmbeddingCache
 from samlet.errors import UserError
-from samlet.files import TEMPORARY
 from samlet.modeling.sam import Sam
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.embedding_cache import STATE_SHARE, EmbeddingCache
+from samlet.utils.files import TEMPORARY
 from tests.models import nuclei_at
 
 LARGE = 1 << 40

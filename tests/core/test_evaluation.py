@@ -9,17 +9,18 @@ import pytest
 
 import samlet
 from samlet import images
-from samlet.distill.data import Example, kind_of
+from samlet.datasets.examples import Example, kind_of
 from samlet.errors import UserError
-from samlet.evaluation import everything, plots
+from samlet.evaluation import everything_mode as everything
+from samlet.evaluation import plots
 from samlet.evaluation.agreement import AgreementScore
 from samlet.evaluation.clicks import ClickScore
-from samlet.evaluation.everything import evaluate_everything
+from samlet.evaluation.everything_mode import evaluate_everything
 from samlet.evaluation.matching import average_precision
-from samlet.evaluation.prompts import ObjectScore, evaluate_prompts, summary
 from samlet.evaluation.report import Report
+from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts, summary
 from samlet.evaluation.tables import format_table
-from samlet.everything import default_settings
+from samlet.everything.generator import default_settings
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 

@@ -14,15 +14,16 @@ from torch import Tensor
 
 import samlet
 from samlet import masks, samples
-from samlet.crops import Enlarger, crop_boxes, is_cut_off, layer_grids, point_grid
 from samlet.engines import Answer, ImageState
 from samlet.errors import UserError
-from samlet.everything import SamAutomaticMaskGenerator
+from samlet.everything.crops import crop_boxes, is_cut_off, layer_grids, point_grid
+from samlet.everything.generator import SamAutomaticMaskGenerator
+from samlet.everything.point_prompts import coarse_to_fine, region_points
+from samlet.images import ResizeLongestSide
 from samlet.masks import from_label_map
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
-from samlet.seeds import coarse_to_fine, region_points
-from samlet.transforms import ResizeLongestSide
+from samlet.predict.mask_upsampler import MaskUpsampler
 from tests.core.seeing import Scripted
 
 Discovery = Callable[..., SamAutomaticMaskGenerator]
@@ -96,7 +97,7 @@ def test_masks_at_a_crops_inner_edges_are_cut_off(box: Any, cut: bool) -> None:
 @pytest.mark.parametrize("size", [(256, 256), (700, 500), (40, 90), (5, 40), (1, 1), (200, 3)])
 def test_enlarged_window_equals_the_enlarged_whole(model: Sam, size: tuple[int, int]) -> None:
     resized = ResizeLongestSide.get_preprocess_shape(*size, 256)
-    enlarger = Enlarger(256, resized, size)
+    enlarger = MaskUpsampler(256, resized, size)
     torch.manual_seed(0)
     for level in (-1.0, 2.5, 3.9, 9.0):
         logits = torch.randn(64, 64)

@@ -27,15 +27,15 @@ from typer.testing import CliRunner
 
 import samlet
 from samlet import images, samples
-from samlet.cli import app
-from samlet.engines import onnx_graphs, quantisation
+from samlet.cli.main import app
 from samlet.errors import UserError
-from samlet.export import DESCRIPTION, export
-from samlet.fingerprint import encoder_fingerprint
+from samlet.export import onnx_graphs, quantisation
+from samlet.export.exporting import DESCRIPTION, export
 from samlet.masks import deepest_point, from_label_map, iou
+from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam_vit import SamViTConfig
 from samlet.outputs import read_label_map
-from samlet.teachers.sam_vit import SamViTConfig
 
 from .conftest import SMALL
 
@@ -411,8 +411,8 @@ def test_mistakes_are_explained(
     with pytest.raises(UserError, match="Branching cannot be exported"):
         export(odd, "onnx", out)
     monkeypatch.setitem(sys.modules, "onnx_ir", None)
-    monkeypatch.delitem(sys.modules, "samlet.engines.onnx_graphs")
-    monkeypatch.delattr("samlet.engines.onnx_graphs")
+    monkeypatch.delitem(sys.modules, "samlet.export.onnx_graphs")
+    monkeypatch.delattr("samlet.export.onnx_graphs")
     with pytest.raises(UserError, match=r'onnx_ir is missing.*pip install "samlet\[export\]"'):
         export(small_model, "onnx", out)
     assert not out.exists()

@@ -14,7 +14,7 @@ from PIL import Image
 from safetensors.torch import save_file
 
 from samlet.errors import UserError
-from samlet.files import atomic_folder, atomic_path
+from samlet.utils.files import atomic_folder, atomic_path
 from tests.disks import small_disk
 
 
@@ -170,7 +170,7 @@ def test_a_limit_on_a_files_size(tmp_path: Path, library: str) -> None:
         "import resource, sys\n"
         "from pathlib import Path\n"
         "from samlet.errors import UserError\n"
-        "from samlet.files import atomic_path\n"
+        "from samlet.utils.files import atomic_path\n"
         "from tests.core.test_files import WRITERS\n"
         "import signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"

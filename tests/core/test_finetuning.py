@@ -20,18 +20,21 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 import samlet
-from samlet import labels, samples
-from samlet.cli import app
-from samlet.distill import journal, run_state
-from samlet.distill.data import Crops, Example, object_boxes
-from samlet.distill.keeping_back import kept_back, position
-from samlet.distill.loop import SO_FAR, LoopSettings, UnsavedError, train
-from samlet.distill.losses import dense_targets
-from samlet.distill.run_state import BEFORE, CHECKPOINT
-from samlet.distill.settings import FinetuneSettings
-from samlet.finetune import SKIPPED, finetune
-from samlet.labels.checking import check
+from samlet import datasets as labels
+from samlet import samples
+from samlet.cli.main import app
+from samlet.datasets.checking import check
+from samlet.datasets.examples import Example, object_boxes
 from samlet.masks import to_rle as rle_of
+from samlet.training import run_state
+from samlet.training import train_logger as journal
+from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.finetune import SKIPPED, finetune
+from samlet.training.held_out import kept_back, position
+from samlet.training.loop import SO_FAR, LoopSettings, UnsavedError, train
+from samlet.training.losses import dense_targets
+from samlet.training.run_state import BEFORE, CHECKPOINT
+from samlet.training.settings import FinetuneSettings
 
 from .test_training import Line, numbers
 

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
-from samlet.distill.growth import deepened
 from samlet.modeling.sam import Sam
+from samlet.training.distillation.deepen import deepened
 from tests.core.conftest import SMALL
 
 DEPTHS = (1, 2, 3, 2)

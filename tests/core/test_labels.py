@@ -19,13 +19,14 @@ from PIL import Image
 from pycocotools import mask as reference_rle
 from skimage.measure import find_contours
 
-from samlet import labels, samples
-from samlet.compressed_rle import run_lengths
+from samlet import datasets as labels
+from samlet import samples
+from samlet.datasets.checking import check
+from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.labels import brush_rle
-from samlet.labels.checking import check
 from samlet.masks import Cutout, cut_out
-from samlet.results import write_results
+from samlet.masks.compressed_rle import run_lengths
+from samlet.outputs.results import write_results
 
 NAMES = ("fluorescence_2", "fluorescence_3", "stained_1")
 TRUTH = {name: np.asarray(Image.open(samples.LABELS / f"{name}.png")) for name in NAMES}

@@ -9,13 +9,8 @@ from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
 from samlet import samples
-from samlet.evaluation.matching import (
-    average_precision,
-    bowl_score,
-    iou_matrix,
-    without_overlaps,
-)
-from samlet.masks import from_label_map, from_rle, iou, to_label_map, to_rle
+from samlet.evaluation.matching import average_precision, bowl_score, without_overlaps
+from samlet.masks import from_label_map, from_rle, iou, iou_matrix, to_label_map, to_rle
 from samlet.outputs import read_label_map
 
 Image = tuple[list[np.ndarray], np.ndarray, list[np.ndarray]]

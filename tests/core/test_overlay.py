@@ -3,11 +3,10 @@
 import numpy as np
 import pytest
 
-from samlet import overlay as drawing
 from samlet.errors import UserError
-from samlet.masks import to_rle
-from samlet.overlay import colours, overlay
-from samlet.rle import Mask
+from samlet.masks import Mask, to_rle
+from samlet.outputs import drawing, overlay
+from samlet.outputs.drawing import colours
 
 IMAGE = np.full((60, 80, 3), 100, np.uint8)
 BIG, SMALL = np.zeros((2, 60, 80), bool)

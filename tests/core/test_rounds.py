@@ -9,9 +9,10 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from samlet import samples
-from samlet.distill.data import Batch, Crops, load_examples
-from samlet.distill.mask_training import MOST_AT_ONCE, MaskLearner, PromptPlan
+from samlet.datasets.examples import load_examples
 from samlet.modeling.sam import Sam
+from samlet.training.finetuning.crops import Batch, Crops
+from samlet.training.finetuning.mask_training import MOST_AT_ONCE, MaskLearner, PromptPlan
 from tests.core.conftest import SMALL
 
 Asked = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]

@@ -15,7 +15,7 @@ import pytest
 from PIL import Image
 
 import samlet
-from samlet.distill.sources import Source, open_source
+from samlet.training.distillation.sources import Source, open_source
 
 COUNT = 12
 

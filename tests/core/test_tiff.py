@@ -13,7 +13,7 @@ from PIL import Image
 
 from samlet import images, samples
 from samlet.errors import UserError
-from samlet.image_files import decode
+from samlet.images.decoding import decode
 
 RNG = np.random.default_rng(0)
 GREY8 = RNG.integers(0, 256, (40, 70), dtype=np.uint8)

@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 from samlet.errors import UserError
-from samlet.everything import SamAutomaticMaskGenerator
+from samlet.everything.generator import SamAutomaticMaskGenerator
+from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import from_rle, iou
-from samlet.modeling.image_encoder import TINY_VITS
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import TINY_VITS
 from samlet.outputs import read_label_map
-from samlet.results import write_results
-from samlet.tiles import TiledMaskGenerator
+from samlet.outputs.results import write_results
 from tests.core.seeing import Colours, paint
 
 Sight = Callable[..., TiledMaskGenerator]

@@ -17,11 +17,11 @@ from rich.progress import Progress
 from torch import nn
 
 import samlet
-from samlet.ahead import ahead
-from samlet.distill.loop import LoopSettings, train
-from samlet.distill.stream import Batches, Position, in_background
-from samlet.progress import _Rate
-from samlet.wording import counted
+from samlet.training.loop import LoopSettings, train
+from samlet.training.stream import Batches, Position, in_background
+from samlet.utils.prefetch import ahead
+from samlet.utils.progress import _Rate
+from samlet.utils.wording import counted
 
 from .training_worker import STEPS
 

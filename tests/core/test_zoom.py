@@ -9,12 +9,12 @@ import torch
 
 import samlet
 from samlet import images, samples
-from samlet.embedding import ImageEmbedding
 from samlet.errors import UserError
 from samlet.masks import box_xyxy, deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
-from samlet.views import (
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.roi import (
     LARGE,
     NOTHING,
     SIDES,
@@ -25,7 +25,7 @@ from samlet.views import (
     view_around,
     whole_of,
 )
-from samlet.zoom import closer
+from samlet.predict.zoom import closer
 from tests.core.conftest import SMALL
 
 NO_POINTS = np.zeros((0, 2))

@@ -10,13 +10,13 @@ from pathlib import Path
 import torch
 
 from samlet import samples
-from samlet.distill import journal
-from samlet.distill.embedding_training import EmbeddingLearner, teaching_of
-from samlet.distill.loop import LoopSettings, train
-from samlet.distill.precision import open_accelerator
-from samlet.distill.sources import open_source
-from samlet.distill.teaching import Lessons, Skipped, TeachingBatch
 from samlet.modeling.sam import Sam
+from samlet.training import train_logger as journal
+from samlet.training.distillation.batches import Lessons, Skipped, TeachingBatch
+from samlet.training.distillation.decoupled import EmbeddingLearner, teaching_of
+from samlet.training.distillation.sources import open_source
+from samlet.training.loop import LoopSettings, train
+from samlet.training.precision import open_accelerator
 
 from .conftest import SMALL
 

@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from samlet.labels.regions import to_mask
+from samlet.datasets.label_studio.regions import to_mask
 from samlet.masks import box_xyxy, deepest_point
 from samlet.samples import IMAGES, LABELS
 

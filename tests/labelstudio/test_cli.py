@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from samlet import samples
-from samlet.labels import brush_rle
+from samlet.datasets.label_studio import brush_rle
 from samlet_labelstudio import labeling_config
 from samlet_labelstudio.cli import main
 

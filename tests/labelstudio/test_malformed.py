@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given
 from hypothesis import strategies as st
 
-from samlet.labels import brush_rle
+from samlet.datasets.label_studio import brush_rle
 from samlet_labelstudio.api import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings

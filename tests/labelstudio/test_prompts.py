@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from skimage import draw
 
+from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.labels import brush_rle
 from samlet.masks import cut_out, deepest_point
 from samlet_labelstudio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.prompts import image_of, read_box, read_prompt

@@ -12,7 +12,7 @@ from skimage import draw
 from skimage.measure import label as parts_of
 from skimage.measure import regionprops
 
-from samlet.labels.regions import to_mask
+from samlet.datasets.label_studio.regions import to_mask
 from samlet.masks import cut_out, iou
 from samlet_labelstudio.labeling_config import Control
 from samlet_labelstudio.regions import is_own, to_results

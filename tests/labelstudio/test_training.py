@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 
 import samlet
+from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.fingerprint import encoder_fingerprint
-from samlet.labels import brush_rle
 from samlet.masks import iou
+from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet_labelstudio.api import create_app
 from samlet_labelstudio.export import ANNOTATIONS, IMAGES
 from samlet_labelstudio.service import Service

@@ -11,7 +11,7 @@ from napari.viewer import Viewer
 from PIL import Image
 
 from samlet import samples
-from samlet.checkpoints import BUNDLED
+from samlet.checkpoints.loading import BUNDLED
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet_napari import models

@@ -12,8 +12,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from napari.layers import Labels
 
-from samlet.crops import Box
 from samlet.errors import UserError
+from samlet.masks import Box
 from samlet_napari.label_store import KEY, LabelStore, empty_labels
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Step

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samlet import checkpoints
-from samlet.downloads import REMOTE_FILES
+from samlet.checkpoints.downloads import REMOTE_FILES
 from samlet.errors import UserError
 from samlet_napari import models
 

@@ -5,8 +5,8 @@ import pytest
 from napari.layers import Image
 
 from samlet import Predictor
-from samlet.embedding_cache import EmbeddingCache
 from samlet.masks import iou
+from samlet.predict.embedding_cache import EmbeddingCache
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Picture, Plane
 from samlet_napari.prompts import Step

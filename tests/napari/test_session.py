@@ -11,14 +11,13 @@ import pytest
 from napari.layers import Image, Labels
 
 from samlet import Predictor, images, samples
-from samlet.embedding import ImageEmbedding
-from samlet.embedding_cache import EmbeddingCache
 from samlet.errors import UserError
-from samlet.masks import iou
+from samlet.masks import area, iou
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
-from samlet.predictor import Masks
-from samlet.rle import area
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.embedding_cache import EmbeddingCache
+from samlet.predict.predictor import Masks
 from samlet_napari.answers import Answer, Answerer, Ask, Encodings
 from samlet_napari.label_store import LabelStore
 from samlet_napari.pixels import Channel, Picture, Plane

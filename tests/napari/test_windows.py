@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from samlet.tiles import WHOLE_UP_TO
+from samlet.everything.tiling import WHOLE_UP_TO
 from samlet_napari.pixels import Plane
 from samlet_napari.windows import Extent, Window, surroundings, window_for
 

@@ -24,9 +24,9 @@ from torch import Tensor, nn
 from samlet.engines import Answer, Engine
 from samlet.engines.openvino_engine import OpenVINOEngine
 from samlet.engines.torch_engine import TorchEngine
-from samlet.everything import SamAutomaticMaskGenerator
-from samlet.modeling.image_encoder import TINY_VITS
+from samlet.everything.generator import SamAutomaticMaskGenerator
 from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import TINY_VITS
 
 Generator = Callable[..., SamAutomaticMaskGenerator]
 

@@ -13,10 +13,10 @@ from skimage import data
 from torch import nn
 
 import samlet
+from samlet.checkpoints.official import config_of, to_official
 from samlet.modeling.official_names import to_own_names
 from samlet.modeling.sam import Sam
-from samlet.official import config_of, to_official
-from samlet.teachers.sam_vit import SAM_VITS, SamViT, SamViTConfig
+from samlet.modeling.sam_vit import SAM_VITS, SamViT, SamViTConfig
 
 CLICK: dict[str, Any] = {"point_coords": np.array([[200, 150]]), "point_labels": np.array([1])}
 SMALL = SamViTConfig(64, 3, 4, (0, 2))

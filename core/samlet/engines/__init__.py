@@ -10,7 +10,7 @@ import torch
 from samlet.engines.engine import Answer, Engine, ImageState
 from samlet.engines.torch_engine import TorchEngine
 from samlet.errors import UserError
-from samlet.fingerprint import model_fingerprint
+from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import Sam
 
 __all__ = ["ENGINES", "Answer", "Engine", "ImageState", "open_engine"]

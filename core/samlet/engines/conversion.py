@@ -12,13 +12,13 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rich.console import Console
 from torch import Tensor, nn
 
-from samlet.downloads import cache_dir
 from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
 from samlet.errors import UserError
-from samlet.files import atomic_folder, sha256_of
-from samlet.fingerprint import model_fingerprint
-from samlet.modeling.image_encoder import STRIDE
+from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import EMBED_DIM, Sam
+from samlet.modeling.tiny_vit import STRIDE
+from samlet.utils.cache_folder import cache_dir
+from samlet.utils.files import atomic_folder, sha256_of
 
 PARTS = ("encoder", "image_side", "prompt_side", "upscaling")
 FORMAT = 2

@@ -24,12 +24,12 @@ from typing import Any
 
 import numpy as np
 
-from samlet.crops import point_grid
-from samlet.embedding import ImageEmbedding
-from samlet.evaluation.chunks import CHUNK
+from samlet.evaluation.object_batches import CHUNK
 from samlet.evaluation.tables import Table
+from samlet.everything.crops import point_grid
 from samlet.masks import box_xyxy, iou
-from samlet.predictor import Predictor
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.predictor import Predictor
 
 DISTANCES = (100, 200, 300, 400, 500)
 

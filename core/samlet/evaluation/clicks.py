@@ -11,13 +11,13 @@ from typing import Any
 
 import numpy as np
 
-from samlet.distill.data import Example
-from samlet.embedding import ImageEmbedding
-from samlet.evaluation.chunks import MIN_AREA, GroupOf, group_name, object_chunks
+from samlet.datasets.examples import Example
 from samlet.evaluation.corrections import next_click
+from samlet.evaluation.object_batches import MIN_AREA, GroupOf, group_name, object_chunks
 from samlet.evaluation.tables import Table, by_group
 from samlet.masks import iou
-from samlet.predictor import Predictor
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.predictor import Predictor
 
 TARGETS = (0.85, 0.90)
 LIMIT = 20

@@ -6,26 +6,16 @@ Masks are bool, H x W, or COCO's compressed RLE, which takes few bytes. There ar
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from pycocotools import mask as coco
 from scipy.sparse import csr_array
 from scipy.sparse.csgraph import maximum_bipartite_matching
 
-from samlet.masks import from_label_map, from_rle, to_rle
-from samlet.rle import Mask
+from samlet.masks import Mask, from_label_map, from_rle, iou_matrix, to_rle
 
 THRESHOLDS = np.linspace(0.5, 0.95, 10)
 """IoUs from which a mask counts as found: 0.50, 0.55, ..., 0.95."""
 
 RECALLS = np.linspace(0, 1, 101)
 """Recalls at which COCO samples the precision."""
-
-
-def iou_matrix(predicted: Sequence[Mask], truth: Sequence[Mask]) -> np.ndarray:
-    """IoU of each mask with each object: float64, P x T."""
-    if not predicted or not truth:
-        return np.zeros((len(predicted), len(truth)))
-    a, b = ([m if isinstance(m, Mapping) else to_rle(m) for m in ms] for ms in (predicted, truth))
-    return np.asarray(coco.iou(a, b, [0] * len(b)))
 
 
 def average_precision(ious: Sequence[np.ndarray], scores: Sequence[np.ndarray]) -> np.ndarray:

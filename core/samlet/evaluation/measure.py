@@ -8,19 +8,19 @@ from typing import TypeVar
 import numpy as np
 
 import samlet
-from samlet import images, labels
-from samlet.distill.data import Example
-from samlet.distill.examples import LabelledExamples
+from samlet import datasets as labels
+from samlet import images
+from samlet.datasets.checking import check
+from samlet.datasets.examples import Example, LabelledExamples
 from samlet.errors import UserError
 from samlet.evaluation.agreement import evaluate_agreement
-from samlet.evaluation.chunks import GroupOf
 from samlet.evaluation.clicks import evaluate_clicks
-from samlet.evaluation.everything import evaluate_everything
-from samlet.evaluation.prompts import ObjectScore, evaluate_prompts
+from samlet.evaluation.everything_mode import evaluate_everything
+from samlet.evaluation.object_batches import GroupOf
 from samlet.evaluation.report import Report
-from samlet.labels.checking import check
-from samlet.predictor import Predictor
-from samlet.progress import bar, tell
+from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts
+from samlet.predict.predictor import Predictor
+from samlet.utils.progress import bar, tell
 
 KINDS = ("prompts", "clicks", "everything", "agreement")
 
@@ -42,12 +42,12 @@ def measure(
     Args:
         model: a name or file.
         data: folder of images.
-        label_path: see `samlet.labels.find`; None where there are none.
+        label_path: see `samlet.datasets.find`; None where there are none.
         teacher: a name or file, for the agreement.
         only: of `KINDS`; None for all that labels and teacher allow.
         limit: images to measure; None for all.
         engine: see `samlet.engines.open_engine`.
-        split: see `samlet.labels.checking.check`.
+        split: see `samlet.datasets.checking.check`.
 
     Labels are checked before anything is measured; what is wrong is told, and left out.
 
@@ -113,7 +113,7 @@ def measure_all(
 def measure_prompts(
     predictor: Predictor, examples: Sequence[Example], group_of: GroupOf | None = None
 ) -> list[ObjectScore]:
-    """One click, random click and box, of all objects; see `samlet.evaluation.prompts`."""
+    """One click, random click and box, of all objects; see `samlet.evaluation.single_prompts`."""
     scores = evaluate_prompts(predictor, examples, group_of=group_of)
     return _all(_tracked(scores, len(examples), "Clicks and boxes"))
 

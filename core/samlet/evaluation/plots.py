@@ -8,8 +8,8 @@ import numpy as np
 
 from samlet.errors import UserError
 from samlet.evaluation.clicks import TARGETS, ClickScore, mean_ious
-from samlet.evaluation.prompts import ObjectScore
-from samlet.files import atomic_path
+from samlet.evaluation.single_prompts import ObjectScore
+from samlet.utils.files import atomic_path
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure

@@ -4,13 +4,15 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from samlet.evaluation import agreement, clicks, everything, plots, prompts
+from samlet.evaluation import agreement, clicks, plots
+from samlet.evaluation import everything_mode as everything
+from samlet.evaluation import single_prompts as prompts
 from samlet.evaluation.agreement import AgreementScore
 from samlet.evaluation.clicks import TARGETS, ClickScore
-from samlet.evaluation.everything import EverythingScore
-from samlet.evaluation.prompts import ObjectScore
+from samlet.evaluation.everything_mode import EverythingScore
+from samlet.evaluation.single_prompts import ObjectScore
 from samlet.evaluation.tables import Table, format_table, write_csv
-from samlet.files import atomic_path
+from samlet.utils.files import atomic_path
 
 
 @dataclass

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
-from samlet.files import atomic_path
+from samlet.utils.files import atomic_path
 
 Table = dict[str, dict[str, float]]
 """{row: {column: figure}}; a count is an int."""

@@ -7,13 +7,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samlet.modeling.image_encoder import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
+from samlet.modeling.efficientnet import EfficientNetEncoder
 from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.official_names import speak_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
+from samlet.modeling.sam_vit import SamViT, SamViTConfig
+from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.transformer import TwoWayTransformer
-from samlet.teachers.efficientnet import EfficientNetEncoder
-from samlet.teachers.sam_vit import SamViT, SamViTConfig
 
 EMBED_DIM = 256
 

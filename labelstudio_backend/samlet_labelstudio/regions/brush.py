@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from samlet.labels import brush_rle
+from samlet.datasets.label_studio import brush_rle
 from samlet.masks import Cutout
 
 

@@ -1,0 +1,203 @@
+"""Names and files of models: the bundle, downloads, the official layouts and our own."""
+
+import json
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save_file
+from torch import Tensor
+
+from samlet.checkpoints.downloads import REMOTE_FILES, fetch
+from samlet.checkpoints.official import config_of, to_official
+from samlet.checkpoints.weight_files import read_weights
+from samlet.errors import UserError
+from samlet.modeling.official_names import to_official_names, to_own_names
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam_vit import SAM_VITS
+from samlet.utils.files import atomic_path
+
+FORMAT = 1
+METADATA_KEY = "samlet"
+BUNDLED = {"nuclei": Path(__file__).parents[1] / "weights" / "nuclei.safetensors"}
+OFFICIAL_SUFFIXES = (".pt", ".pth")
+
+
+def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
+    """Load a model, ready to predict.
+
+    Args:
+        name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
+            path of a checkpoint: ours (.safetensors), or one with MobileSAM's or SAM's official
+            names, as any trainer saves it; see `samlet.checkpoints.weight_files`.
+        device: where to put it.
+
+    Returns:
+        the model in eval mode, float32.
+
+    Raises:
+        UserError: no such name or file, a damaged file, or another architecture.
+    """
+    path = locate(name)
+    is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
+    model = _load_ours(path) if is_ours else _load_official(path)
+    model.name = str(name)
+    return model.to(device).eval()
+
+
+def locate(name: str | Path) -> Path:
+    """The file of a model, downloaded if need be; see `load`."""
+    key = str(name)
+    if key in BUNDLED:
+        return BUNDLED[key]
+    if key in REMOTE_FILES:
+        return fetch(REMOTE_FILES[key])
+    path = Path(name)
+    if path.is_file():
+        return path
+    if path.suffix or path.parent != Path():
+        raise UserError(f"There is no checkpoint {path}; check the path.")
+    known = ", ".join((*BUNDLED, *REMOTE_FILES))
+    raise UserError(f"There is no model {key}: choose one of {known}, or give a file's path.")
+
+
+def save(
+    model: Sam,
+    path: str | Path,
+    card: Mapping[str, Any] | None = None,
+    dtype: torch.dtype = torch.float32,
+) -> None:
+    """Write a model: our format for .safetensors, the official layout for .pt and .pth.
+
+    Args:
+        model: what to write.
+        path: where; its suffix decides the format.
+        card: facts for people (data, licence, recipe, figures, limits); kept by our format alone.
+            The model's own card where none is given.
+        dtype: of the weights in our format; float16 halves the file.
+
+    Raises:
+        UserError: another suffix, an encoder that has no official layout, or an unwritable place.
+    """
+    path = Path(path)
+    if path.suffix in OFFICIAL_SUFFIXES:
+        state = to_official(model)
+        with atomic_path(path) as temporary:
+            torch.save(state, temporary)
+    elif path.suffix == ".safetensors":
+        facts = {
+            "format": FORMAT,
+            "config": model.config.to_dict(),
+            "card": dict(model.card if card is None else card),
+        }
+        state = {
+            key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
+            for key, value in to_own_names(model.state_dict()).items()
+        }
+        with atomic_path(path) as temporary:
+            save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
+    else:
+        raise UserError(f"{path} must end in .safetensors (ours) or .pt (the official layout).")
+
+
+def read_card(path: Path) -> dict[str, Any]:
+    """The model card in one of our checkpoints.
+
+    Raises:
+        UserError: the file is damaged or not ours.
+    """
+    return _read_facts(path)["card"]
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    try:
+        with safe_open(path, framework="pt") as file:
+            return file.metadata() or {}
+    except (SafetensorError, OSError) as error:
+        raise UserError(f"{path} is damaged or not a safetensors file; fetch it again.") from error
+
+
+def _read_facts(path: Path) -> dict[str, Any]:
+    try:
+        facts = json.loads(_metadata(path)[METADATA_KEY])
+    except (KeyError, ValueError) as error:
+        raise UserError(f"{path} is not one of samlet's safetensors files.") from error
+    if facts["format"] > FORMAT:
+        raise UserError(f"{path} was written by a newer samlet; upgrade with pip.")
+    return facts
+
+
+def _load_ours(path: Path) -> Sam:
+    facts = _read_facts(path)
+    try:
+        with safe_open(path, framework="pt") as file:
+            state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
+    except SafetensorError as error:
+        raise UserError(f"{path} is damaged; fetch it again.") from error
+    model = Sam(SamConfig.from_dict(facts["config"]))
+    model.card = facts["card"]
+    _fill(model, state, path)
+    return model
+
+
+def _load_official(path: Path) -> Sam:
+    # Those of samlet's own modules, too, as a state dict of before could have them.
+    state = to_official_names(read_weights(path))
+    config = config_of(state)
+    if config is None:
+        raise UserError(
+            f"{path} is of another architecture than MobileSAM and SAM: it has {_some(state)}, and "
+            "neither image_encoder.layers.*.attn.attention_biases nor "
+            "image_encoder.blocks.*.attn.rel_pos_h."
+        )
+    model = Sam(config)
+    _fill(model, state, path)
+    return model
+
+
+def _fill(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
+    wanted, state = to_own_names(model.state_dict()), to_own_names(state)
+    missing = wanted.keys() - state.keys()
+    unexpected = state.keys() - wanted.keys()
+    misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
+    faults = [
+        f"{_some(keys)} {fault}"
+        for keys, fault in (
+            (missing, "missing"),
+            (unexpected, "unexpected"),
+            (misshapen, "of another shape"),
+        )
+        if keys
+    ]
+    if faults:
+        raise UserError(f"{path} does not fit its architecture: {'; '.join(faults)}.")
+    model.load_state_dict(state)
+
+
+def _some(keys: Any) -> str:
+    names = sorted(keys)
+    told = ", ".join(names[:3])
+    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"
+
+
+def _build(config: SamConfig, checkpoint: str | Path | None = None) -> Sam:
+    return Sam(config).eval() if checkpoint is None else load(checkpoint)
+
+
+sam_model_registry = {
+    "default": partial(_build, SamConfig()),
+    "vit_t": partial(_build, SamConfig()),
+    **{
+        name.removeprefix("sam_"): partial(
+            _build, SamConfig("sam_vit", tiny_vit=None, sam_vit=sam_vit)
+        )
+        for name, sam_vit in SAM_VITS.items()
+    },
+}
+"""`segment_anything`'s way to a model: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`.
+
+The architecture of a checkpoint is read off its weights, whatever the name.
+"""

@@ -1,0 +1,75 @@
+"""MobileSAM's and SAM's official layouts, and what they tell of the architecture."""
+
+import math
+import re
+from collections.abc import Mapping
+
+from torch import Tensor
+
+from samlet.errors import UserError
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam_vit import SamViTConfig
+from samlet.modeling.tiny_vit import STRIDE, TinyViTConfig
+
+
+def to_official(model: Sam) -> dict[str, Tensor]:
+    """A model's weights as `mobile_sam` reads them, or `segment_anything` if it is one of SAM's.
+
+    `mobile_sam` builds only the 5M variant and `segment_anything` only ViT-B, L and H, all at 1024
+    pixels; other sizes can be read back by samlet.
+
+    Raises:
+        UserError: the image encoder is neither a TinyViT nor one of SAM's.
+    """
+    if model.config.tiny_vit is None and model.config.sam_vit is None:
+        raise UserError(
+            f"{model.name} has an encoder that no official layout can hold; "
+            "write a .safetensors file instead."
+        )
+    return model.state_dict()
+
+
+def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:
+    """Read the architecture off official weights; None if they are neither MobileSAM's nor SAM's.
+
+    The input size is in SAM's weights but not in MobileSAM's, where it is 1024.
+    """
+    return _mobile_sam_config(state) or _sam_config(state)
+
+
+def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
+    prefix = "image_encoder.layers"
+    stem = state.get("image_encoder.patch_embed.seq.2.c.weight")
+    biases = [state.get(f"{prefix}.{i}.blocks.0.attn.attention_biases") for i in (1, 2, 3)]
+    qkv = [state.get(f"{prefix}.{i}.blocks.0.attn.qkv.weight") for i in (1, 2, 3)]
+    if stem is None or any(x is None for x in (*biases, *qkv)):
+        return None
+    windows = [math.isqrt(x.shape[1]) for x in biases if x is not None]
+    blocks = [re.match(rf"{prefix}\.(\d)\.blocks\.(\d+)\.", key) for key in state]
+    depths = [1 + max(int(m[2]) for m in blocks if m and int(m[1]) == i) for i in range(4)]
+    width = stem.shape[0]
+    tiny_vit = TinyViTConfig(
+        embed_dims=(width, *(x.shape[1] for x in qkv if x is not None)),  # type: ignore[arg-type]
+        depths=tuple(depths),  # type: ignore[arg-type]
+        # The first stage has neither heads nor windows; every variant counts 32 channels a head.
+        num_heads=(width // 32, *(x.shape[0] for x in biases if x is not None)),  # type: ignore[arg-type]
+        window_sizes=(windows[0], *windows),  # type: ignore[arg-type]
+    )
+    return SamConfig(image_encoder="tiny_vit", image_size=1024, tiny_vit=tiny_vit)
+
+
+def _sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
+    matches = [re.match(r"image_encoder\.blocks\.(\d+)\.attn\.rel_pos_h$", key) for key in state]
+    tables = {int(m[1]): state[m[0]] for m in matches if m}
+    positions = state.get("image_encoder.pos_embed")
+    if not tables or positions is None:
+        return None
+    grid, embed_dim = positions.shape[1], positions.shape[-1]
+    sam_vit = SamViTConfig(
+        embed_dim=embed_dim,
+        depth=1 + max(tables),
+        num_heads=embed_dim // next(iter(tables.values())).shape[1],
+        # One row for each offset between two tokens: of the whole grid, or of a window only.
+        global_attn_indexes=tuple(i for i in sorted(tables) if len(tables[i]) == 2 * grid - 1),
+    )
+    return SamConfig("sam_vit", grid * STRIDE, tiny_vit=None, sam_vit=sam_vit)

@@ -1,0 +1,177 @@
+"""Labels as COCO instances: https://cocodataset.org/#format-data."""
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samlet.datasets import json_files, shapes
+from samlet.datasets.label_studio.filenames import match
+from samlet.datasets.labelled import Found, Labelled, check_size, drawn, image_size
+from samlet.datasets.layers import pack
+from samlet.errors import UserError
+from samlet.masks import from_rle
+from samlet.utils.wording import counted, lines, some
+
+
+def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Found:
+    """Find the images that a COCO JSON lists; see `samlet.datasets.find`.
+
+    Listed images that are not in the folder are passed over, since one file often describes more
+    than is at hand. An image without annotations counts as labelled, with no objects. One that is
+    listed several times has all their annotations.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it.
+        source: the JSON file.
+        content: what it holds.
+
+    Raises:
+        UserError: no list of images or of annotations, or no listed file is in the folder.
+    """
+    entries = json_files.field(content, "images", list, str(source))
+    annotations = json_files.field(content, "annotations", list, str(source))
+    faults: list[str] = []
+    # Tools mix numbers and text, so "1" is 1.
+    names: dict[str, str] = {}
+    listed: dict[str, list[tuple[str, Any]]] = {}
+    for i, entry in enumerate(entries):
+        where = f"images[{i}] of {source}"
+        try:
+            number = _id(entry, "id", where)
+            # LVIS has addresses alone.
+            has_url = "coco_url" in entry and "file_name" not in entry
+            name = json_files.field(entry, "coco_url" if has_url else "file_name", str, where)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        if names.setdefault(number, name) != name:
+            faults.append(
+                f"{source} lists two images with the id {number}, {names[number]} and {name}: "
+                "number them anew."
+            )
+            names[number] = ""
+        listed.setdefault(name, []).append((where, entry))
+    of_image: dict[str, list[tuple[str, Any]]] = {number: [] for number in names}
+    for i, annotation in enumerate(annotations):
+        where = f"annotations[{i}] of {source}"
+        try:
+            number = _id(annotation, "image_id", where)
+            if number not in of_image:
+                raise UserError(
+                    f"{where} belongs to the image {number!r}, which is not in its list of images: "
+                    "export the labels again."
+                )
+        except UserError as error:
+            faults.append(str(error))
+        else:
+            of_image[number].append((where, annotation))
+
+    listed = {
+        name: of_name
+        for name, of_name in listed.items()
+        if all(names[_id(entry, "id", where)] == name for where, entry in of_name)
+    }
+    matches = match(images, paths, {name: of_name[0][0] for name, of_name in listed.items()})
+    found = []
+    for name, path in matches.paths.items():
+        numbers = dict.fromkeys(_id(entry, "id", where) for where, entry in listed[name])
+        own = [pair for number in numbers for pair in of_image[number]]
+        found.append(Labelled(path, partial(read_layers, path, *listed[name][0], own)))
+    faults += matches.faults
+    if not found:
+        raise _nothing(images, source, entries, faults)
+    return Found(found, unmatched=matches.unmatched, faults=faults)
+
+
+def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
+    if faults:
+        return UserError(f"{source} has no image with labels that can be used:{lines(faults)}")
+    name = entries[0].get("file_name") or entries[0].get("coco_url") if entries else None
+    example = f', such as "{name}",' if name else ""
+    return UserError(
+        f"{source} lists {counted(len(entries), 'image')}{example} and none is below {images}: "
+        "give the folder that holds the images of their file_name."
+    )
+
+
+def _id(entry: Any, name: str, where: str) -> str:
+    value = entry.get(name) if isinstance(entry, Mapping) else None
+    if isinstance(value, float) and value.is_integer():
+        value = int(value)
+    if not isinstance(value, int | str):
+        raise UserError(f'{where} has no number "{name}": export the labels again.')
+    return str(value)
+
+
+def read_layers(
+    image: Path,
+    where: str,
+    entry: Any,
+    annotations: Sequence[tuple[str, Any]],
+    left_out: list[str] | None = None,
+) -> np.ndarray:
+    """Make layers of the annotations of one image; those with iscrowd are left out.
+
+    Args:
+        image: the image file.
+        where: names the entry, to start a sentence.
+        entry: the image's entry; its width and height are checked where it has them.
+        annotations: each with where it is, to start a sentence.
+        left_out: see `samlet.datasets.labelled.ReadLayers`.
+
+    Returns:
+        int32, L x H x W, numbered as `samlet.datasets.layers.pack` does.
+
+    Raises:
+        UserError: unreadable image, sizes that differ, or a segmentation that is missing or wrong.
+    """
+    size = image_size(image)
+    stated = json_files.pixel_size(entry, "width", "height", where)
+    check_size(stated or size, image, size, where)
+    crowds = [at for at, annotation in annotations if _is_crowd(annotation)]
+    if crowds and left_out is not None:
+        left_out.append(
+            f"{some(crowds, 1)}: marked iscrowd, as several objects in one; set it to 0 if each is "
+            "a single object."
+        )
+    regions: list[tuple[str, Callable[[], np.ndarray]]] = [
+        (at, partial(_mask, annotation, size, image, at))
+        for at, annotation in annotations
+        if not _is_crowd(annotation)
+    ]
+    return pack(drawn(regions, left_out), size)
+
+
+def _is_crowd(annotation: Any) -> bool:
+    # CVAT and Datumaro write attributes, and mark every object that is a mask as a crowd.
+    return (
+        isinstance(annotation, Mapping)
+        and bool(annotation.get("iscrowd"))
+        and "attributes" not in annotation
+    )
+
+
+def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np.ndarray:
+    segmentation = annotation.get("segmentation") if isinstance(annotation, Mapping) else None
+    if isinstance(segmentation, Mapping):
+        # Before decoding, as a size made up would ask for any amount of memory.
+        stated = json_files.field(segmentation, "size", list, where)
+        if len(stated) == 2 and all(isinstance(side, int | float) for side in stated):
+            check_size((stated[0], stated[1]), image, size, where)
+        try:
+            return from_rle({"size": stated, "counts": segmentation.get("counts")})
+        except UserError as error:
+            raise UserError(f"{where} cannot be read: {error}") from error
+    if not isinstance(segmentation, list) or not segmentation:
+        raise UserError(
+            f'{where} has no "segmentation": export masks or polygons, as boxes alone do not tell '
+            "the objects' outlines."
+        )
+    mask = np.zeros(size, bool)
+    for polygon in json_files.outlines(segmentation, where):
+        mask |= shapes.polygon(polygon, size)
+    return mask

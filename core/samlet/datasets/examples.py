@@ -1,0 +1,133 @@
+"""Labelled images: one by one, of a folder, or read when they are needed."""
+
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass
+from functools import cached_property, lru_cache
+from pathlib import Path
+from typing import overload
+
+import numpy as np
+from rich.progress import track
+from scipy import ndimage
+
+from samlet import images
+from samlet.datasets import Labelled, label_maps
+from samlet.errors import UserError
+
+KEPT = 64
+"""Decoded images that stay in memory."""
+
+
+@dataclass(frozen=True)
+class Example:
+    """One image with its objects.
+
+    Attributes:
+        name: the file's name without its suffix.
+        image: RGB, uint8, H x W x 3.
+        labels: int32, L x H x W: layers of label maps, as objects may overlap. Within a layer they
+            do not; 0 is background, and every other number is one object.
+    """
+
+    name: str
+    image: np.ndarray
+    labels: np.ndarray
+
+    @cached_property
+    def boxes(self) -> np.ndarray:
+        """Bounding boxes of all objects; see `object_boxes`."""
+        return object_boxes(self.labels)
+
+
+class LabelledExamples(Sequence[Example]):
+    """A data set as `Crops` and the evaluation want it, with little of it in memory.
+
+    Args:
+        labelled: from `samlet.datasets.checking.check`; what is faulty in them is left out.
+    """
+
+    def __init__(self, labelled: Sequence[Labelled]) -> None:
+        self.labelled = labelled
+        self._read = lru_cache(maxsize=KEPT)(self._example)
+
+    def __len__(self) -> int:
+        return len(self.labelled)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> "LabelledExamples": ...
+    def __getitem__(self, index: int | slice) -> "Example | LabelledExamples":
+        if isinstance(index, slice):
+            return LabelledExamples(self.labelled[index])
+        return self._read(range(len(self))[index])
+
+    def _example(self, index: int) -> Example:
+        item = self.labelled[index]
+        # What is faulty was told when the labels were checked.
+        image, layers = images.read(item.path), item.read_layers([])
+        if layers.shape[1:] != image.shape[:2]:
+            raise UserError(
+                f"The labels of {item.path} are {layers.shape[2]} x {layers.shape[1]} pixels but "
+                f"the image is {image.shape[1]} x {image.shape[0]}; export the labels again."
+            )
+        return Example(item.path.stem, image, layers)
+
+
+def load_examples(
+    folder: Path, only: Collection[str] | None = None, without: Collection[str] = ()
+) -> list[Example]:
+    """Read `folder/images/*` and the label maps of the same names in `folder/labels`.
+
+    Args:
+        folder: holds `images` and `labels`.
+        only: names to read; None for all.
+        without: names to leave out.
+
+    Raises:
+        UserError: a folder or label map is missing, sizes differ, or nothing is left.
+    """
+    paths = [
+        path
+        for path in images.find(folder / "images")
+        if (only is None or path.stem in only) and path.stem not in without
+    ]
+    if not paths:
+        raise UserError(f"None of the named images is in {folder / 'images'}; check the list.")
+    return [_load_example(path, folder) for path in track(paths, "Reading images")]
+
+
+def _load_example(path: Path, folder: Path) -> Example:
+    image = images.read(path)
+    return Example(path.stem, image, label_maps.read(path, folder / "labels" / f"{path.stem}.png"))
+
+
+def kind_of(image: np.ndarray) -> str:
+    """How a microscopy image was taken, told from its colours.
+
+    Args:
+        image: RGB, uint8, H x W x 3.
+
+    Returns:
+        "stained" (coloured), "fluorescence" (grey, dark ground) or "brightfield" (grey, bright).
+    """
+    spread = (image.max(2).astype(np.int16) - image.min(2)).mean()
+    if spread > 8:
+        return "stained"
+    return "fluorescence" if np.median(image) < 90 else "brightfield"
+
+
+def object_boxes(labels: np.ndarray) -> np.ndarray:
+    """Bounding boxes of all objects, int, N x (x0, y0, x1, y1), half open.
+
+    Args:
+        labels: L x H x W; see `Example`. The cost is that of the objects, whatever their numbers.
+    """
+    found: list[tuple[slice, ...]] = []
+    for layer in labels:
+        # find_objects goes through all numbers up to the highest.
+        numbers, ranks = np.unique(layer, return_inverse=True)
+        ranks = ranks.reshape(layer.shape) - np.searchsorted(numbers, 0, side="right") + 1
+        found += [slices for slices in ndimage.find_objects(ranks.clip(min=0)) if slices]
+    boxes = [(x.start, y.start, x.stop, y.stop) for y, x in found]
+    return np.array(boxes, dtype=int).reshape(-1, 4)

@@ -1,0 +1,156 @@
+"""Labels as Label Studio exports them ("JSON"): https://labelstud.io/guide/task_format."""
+
+from collections.abc import Sequence
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samlet.datasets import json_files
+from samlet.datasets.label_studio.filenames import is_image, match
+from samlet.datasets.label_studio.regions import is_shape, to_mask
+from samlet.datasets.labelled import Found, Labelled, drawn, image_size
+from samlet.datasets.layers import pack
+from samlet.errors import UserError
+from samlet.utils.wording import counted, lines
+
+
+def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) -> Found:
+    """Find the images of the annotated tasks; see `samlet.datasets.find`.
+
+    Of each task the newest annotation counts that was not cancelled (skipped); without shapes, it
+    says that there are no objects. Tasks whose image is not in the folder are passed over.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it.
+        source: the JSON file.
+        tasks: what it holds.
+
+    Raises:
+        UserError: there is no annotation that can be used, or none of an image in the folder.
+    """
+    faults: list[str] = []
+    twice: set[str] = set()
+    named: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    for i, task in enumerate(tasks):
+        number = task.get("id", i) if isinstance(task, dict) else i
+        where = f"Task {number} of {source}"
+        try:
+            annotation = _newest(task, where)
+            by_image = {} if annotation is None else _by_image(task, annotation, where)
+        except UserError as error:
+            faults.append(str(error))
+            continue
+        for reference, results in by_image.items():
+            if reference in named:
+                faults.append(
+                    f"{where} labels {reference.rpartition('/')[2]} as {named[reference][0]} does: "
+                    "keep one of the tasks and export again."
+                )
+                twice.add(reference)
+            named.setdefault(reference, (where, results))
+    for reference in twice:
+        del named[reference]
+    matches = match(images, paths, {reference: where for reference, (where, _) in named.items()})
+    found = [
+        Labelled(path, partial(_read_layers, path, named[reference][1], named[reference][0]))
+        for reference, path in matches.paths.items()
+    ]
+    faults += matches.faults
+    if not found and faults:
+        raise UserError(f"{source} has no task with labels that can be used:{lines(faults)}")
+    if not found and not matches.unmatched:
+        raise UserError(
+            f"{source} has no annotation that was submitted: label images and export again."
+        )
+    if not found:
+        raise UserError(
+            f"{source} labels {counted(len(matches.unmatched), 'image')}, such as "
+            f"{matches.unmatched[0]}, and none is below {images}: put the images there under the "
+            "names that Label Studio knows."
+        )
+    return Found(found, unmatched=matches.unmatched, faults=faults)
+
+
+def _newest(task: Any, where: str) -> dict[str, Any] | None:
+    if isinstance(task, dict) and "annotations" not in task:
+        raise UserError(
+            f'{where} has no "annotations": choose the format JSON, not JSON-MIN, when exporting '
+            "from Label Studio."
+        )
+    annotations = json_files.field(task, "annotations", list, where)
+    newest, newest_time = None, datetime.min.replace(tzinfo=UTC)
+    for i, annotation in enumerate(annotations):
+        at = f"{where}, annotations[{i}],"
+        json_files.field(annotation, "result", list, at)
+        time = _time(annotation, at)
+        if not annotation.get("was_cancelled") and time >= newest_time:
+            newest, newest_time = annotation, time
+    return newest
+
+
+def _time(annotation: dict[str, Any], where: str) -> datetime:
+    text = annotation.get("updated_at") or annotation.get("created_at")
+    if text is None:
+        return datetime.min.replace(tzinfo=UTC)
+    try:
+        time = datetime.fromisoformat(text)
+    except (TypeError, ValueError) as error:
+        raise UserError(
+            f"{where} was made at {text!r}, which is no ISO 8601 time: export the labels again."
+        ) from error
+    return time if time.tzinfo else time.replace(tzinfo=UTC)
+
+
+def _by_image(
+    task: dict[str, Any], annotation: dict[str, Any], where: str
+) -> dict[str, list[dict[str, Any]]]:
+    """The shapes of each image, by its path or URL; a task without any still has its image."""
+    data = json_files.field(task, "data", dict, where)
+    shapes: dict[str, list[dict[str, Any]]] = {}
+    for i, result in enumerate(annotation["result"]):
+        kind = json_files.field(result, "type", str, f"{where}, result[{i}],")
+        if is_shape(kind):
+            shapes.setdefault(_reference(data, result, where), []).append(result)
+    return shapes or {_reference(data, {}, where): []}
+
+
+def image_key(data: dict[str, Any], result: dict[str, Any]) -> str | None:
+    """Find the key of a task's data that holds the image of a result's shape; None if none does.
+
+    Args:
+        data: the task's.
+        result: an entry of an annotation's "result"; {} for a task without any.
+    """
+    # Either names the key of the image, but the name of the tag only by convention.
+    for key in (str(result.get("source", "")).removeprefix("$"), result.get("to_name")):
+        if isinstance(key, str) and isinstance(data.get(key), str):
+            return key
+    for key, value in data.items():
+        if isinstance(value, str) and is_image(value):
+            return key
+    return None
+
+
+def _reference(data: dict[str, Any], result: dict[str, Any], where: str) -> str:
+    key = image_key(data, result)
+    if key is None:
+        raise UserError(
+            f'{where} names no image in its "data" ({", ".join(data)}): '
+            "export a project that labels images, one a task."
+        )
+    return str(data[key])
+
+
+def _read_layers(
+    image: Path, results: list[dict[str, Any]], where: str, left_out: list[str] | None = None
+) -> np.ndarray:
+    size = image_size(image)
+    regions = [
+        (f"{where}, region {result.get('id')},", partial(to_mask, result, image, size, where))
+        for result in results
+    ]
+    return pack(drawn(regions, left_out), size)

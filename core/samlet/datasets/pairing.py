@@ -1,0 +1,111 @@
+"""Files that belong to images because they are named alike."""
+
+import re
+import unicodedata
+from collections import defaultdict
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
+
+from samlet.utils.files import files_below
+
+_MARK = re.compile(
+    r"[-_ ]((cp[-_ ])?masks?|labels?|lbls?|seg(mentation)?|instances?|gt|object[-_ ]identities)$",
+    re.IGNORECASE,
+)
+"""What Cellpose, MorphoLibJ, ilastik and others put behind the names of label maps."""
+
+_OURS = ".labels"
+"""samlet's own label maps are called IMAGE.png.labels.png."""
+
+
+@dataclass
+class Pairs:
+    """What `pairs` finds.
+
+    Attributes:
+        pairs: (image, file) of the images that have one file.
+        unmatched: files without an image, by their path within their folder.
+        faults: a sentence for each image that cannot be told from others, or whose file cannot.
+    """
+
+    pairs: list[tuple[Path, Path]] = field(default_factory=list)
+    unmatched: list[str] = field(default_factory=list)
+    faults: list[str] = field(default_factory=list)
+
+
+def pairs(images: Path, paths: Sequence[Path], labels: Path, suffixes: tuple[str, ...]) -> Pairs:
+    """Match images with the files of a folder by relative path without suffix.
+
+    A file may have "_masks", "_cp_masks", "_labels" and the like behind the image's name; in a
+    folder that holds both, those that are images by their suffix must.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it.
+        labels: the folder to look in, nested folders included, hidden files left out.
+        suffixes: in lower case, with the dot.
+    """
+    by_key: dict[str, list[Path]] = defaultdict(list)
+    for path in paths:
+        name = _name(path.relative_to(images))
+        for key in dict.fromkeys((name, _stem(name))):
+            by_key[key].append(path)
+    both = {path.relative_to(images) for path in paths} if _are_one(images, labels) else set()
+    found = Pairs()
+    files: dict[Path, list[Path]] = defaultdict(list)
+    for file in _files(labels, suffixes):
+        relative = file.relative_to(labels)
+        keys = _keys(_name(relative), may_be_alike=relative not in both)
+        own = next((by_key[key] for key in keys if key in by_key), [])
+        if len(own) > 1:
+            found.faults.append(
+                f"{own[0]} and {own[1]} differ in their suffix alone, so that {file} cannot be "
+                "matched by name: rename or remove one."
+            )
+        elif own:
+            files[own[0]].append(file)
+        elif relative not in both:
+            found.unmatched.append(str(relative))
+    for path, candidates in files.items():
+        if len(candidates) == 1:
+            found.pairs.append((path, candidates[0]))
+        else:
+            found.faults.append(
+                f"{candidates[0]} and {candidates[1]} differ in their suffix alone, and both may "
+                f"belong to {path}: rename or remove one."
+            )
+    return found
+
+
+def _are_one(images: Path, labels: Path) -> bool:
+    return images.resolve() == labels.resolve()
+
+
+def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
+    """Below a folder, links to folders included, as for images; sorted by path."""
+    found = (path for path in files_below(root) if path.suffix.lower() in suffixes)
+    return sorted(path for path in found if path.is_file())
+
+
+def _keys(name: str, may_be_alike: bool) -> Iterator[str]:
+    """Names of images, with or without suffix, that a file may belong to, the likelier first."""
+    stem = _stem(name)
+    if stem.endswith(_OURS):
+        image = stem.removesuffix(_OURS)
+        yield image
+        yield _stem(image)
+    elif may_be_alike:
+        yield stem
+    unmarked = _MARK.sub("", stem)
+    if unmarked != stem:
+        yield unmarked
+
+
+def _name(relative: Path) -> str:
+    return unicodedata.normalize("NFC", relative.as_posix())
+
+
+def _stem(name: str) -> str:
+    stem = PurePosixPath(name).with_suffix("")
+    return str(stem.with_suffix("") if stem.suffix.lower() == ".ome" else stem)

@@ -1,0 +1,36 @@
+"""Labels as in SA-1B: a JSON for each image, named like it, with COCO RLE.
+
+The format is told at https://github.com/facebookresearch/segment-anything#dataset.
+"""
+
+from collections.abc import Sequence
+from functools import partial
+from pathlib import Path
+
+import numpy as np
+
+from samlet.datasets import coco, formats, json_files
+from samlet.datasets.labelled import Found, Labelled
+from samlet.datasets.pairing import pairs
+
+
+def find(images: Path, paths: Sequence[Path], labels: Path) -> Found:
+    """Find the images that have a JSON of their name; see `samlet.datasets.find`.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it.
+        labels: the folder of the JSON files, which may be the same.
+    """
+    matched = pairs(images, paths, labels, (".json",))
+    found = [Labelled(path, partial(_read, path, source)) for path, source in matched.pairs]
+    return Found(found, unmatched=matched.unmatched, faults=matched.faults)
+
+
+def _read(image: Path, source: Path, left_out: list[str] | None = None) -> np.ndarray:
+    content = json_files.read(source)
+    formats.refuse(content, source)
+    entry = json_files.field(content, "image", dict, f"{source} is not as in SA-1B, as it")
+    annotations = json_files.field(content, "annotations", list, str(source))
+    numbered = [(f"annotations[{i}] of {source}", a) for i, a in enumerate(annotations)]
+    return coco.read_layers(image, str(source), entry, numbered, left_out)

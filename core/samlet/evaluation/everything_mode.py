@@ -1,0 +1,106 @@
+"""Everything mode against the labels of whole images: AP and the Data Science Bowl's score."""
+
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from samlet.datasets.examples import Example
+from samlet.datasets.layers import objects
+from samlet.evaluation.matching import THRESHOLDS, average_precision, bowl_score
+from samlet.evaluation.object_batches import GroupOf, group_name
+from samlet.evaluation.tables import Table, by_group
+from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
+from samlet.masks import iou_matrix, to_rle
+from samlet.modeling.sam import Sam
+
+
+@dataclass(frozen=True)
+class EverythingScore:
+    """What everything mode found in one image.
+
+    Attributes:
+        image: its name.
+        kind: its group; "" where images are not grouped.
+        ious: float64, P x T: IoU of each mask with each labelled object, however small.
+        scores: float64, P: the masks' predicted IoUs, by which they are ranked.
+        bowl_score: the image's score by the 2018 Data Science Bowl, 0 to 1.
+    """
+
+    image: str
+    kind: str
+    ious: np.ndarray
+    scores: np.ndarray
+    bowl_score: float
+
+
+def evaluate_everything(
+    model: Sam,
+    examples: Iterable[Example],
+    settings: Mapping[str, Any] | None = None,
+    group_of: GroupOf | None = None,
+) -> Iterator[EverythingScore]:
+    """Run everything mode on whole images, and compare with all their objects.
+
+    Args:
+        model: what is measured.
+        examples: images with their objects.
+        settings: arguments of `SamAutomaticMaskGenerator` that differ from the model's own
+            (`samlet.everything.default_settings`).
+        group_of: names an image's group; None does not group.
+
+    Yields:
+        the score of one image after another.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
+    chosen = {**default_settings(model), **(settings or {}), "output_mode": "coco_rle"}
+    generator = SamAutomaticMaskGenerator(model, **chosen)
+    for example in examples:
+        records = generator.generate(example.image)
+        masks = [record["segmentation"] for record in records]
+        scores = np.array([record["predicted_iou"] for record in records])
+        truth = [to_rle(mask) for _, mask in objects(example.labels)]
+        yield EverythingScore(
+            example.name,
+            group_name(example, group_of),
+            iou_matrix(masks, truth),
+            scores,
+            bowl_score(masks, scores, truth),
+        )
+
+
+def summary(scores: Sequence[EverythingScore]) -> Table:
+    """Figures: {kind or "all": {"AP", "AP50", "AP75", "DSB", "masks", "objects"}}.
+
+    AP is COCO's, over all images of the group together; DSB is the mean of the images' scores by
+    the 2018 Data Science Bowl; masks and objects are counts. Without an object, AP is nan.
+    """
+    return by_group(scores, _figures)
+
+
+def _figures(scores: Sequence[EverythingScore]) -> dict[str, float]:
+    precision = average_precision([s.ious for s in scores], [s.scores for s in scores])
+    return {
+        "AP": float(precision.mean()),
+        "AP50": float(precision[0]),
+        "AP75": float(precision[5]),
+        "DSB": float(np.mean([s.bowl_score for s in scores])),
+        "masks": sum(s.ious.shape[0] for s in scores),
+        "objects": sum(s.ious.shape[1] for s in scores),
+    }
+
+
+def csv_row(score: EverythingScore) -> dict[str, Any]:
+    """Lay out an image as one line: its counts, objects found at an IoU of 0.5, and bowl score."""
+    masks, total = score.ious.shape
+    return {
+        "image": score.image,
+        "kind": score.kind,
+        "masks": masks,
+        "objects": total,
+        "objects found": int((score.ious >= THRESHOLDS[0]).any(axis=0).sum()),
+        "DSB": score.bowl_score,
+    }

@@ -1,0 +1,122 @@
+"""One prompt an object, a click or a box: the IoU of the answer with the object."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from samlet.datasets.examples import Example
+from samlet.errors import UserError
+from samlet.evaluation.object_batches import MIN_AREA, GroupOf, group_name, object_chunks
+from samlet.evaluation.tables import Table, by_group
+from samlet.masks import box_xyxy, deepest_point, iou
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.predictor import Masks, Predictor
+
+PROMPTS = ("click", "random click", "box")
+
+
+@dataclass(frozen=True)
+class ObjectScore:
+    """How one object came out of one prompt.
+
+    Attributes:
+        image: name of its image.
+        kind: group of the image; "" where images are not grouped.
+        label: the object's number in the label map.
+        prompt: one of `PROMPTS`.
+        iou: of the mask with the object, 0 to 1.
+        predicted_iou: what the model thought it was.
+    """
+
+    image: str
+    kind: str
+    label: int
+    prompt: str
+    iou: float
+    predicted_iou: float
+
+
+def evaluate_prompts(
+    predictor: Predictor,
+    examples: Iterable[Example],
+    prompts: Sequence[str] = PROMPTS,
+    seed: int = 0,
+    group_of: GroupOf | None = None,
+    min_area: int = MIN_AREA,
+) -> Iterator[list[ObjectScore]]:
+    """Prompt for every labelled object of whole images, and compare.
+
+    A click gives three candidates, of which the model's own predicted IoU chooses; a box gives one
+    mask.
+
+    Args:
+        predictor: what is measured.
+        examples: images with their objects.
+        prompts: "click" (the object's deepest point), "random click" (any of its pixels, evenly),
+            "box" (its bounding box).
+        seed: decides the random clicks.
+        group_of: names an image's group; None does not group.
+        min_area: objects with fewer pixels are left out.
+
+    Yields:
+        the scores of one image after another.
+
+    Raises:
+        UserError: a prompt has another name.
+    """
+    for prompt in prompts:
+        if prompt not in PROMPTS:
+            raise UserError(f"There is no prompt {prompt!r}; choose among {', '.join(PROMPTS)}.")
+    rng = np.random.default_rng(seed)
+    for example in examples:
+        embedding = predictor.encode(example.image)
+        kind = group_name(example, group_of)
+        scores = []
+        for chunk in object_chunks(example.labels, min_area):
+            masks = [mask for _, mask in chunk]
+            for prompt in prompts:
+                answers = _answers(predictor, embedding, prompt, masks, rng)
+                for answer, (label, mask) in zip(answers, chunk, strict=True):
+                    predicted = float(answer.iou_predictions[answer.best_index])
+                    agreed = iou(answer.best, mask)
+                    scores.append(ObjectScore(example.name, kind, label, prompt, agreed, predicted))
+        yield scores
+
+
+def _answers(
+    predictor: Predictor,
+    embedding: ImageEmbedding,
+    prompt: str,
+    masks: Sequence[np.ndarray],
+    rng: np.random.Generator,
+) -> list[Masks]:
+    if prompt == "box":
+        # A label's last pixel is part of it, so the box ends at that pixel's far edge.
+        boxes = [box_xyxy(mask) for mask in masks]
+        return predictor.segment_batch(embedding, boxes=boxes, multimask_output=False)
+    points = [[deepest_point(m) if prompt == "click" else _random_point(m, rng)] for m in masks]
+    return predictor.segment_batch(embedding, points, np.ones((len(masks), 1)))
+
+
+def _random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]:
+    ys, xs = np.nonzero(mask)
+    i = rng.integers(len(xs))
+    return int(xs[i]), int(ys[i])
+
+
+def summary(scores: Sequence[ObjectScore]) -> Table:
+    """Mean figures: {kind or "all": {prompt: mean IoU, ..., "objects": n, "iou error": ...}}.
+
+    "iou error" is the mean absolute difference of predicted and true IoU over all prompts.
+    """
+    return by_group(scores, _figures)
+
+
+def _figures(scores: Sequence[ObjectScore]) -> dict[str, float]:
+    figures: dict[str, float] = {}
+    for prompt in dict.fromkeys(s.prompt for s in scores):
+        figures[prompt] = float(np.mean([s.iou for s in scores if s.prompt == prompt]))
+        figures["objects"] = sum(s.prompt == prompt for s in scores)
+    figures["iou error"] = float(np.mean([abs(s.iou - s.predicted_iou) for s in scores]))
+    return figures

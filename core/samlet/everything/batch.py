@@ -1,0 +1,116 @@
+"""Everything mode over many images: progress, skipping what is done, going on after a bad file."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Literal, NamedTuple
+
+import numpy as np
+from rich.progress import Progress, TaskID
+
+from samlet.errors import UserError
+from samlet.everything.tiling import TiledMaskGenerator
+from samlet.outputs.results import image_source, is_done, is_of_another, read_results, write_results
+from samlet.utils.prefetch import ahead
+from samlet.utils.wording import counted
+
+
+@dataclass
+class Outcome:
+    """What became of the images.
+
+    Attributes:
+        skipped: how many the same model and settings had done before.
+        kept: those whose results hold objects made by prompts, which were left alone.
+        failed: one sentence for each image that could not be read, or whose results could not.
+    """
+
+    skipped: int = 0
+    kept: list[str] = field(default_factory=list)
+    failed: list[str] = field(default_factory=list)
+
+
+def segment_images(
+    paths: Sequence[Path],
+    folders: Sequence[Path],
+    read: Callable[[Path], np.ndarray],
+    generator: TiledMaskGenerator,
+    info: Mapping[str, Any],
+    progress: Progress,
+    replace: bool = False,
+) -> Outcome:
+    """Find all masks of each image and write them; see `samlet.outputs.results.write_results`.
+
+    While one image is worked on, a thread reads the next, and another writes the one before.
+
+    Args:
+        paths: the images.
+        folders: for each, where its results go.
+        read: from a path to RGB uint8, H x W x 3; raises UserError for a bad file.
+        generator: everything mode.
+        info: model and settings; images with such results of the same file are skipped.
+        progress: gets a task that advances within an image as well.
+        replace: write over results that hold objects made by prompts, too.
+
+    Raises:
+        UserError: results cannot be written.
+    """
+    outcome = Outcome()
+    task = progress.add_task("", total=len(paths))
+    places = list(zip(paths, folders, strict=True))
+
+    def load(place: tuple[Path, Path]) -> _Loaded | UserError | Literal["done", "kept"]:
+        path, folder = place
+        try:
+            source = image_source(path)
+            own = {**info, **source}
+            before = None if replace else read_results(folder, path)
+            if before is not None and is_done(folder, path, before, own):
+                return "done"
+            if before is not None and is_of_another(before, source):
+                raise UserError(
+                    f"{path} has the name of {before.info['file']}, whose results are in {folder}: "
+                    "give another --out, or --replace to write over them."
+                )
+            if before is not None and before.info.get("prompts"):
+                return "kept"
+            return _Loaded(path, folder, read(path), own)
+        except UserError as error:
+            return error
+
+    def find() -> Iterator[tuple[_Loaded, list[dict[str, Any]]]]:
+        images = ahead(places, load, threads=1, depth=2)
+        for number, ((path, _), image) in enumerate(zip(places, images, strict=True)):
+            progress.update(task, completed=number, description=path.name)
+            if image == "done":
+                outcome.skipped += 1
+            elif image == "kept":
+                outcome.kept.append(str(path))
+            elif isinstance(image, UserError):
+                outcome.failed.append(str(image))
+            else:
+                advance = _advance(progress, task, number)
+                yield image, generator.generate(image.pixels, progress=advance)
+
+    def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
+        (path, folder, pixels, own), records = found
+        write_results(folder, path, pixels, records, own)
+        progress.console.print(f"{path.name}: {counted(len(records), 'object')}")
+
+    for _ in ahead(find(), write, threads=1, depth=2):
+        pass
+    progress.update(task, completed=len(paths))
+    return outcome
+
+
+class _Loaded(NamedTuple):
+    """An image to be worked on, where its results go, and what they are to say."""
+
+    path: Path
+    folder: Path
+    pixels: np.ndarray
+    info: dict[str, Any]
+
+
+def _advance(progress: Progress, task: TaskID, number: int) -> Callable[[float], None]:
+    return lambda share: progress.update(task, completed=number + share)

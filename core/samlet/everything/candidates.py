@@ -1,0 +1,57 @@
+"""Masks on their way through everything mode's filters, small however large the image is."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torchvision.ops import nms
+
+from samlet.masks import Box, Cutout, box_xyxy, from_rle, to_rle
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A mask between the filters.
+
+    Attributes:
+        box: its first and last column and row (x0, y0, x1, y1), both within the mask.
+        rle: the mask within the box, as COCO's RLE: few bytes, however large the image is.
+        predicted_iou: the model's own estimate of the mask's quality.
+        stability_score: IoU of the mask with the threshold moved up and down.
+        point: (x, y) of the prompt.
+        crop: (x0, y0, x1, y1), half open; the part of the image that the model saw.
+    """
+
+    box: Box
+    rle: dict[str, Any]
+    predicted_iou: float
+    stability_score: float
+    point: list[float]
+    crop: Box
+
+    def cutout(self, size: tuple[int, int]) -> Cutout:
+        """Give the mask within an image of H x W."""
+        return Cutout(from_rle(self.rle), self.box[0], self.box[1], size)
+
+
+def cut(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
+    """Make a `Candidate`'s box and RLE from a mask that begins at pixel (left, top)."""
+    x0, y0, x1, y1 = box_xyxy(mask)
+    return (left + x0, top + y0, left + x1 - 1, top + y1 - 1), to_rle(mask[y0:y1, x0:x1])
+
+
+def suppress(
+    candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
+) -> list[Candidate]:
+    """Of candidates with nearly the same box keep the best, and sort by falling score.
+
+    Args:
+        candidates: of one image.
+        scores: one each.
+        threshold: IoU of two boxes above which they are nearly the same.
+    """
+    boxes = torch.tensor([c.box for c in candidates], dtype=torch.float).reshape(-1, 4)
+    best = nms(boxes, torch.tensor(scores, dtype=torch.float), threshold)
+    return [candidates[i] for i in best.tolist()]

@@ -1,0 +1,7 @@
+"""A model as ONNX or OpenVINO graphs, for programs without samlet and PyTorch."""
+
+from samlet.export.exporting import export
+
+__all__ = [
+    "export",
+]

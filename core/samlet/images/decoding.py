@@ -1,0 +1,59 @@
+"""Decoding image files: the values as stored, before any scaling.
+
+Pillow decodes everything but TIFF. TIFF goes through tifffile, which knows scientific files (axes,
+16-bit, float and packed samples, planar layouts, BigTIFF, pyramids), and with imagecodecs every
+common compression. Pillow reads what is a matter of colours: palettes, CMYK and YCbCr.
+"""
+
+from io import BytesIO
+from pathlib import Path
+
+from samlet.errors import UserError
+from samlet.images.pillow_files import decode_pillow
+from samlet.images.stored import DEFAULT_MAX_PIXELS, Stored
+from samlet.images.tiff_files import decode_tiff
+
+_TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
+
+
+def decode(
+    path: str | Path,
+    *,
+    content: bytes | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+    palette_indices: bool = False,
+) -> Stored:
+    """Read the first image of a file without changing its values.
+
+    A JPEG, PNG or WebP is turned as its EXIF orientation says. A TIFF is left as stored, as ImageJ,
+    napari and tifffile do. Of several TIFF series (a pyramid, a thumbnail) the first counts.
+
+    Args:
+        path: one of `KINDS`, recognised by content; of several frames the first.
+        content: the file's bytes where it is no file of its own; `path` then only names it.
+        max_pixels: limit on height x width (four values each), checked before anything is decoded.
+        palette_indices: return the indices of a palette image (labels) instead of its colours.
+
+    Raises:
+        UserError: missing, not an image, damaged, too large, or of a layout that is not read.
+    """
+    path = Path(path)
+    if content is None and path.is_dir():
+        raise UserError(f"{path} is a folder: give one image file.")
+    try:
+        with path.open("rb") if content is None else BytesIO(content) as stream:
+            if stream.read(4) in _TIFF_SIGNATURES:
+                return decode_tiff(path, stream, max_pixels, palette_indices)
+            return decode_pillow(path, stream, max_pixels, palette_indices)
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: check the path.") from error
+    except PermissionError as error:
+        raise UserError(f"{path} cannot be read: check its permissions.") from error
+    except (UserError, MemoryError):
+        raise
+    # Decoders of damaged files raise nearly anything: OSError, zlib.error, struct.error, KeyError.
+    except Exception as error:
+        raise UserError(
+            f"{path} cannot be decoded ({error}): it is damaged, cut short or unusual; "
+            "copy it again, or export it as PNG."
+        ) from error

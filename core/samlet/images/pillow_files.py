@@ -1,0 +1,68 @@
+"""All files but TIFF, and the colours of TIFF, as Pillow decodes them."""
+
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+from PIL import Image, ImageFile, ImageOps
+
+from samlet.errors import UserError
+from samlet.images.stored import KINDS, Kind, Stored, check_size
+
+# Left out on purpose: formats that are programs (EPS), wrappers or too rare to be tested here.
+PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
+
+
+def decode_pillow(path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool) -> Stored:
+    """Decode anything but TIFF; see `samlet.images.decoding.decode` for arguments and errors."""
+    image = open_pillow(path, stream, PILLOW_FORMATS)
+    check_size(path, image.height, image.width, 0, max_pixels)
+    mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
+    # Pillow keeps only the high byte of 16-bit colour. It has decoders for either byte order, and
+    # the one for the wrong order yields the low bytes.
+    if mode in ("RGB;16B", "RGBA;16B"):
+        low = open_pillow(path, stream, PILLOW_FORMATS)
+        _set_raw_mode(low, mode.replace("16B", "16L"))
+        high_bytes, low_bytes = (_upright(half).astype(np.uint16) for half in (image, low))
+        kind: Kind = "colour" if mode == "RGB;16B" else "colour+alpha"
+        return Stored(high_bytes << 8 | low_bytes, kind)
+    if mode == "LA;16B":
+        # Four bytes a pixel, as in 8-bit RGBA.
+        _set_raw_mode(image, "RGBA")
+        pixels = _upright(image).astype(np.uint16)
+        return Stored(pixels[..., 0::2] << 8 | pixels[..., 1::2], "colour+alpha")
+    return from_pillow(image, palette_indices)
+
+
+def open_pillow(path: Path, stream: IO[bytes], formats: tuple[str, ...]) -> ImageFile.ImageFile:
+    """Open an image of one of these formats of Pillow's without loading it, or raise UserError."""
+    # Image.open has its own limit on the size, a global that other threads may be using.
+    Image.init()
+    stream.seek(0)
+    prefix = stream.read(16)
+    for name in formats:
+        factory, accept = Image.OPEN[name]
+        if accept is not None and accept(prefix) is True:
+            stream.seek(0)
+            return factory(stream, str(path))
+    raise UserError(f"{path} is not an image that samlet reads ({KINDS}).")
+
+
+def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
+    codec, extents, offset, _ = image.tile[0]
+    image.tile = [(codec, extents, offset, mode)]  # type: ignore[list-item]
+
+
+def _upright(image: Image.Image) -> np.ndarray:
+    return np.asarray(ImageOps.exif_transpose(image))
+
+
+def from_pillow(image: Image.Image, palette_indices: bool) -> Stored:
+    """Values and kind of an image that Pillow has loaded, upright."""
+    # Upright first, since a conversion of colours forgets the orientation.
+    image = ImageOps.exif_transpose(image)
+    plain = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;16")
+    if not plain and not (image.mode == "P" and palette_indices):
+        image = image.convert("RGB")
+    kind: Kind = "colour+alpha" if image.mode in ("LA", "RGBA") else "colour"
+    return Stored(np.asarray(image), kind)

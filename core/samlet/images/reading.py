@@ -1,0 +1,60 @@
+"""Read an image file as RGB."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+from samlet.errors import UserError
+from samlet.images.decoding import decode
+from samlet.images.rgb import PERCENTILES, _must_choose, _to_rgb, _without_alpha
+from samlet.images.stored import DEFAULT_MAX_PIXELS
+
+
+def read(
+    path: str | Path,
+    *,
+    content: bytes | None = None,
+    channels: Sequence[int] | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> np.ndarray:
+    """Read an image file as RGB.
+
+    Opacity is dropped, and pixels that are fully transparent become black (their stored colour is
+    arbitrary), unless every pixel is. EXIF orientation is applied to all formats but TIFF, which is
+    read as stored, as ImageJ and napari do. See `to_rgb` for the scaling beyond 8 bit.
+
+    TIFF axes follow the file's metadata. Where it names no third axis, the shorter one of the first
+    and last is the channels, and `channels` must confirm that these are channels, not slices.
+
+    Args:
+        path: an image, see `samlet.images.stored.KINDS`; of several frames the first.
+        content: the file's bytes where it is no file of its own (a member of a tar file); `path`
+            then only names it.
+        channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
+        percentiles: (low, high), each 0 to 100: the values that become black and full intensity.
+        max_pixels: the largest height x width to decode; more than 4 channels count as more pixels.
+
+    Returns:
+        uint8, H x W x 3, contiguous, 0 to 255.
+
+    Raises:
+        UserError: the file is missing, not an image, damaged, too large, a stack of slices, or has
+            channels that must be chosen.
+    """
+    values, kind = decode(path, content=content, max_pixels=max_pixels)
+    if channels is None:
+        count = values.shape[2] if values.ndim == 3 else 1
+        if kind == "pages":
+            raise UserError(
+                f"{path} holds {count} pages and does not tell what they are: choose up to three "
+                "with channels= (--channels) if they are channels, or save one slice as a file."
+            )
+        if kind == "colour+alpha":
+            values = _without_alpha(values)
+        elif kind == "channels":
+            if count > 3:
+                raise _must_choose(str(path), count)
+            channels = range(count)
+    return _to_rgb(values, channels, percentiles, str(path))

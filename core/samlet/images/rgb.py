@@ -1,0 +1,133 @@
+"""Arrays of any dtype and number of channels to RGB, uint8."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from samlet.errors import UserError
+
+PERCENTILES = (0.1, 99.9)
+
+
+MOST_CHANNELS = 32
+"""Where the last axis is longer than this and the first very short, that one holds the channels."""
+
+
+def to_rgb(
+    array: np.ndarray,
+    *,
+    channels: Sequence[int] | None = None,
+    percentiles: tuple[float, float] = PERCENTILES,
+) -> np.ndarray:
+    """Turn an array of any numeric dtype into RGB.
+
+    uint8 passes unchanged, False and True become 0 and 255. Everything else is scaled linearly from
+    its low and high percentile to 0 and 255 and clipped: RGB jointly, so that its colours keep, and
+    channels one by one. Where the percentiles coincide (few bright spots), minimum and maximum take
+    their place; constant values become 0. NaN and infinities count as missing, and become 0.
+
+    Args:
+        array: H x W, or H x W x C with C = 1 grey, 2 red and green, 3 RGB, 4 RGBA (the last is
+            dropped; pixels where it is 0 become black).
+        channels: pick 1 (shown as grey), 2 (red and green) or 3 (RGB) of any number of channels,
+            counted from 0; they are then scaled one by one.
+        percentiles: (low, high), each 0 to 100.
+
+    Returns:
+        uint8, H x W x 3, contiguous.
+
+    Raises:
+        UserError: not H x W or H x W x C, empty, not numeric, more than 4 channels with none
+            chosen, or a channel that does not exist.
+
+    Example:
+        >>> to_rgb(np.array([[0, 1000], [2000, 4000]], np.uint16), percentiles=(0, 100))[..., 0]
+        array([[  0,  64],
+               [128, 255]], dtype=uint8)
+    """
+    return _to_rgb(np.asarray(array), channels, percentiles, "The image")
+
+
+def _to_rgb(
+    array: np.ndarray,
+    channels: Sequence[int] | None,
+    percentiles: tuple[float, float],
+    name: str,
+) -> np.ndarray:
+    if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
+        raise UserError(
+            f"{name} is {array.dtype} of shape {array.shape}: "
+            "give real numbers as H x W or H x W x C, not empty."
+        )
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise UserError(f"The percentiles {percentiles} are not two rising numbers from 0 to 100.")
+    array = array[:, :, None] if array.ndim == 2 else array
+    count = array.shape[2]
+    if channels is not None:
+        if not 1 <= len(channels) <= 3 or not all(0 <= c < count for c in channels):
+            raise UserError(
+                f"{name} has no channels {list(channels)}: "
+                f"choose 1 to 3 of its {count}, counted from 0."
+            )
+        array = array[:, :, list(channels)]
+    elif count == 4:
+        array = _without_alpha(array)
+    elif array.shape[0] <= 4 and count > MOST_CHANNELS:
+        raise UserError(
+            f"{name} has the shape {array.shape}, its channels first, it seems: give H x W x C, as "
+            "np.moveaxis(image, 0, -1) does."
+        )
+    elif count > 4:
+        raise _must_choose(name, count)
+
+    jointly = channels is None and array.shape[2] == 3
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8 and jointly:
+        array = _scaled(array, percentiles)
+    elif array.dtype != np.uint8:
+        array = np.stack([_scaled(plane, percentiles) for plane in np.moveaxis(array, 2, 0)], 2)
+
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    elif array.shape[2] == 2:
+        array = np.concatenate([array, np.zeros_like(array[:, :, :1])], axis=2)
+    return np.ascontiguousarray(array)
+
+
+def _must_choose(name: str, count: int) -> UserError:
+    return UserError(
+        f"{name} has {count} channels: choose one, or up to three as red, green and blue, "
+        "with channels=(0, 1, 2) in Python or --channels 0,1,2 on the command line."
+    )
+
+
+def _without_alpha(array: np.ndarray) -> np.ndarray:
+    colour, visible = array[:, :, :-1], array[:, :, -1:] != 0
+    return np.where(visible, colour, np.zeros_like(colour)) if visible.any() else colour
+
+
+def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
+    finite = np.isfinite(values) if values.dtype.kind == "f" else None
+    known = values if finite is None else values[finite]
+    if known.size == 0:
+        return np.zeros(values.shape, np.uint8)
+    # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
+    working = np.float32 if values.dtype.itemsize <= 2 else np.float64
+    # Whether `astype` copies or not, this is not the caller's array, and may be overwritten.
+    numbers: np.ndarray = known.astype(working, copy=False)
+    low, high = np.percentile(numbers, percentiles, overwrite_input=True)
+    del numbers
+    if low == high:
+        low, high = known.min(), known.max()
+    span = float(high) - float(low)
+    if span == 0:
+        return np.zeros(values.shape, np.uint8)
+    scaled: np.ndarray = values.astype(working)
+    if finite is not None:
+        scaled[~finite] = low
+    scaled -= float(low)
+    scaled *= 255 / span
+    np.rint(scaled, out=scaled)
+    return scaled.clip(0, 255, out=scaled).astype(np.uint8)

@@ -1,0 +1,50 @@
+"""The values of an image file as stored, and how many pixels are decoded at most."""
+
+from pathlib import Path
+from typing import Literal, NamedTuple
+
+import numpy as np
+
+from samlet.errors import UserError
+
+# 16 bits and four channels of this size still fit a laptop's memory; larger files are usually whole
+# slides, which have to be tiled anyway, or attacks.
+DEFAULT_MAX_PIXELS = 10_000 * 10_000
+
+
+Kind = Literal["colour", "colour+alpha", "channels", "pages"]
+
+
+class Stored(NamedTuple):
+    """The values of a file: H x W, or H x W x C with the channels last, in the file's own dtype.
+
+    `kind` tells what the channels are: "colour" is grey or RGB, "colour+alpha" has opacity as its
+    last channel, "channels" are separate signals (stains, detectors), and "pages" come from a file
+    that does not tell whether its pages are channels, slices or times.
+    """
+
+    values: np.ndarray
+    kind: Kind
+
+
+def check_size(path: Path, height: int, width: int, values: int, max_pixels: int) -> None:
+    """Raise UserError where an image is empty or has more pixels than are decoded."""
+    if height == 0 or width == 0:
+        raise UserError(f"{path} is empty ({height} x {width} pixels): export it again.")
+    pixels = max(height * width, values // 4)
+    if pixels > max_pixels:
+        raise UserError(
+            f"{path} declares {height} x {width} pixels, and {pixels} are more than the limit of "
+            f"{max_pixels}: crop or tile it, or raise the limit with max_pixels= in Python or "
+            "--max-pixels on the command line."
+        )
+
+
+SUFFIXES = (
+    ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp",
+    ".pgm", ".ppm", ".jp2", ".avif",
+)  # fmt: skip
+
+
+KINDS = "PNG, JPEG, TIFF, BMP, GIF, WebP, PGM and PPM, JPEG 2000, AVIF"
+"""What is read, for people."""

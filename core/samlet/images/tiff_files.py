@@ -1,0 +1,147 @@
+"""TIFF files as tifffile reads them: axes, samples, and values that stand for no data."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, NamedTuple, cast
+
+import numpy as np
+import tifffile
+from PIL import ExifTags
+from PIL.TiffImagePlugin import TiffImageFile
+
+from samlet.errors import UserError
+from samlet.images.pillow_files import from_pillow, open_pillow
+from samlet.images.stored import Kind, Stored, check_size
+
+GDAL_NODATA = 42113
+"""The tag in which GIS programs name the value that stands for no measurement."""
+
+
+class _Series(NamedTuple):
+    """What of a file is read: its axes and shape, a page that tells the rest, and the values."""
+
+    axes: str
+    shape: tuple[int, ...]
+    page: tifffile.TiffPage
+    load: Callable[[], np.ndarray]
+
+
+def decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool) -> Stored:
+    """Decode a TIFF; see `samlet.images.decoding.decode` for arguments and errors."""
+    stream.seek(0)
+    with tifffile.TiffFile(stream, name=path.name) as tiff:
+        axes, shape, page, load = _first_series(tiff)
+        axes, shape = _spatial_axes(path, axes, shape)
+        height, width = shape[axes.index("Y")], shape[axes.index("X")]
+        check_size(path, height, width, int(np.prod(shape)), max_pixels)
+        plain = page.photometric in (
+            tifffile.PHOTOMETRIC.MINISWHITE,
+            tifffile.PHOTOMETRIC.MINISBLACK,
+            tifffile.PHOTOMETRIC.RGB,
+        )
+        if plain and page.dtype is not None:
+            values = load().reshape(shape)
+            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+                values = -values if values.dtype.kind == "f" else ~values
+            values = _channels_last(_without_nodata(values, page), axes)
+            return Stored(values, _kind(axes, shape, page))
+        # Elsewhere Pillow would read one page of many, or drop the low byte of 16-bit colour.
+        if len(axes) > 2 and (page.bitspersample != 8 or axes[-1] != "S"):
+            kind = tifffile.PHOTOMETRIC(page.photometric).name
+            raise UserError(
+                f"{path} has colours of a kind that is not read ({kind}, {page.bitspersample} "
+                "bits): export it as PNG, or as a TIFF in RGB or grey."
+            )
+    image = open_pillow(path, stream, ("TIFF",))
+    # Pillow turns a TIFF while it loads, unlike tifffile; the inverse orientation turns it back.
+    turned = cast(TiffImageFile, image).tag_v2.get(ExifTags.Base.Orientation, 1)
+    image.load()
+    image.getexif()[ExifTags.Base.Orientation] = {6: 8, 8: 6}.get(turned, turned)
+    stored = from_pillow(image, palette_indices)
+    # Pillow 13 scrambles uncompressed files that lie on their side.
+    if stored.values.shape[:2] != (height, width):
+        raise ValueError(f"orientation {turned}")
+    return stored
+
+
+def _first_series(tiff: tifffile.TiffFile) -> _Series:
+    """The first series, as far as it lies in this very file.
+
+    The metadata of an OME file can name planes in other files. tifffile reads those that it finds
+    in the working folder, and fills the others with zeros; here they do not count.
+    """
+    series = tiff.series[0]
+    whole = _Series(series.axes, series.shape, series.keyframe, series.asarray)
+    if series.kind != "ome":
+        return whole
+    own = [i for i, page in enumerate(series) if page is not None and page.parent is tiff]
+    if not own or len(own) == len(series):
+        return whole
+    pages = [
+        cast(tifffile.TiffPage, tiff.pages[cast(tifffile.TiffPage, series[i]).index]) for i in own
+    ]
+    leading = len(series.axes) - len(pages[0].shape)
+    where = np.unravel_index(own, series.shape[:leading])
+    varying = "".join(
+        axis
+        for axis, index in zip(series.axes, where, strict=False)
+        if len(set(index.tolist())) > 1
+    )
+    axes = varying + series.axes[leading:]
+    # Along several axes what is there need not be a whole block; such a stack is refused anyhow.
+    shape = (len(own),) + (1,) * (len(varying) - 1) if varying else ()
+    return _Series(
+        axes,
+        shape + pages[0].shape,
+        pages[0],
+        lambda: np.stack([page.asarray() for page in pages]),
+    )
+
+
+def _without_nodata(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    """Values that a GIS program marks as missing, as NaN; 8-bit images are left as they are."""
+    tag = page.tags.get(GDAL_NODATA)
+    if tag is None or values.dtype == np.uint8:
+        return values
+    try:
+        missing = values == float(str(tag.value).strip("\0 "))
+    except ValueError:
+        return values
+    if not missing.any():
+        return values
+    return np.where(missing, np.nan, values.astype(np.promote_types(values.dtype, np.float32)))
+
+
+def _spatial_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Keep the axes that matter: Y, X and at most one of C, S (samples), I or Q (not told)."""
+    kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n != 1 or a in "YX"]
+    axes, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
+    if axes == "QYX" and shape[2] < shape[0]:
+        # tifffile labels any three unnamed dimensions so, channels last included.
+        axes = "YXQ"
+    extra = set(axes) - set("YX")
+    if not set("YX") <= set(axes) or len(axes) > 3 or not extra <= set("CSIQ"):
+        sizes = " x ".join(map(str, shape))
+        raise UserError(
+            f"{path} is a stack (axes {axes}, {sizes}): save the one slice to segment as a file."
+        )
+    return axes, shape
+
+
+def _channels_last(values: np.ndarray, axes: str) -> np.ndarray:
+    order = "YX" + axes.replace("Y", "").replace("X", "")
+    return values.transpose([axes.index(axis) for axis in order])
+
+
+def _kind(axes: str, shape: tuple[int, ...], page: tifffile.TiffPage) -> Kind:
+    if len(axes) == 2:
+        return "colour"
+    if set(axes) & set("IQ"):
+        return "pages"
+    samples = shape[axes.index("S")] if "S" in axes else 0
+    colours = 3 if page.photometric == tifffile.PHOTOMETRIC.RGB else 1
+    if samples == colours:
+        return "colour"
+    if samples == colours + 1 and all(extra in (1, 2) for extra in page.extrasamples):
+        return "colour+alpha"
+    return "channels"

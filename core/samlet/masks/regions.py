@@ -1,0 +1,58 @@
+"""Connected regions of a mask: where to click, and what is too small to keep."""
+
+from typing import Literal
+
+import numpy as np
+from scipy import ndimage
+
+from samlet.masks.boxes import nonempty_extent
+
+
+def deepest_point(mask: np.ndarray) -> tuple[int, int]:
+    """Find the pixel farthest from the mask's border: where a careful annotator clicks.
+
+    The image's border counts as the mask's. Of several such pixels the middle one in reading order
+    is taken, so that a line is clicked near its middle.
+
+    Args:
+        mask: H x W, bool or 0 and 1.
+
+    Returns:
+        (x, y) of a pixel inside the mask.
+
+    Raises:
+        UserError: the mask is empty.
+    """
+    rows, columns = nonempty_extent(mask)
+    inside = np.pad(np.asarray(mask[rows, columns], dtype=bool), 1)
+    depth = ndimage.distance_transform_edt(inside)
+    ys, xs = np.nonzero(depth == depth.max())
+    middle = len(ys) // 2
+    return int(xs[middle]) - 1 + columns.start, int(ys[middle]) - 1 + rows.start
+
+
+def remove_small_regions(
+    mask: np.ndarray, area_thresh: float, mode: Literal["holes", "islands"]
+) -> tuple[np.ndarray, bool]:
+    """Fill holes or drop islands smaller than a threshold, as segment_anything.utils.amg does.
+
+    Regions are 8-connected. If every island is small, the largest stays (the first of equals). Open
+    background counts as a hole where it is smaller than the threshold.
+
+    Args:
+        mask: H x W bool.
+        area_thresh: pixels; smaller regions go.
+        mode: "holes" or "islands".
+
+    Returns:
+        The mask, bool H x W, and whether it changed.
+    """
+    regions, count = ndimage.label(~mask if mode == "holes" else mask, structure=np.ones((3, 3)))
+    sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]
+    small = sizes < area_thresh
+    if not small.any():
+        return mask, False
+    if mode == "islands" and small.all():
+        small[np.argmax(sizes)] = False
+    flips = np.concatenate([[False], small])
+    return mask ^ flips[regions], True

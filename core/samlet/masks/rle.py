@@ -1,0 +1,164 @@
+"""Masks as COCO's run lengths, and cut out of the empty image around them.
+
+A run-length encoding (RLE) counts pixels down the columns, background first: {"size": [H, W],
+"counts": ...}, with counts a list of run lengths, or COCO's string or bytes of them. What is done
+with a `Cutout` costs what its box does, however large the image is.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from pycocotools import mask as coco
+
+from samlet.errors import UserError
+from samlet.masks.compressed_rle import run_lengths
+
+Mask = np.ndarray | Mapping[str, Any]
+"""H x W, bool or 0 and 1; or its RLE."""
+
+
+def to_rle(mask: np.ndarray) -> dict[str, Any]:
+    """Encode a mask as COCO's compressed RLE, ready for JSON.
+
+    Args:
+        mask: H x W, bool or 0 and 1.
+
+    Returns:
+        {"size": [H, W], "counts": str}.
+    """
+    return _text(coco.encode(np.asfortranarray(np.asarray(mask, dtype=bool), dtype=np.uint8)))
+
+
+def from_rle(rle: Mapping[str, Any]) -> np.ndarray:
+    """Decode COCO RLE, compressed (`counts` a str or bytes) or not (a list of run lengths).
+
+    Returns:
+        bool, H x W.
+
+    Raises:
+        UserError: the runs do not fill the size, or a key is missing.
+    """
+    counts, height, width = _checked(rle)
+    flat = np.repeat(np.arange(len(counts)) % 2 == 1, counts)
+    return flat.reshape(width, height).T
+
+
+@dataclass(frozen=True)
+class Cutout:
+    """A mask's box, and where in the image it is.
+
+    Attributes:
+        mask: bool, h x w; 0 x 0 if the mask has no pixel.
+        x: the box's first column in the image.
+        y: the box's first row in the image.
+        size: (H, W) of the image.
+    """
+
+    mask: np.ndarray
+    x: int
+    y: int
+    size: tuple[int, int]
+
+    @property
+    def window(self) -> tuple[slice, slice]:
+        """Where the box is in an H x W array."""
+        height, width = self.mask.shape
+        return slice(self.y, self.y + height), slice(self.x, self.x + width)
+
+    def whole(self) -> np.ndarray:
+        """Put the mask back into its image: bool, H x W."""
+        mask = np.zeros(self.size, dtype=bool)
+        mask[self.window] = self.mask
+        return mask
+
+    def runs(self) -> dict[str, Any]:
+        """Encode the whole mask as RLE with a list of run lengths."""
+        height, width = self.size
+        # With background above and below, no run goes on in the next column.
+        columns = np.pad(self.mask.T, ((0, 0), (1, 1)))
+        column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
+        edges = (self.x + column) * height + self.y + row
+        # In a mask of full height they do go on: one run ends where another begins.
+        edges, times = np.unique(edges, return_counts=True)
+        counts = np.diff(edges[times == 1], prepend=0, append=height * width).tolist()
+        if len(counts) > 1 and counts[-1] == 0:
+            counts.pop()
+        return {"size": [height, width], "counts": counts}
+
+    def rle(self) -> dict[str, Any]:
+        """Encode the whole mask as `to_rle` does."""
+        return _text(coco.frPyObjects(self.runs(), *self.size))
+
+
+def cut_out(mask: Mask) -> Cutout:
+    """Cut a mask out of its image.
+
+    Raises:
+        UserError: the RLE is not valid.
+    """
+    if not isinstance(mask, Mapping):
+        mask = np.asarray(mask, dtype=bool)
+        rows, columns = extent(mask)
+        height, width = mask.shape
+        # A view would keep the whole mask in memory.
+        return Cutout(mask[rows, columns].copy(), columns.start, rows.start, (height, width))
+    counts, height, width = _checked(mask)
+    edges = np.cumsum(counts)
+    first, last = edges[:-1:2], edges[1::2] - 1
+    first, last = first[last >= first], last[last >= first]
+    if first.size == 0:
+        return Cutout(np.zeros((0, 0), dtype=bool), 0, 0, (height, width))
+    x, right = int(first[0]) // height, int(last[-1]) // height + 1
+    y, bottom = int((first % height).min()), int((last % height).max()) + 1
+    # A run that goes on in the next column holds the last row of one and the first of the other.
+    if (first // height != last // height).any():
+        y, bottom = 0, height
+    tall, wide = bottom - y, right - x
+
+    def places(pixels: np.ndarray) -> np.ndarray:
+        return (pixels // height - x) * tall + pixels % height - y
+
+    steps = np.zeros(tall * wide + 1, dtype=np.int8)
+    np.add.at(steps, places(first), 1)
+    np.add.at(steps, places(last) + 1, -1)
+    inside = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
+    return Cutout(inside.reshape(wide, tall).T, x, y, (height, width))
+
+
+def area(mask: Mask) -> int:
+    """Count the pixels of a mask."""
+    if isinstance(mask, Mapping):
+        return int(_checked(mask)[0][1::2].sum())
+    return int(np.count_nonzero(mask))
+
+
+def extent(mask: np.ndarray) -> tuple[slice, slice]:
+    """Rows and columns from the first to the last with a pixel of an H x W mask, or none."""
+    rows, columns = (np.flatnonzero(np.any(mask, axis=axis)).tolist() or [0, -1] for axis in (1, 0))
+    return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
+
+
+def _checked(rle: Mapping[str, Any]) -> tuple[np.ndarray, int, int]:
+    """Give run lengths (int64), H and W."""
+    try:
+        height, width = (int(n) for n in rle["size"])
+        counts = rle["counts"]
+        if isinstance(counts, str | bytes):
+            counts = run_lengths(counts if isinstance(counts, str) else counts.decode("ascii"))
+        lengths = np.array(counts, dtype=np.int64).reshape(-1)
+        # COCO's own decoder does not check: it would write past the end, or leave the rest of the
+        # mask as whatever the memory held.
+        if min(height, width) < 0 or (lengths < 0).any() or lengths.sum() != height * width:
+            raise ValueError("wrong total")
+        return lengths, height, width
+    except (KeyError, TypeError, ValueError, OverflowError) as error:
+        raise UserError(
+            f"This is not a valid COCO RLE ({error}): "
+            "give size [H, W] and counts that add up to H x W."
+        ) from error
+
+
+def _text(rle: Mapping[str, Any]) -> dict[str, Any]:
+    return {"size": [int(n) for n in rle["size"]], "counts": rle["counts"].decode("ascii")}

@@ -1,0 +1,55 @@
+"""Masks as GeoJSON polygons."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from samlet.masks import to_polygons
+from samlet.outputs.records import cutout_of, scores_of, write_json
+
+
+def write_polygons(
+    path: str | Path,
+    records: Sequence[Mapping[str, Any]],
+    size: tuple[int, int],
+    tolerance: float = 1.0,
+) -> None:
+    """Write masks as a GeoJSON FeatureCollection in pixels, y down: QuPath opens it as annotations.
+
+    A mask of one part is a Polygon, of several a MultiPolygon; holes are inner rings. Empty masks
+    are left out. The record's scores are the feature's "measurements", as in QuPath.
+
+    Args:
+        path: the GeoJSON file.
+        records: see this module.
+        size: (height, width) in pixels.
+        tolerance: see `samlet.masks.to_polygons`.
+
+    Raises:
+        UserError: a mask is not of this size, or no place to write.
+    """
+    features = []
+    for number, record in enumerate(records, start=1):
+        cutout = cutout_of(record, size)
+        polygons = [
+            [np.vstack([ring, ring[:1]]).tolist() for ring in polygon]
+            for polygon in to_polygons(cutout.mask, tolerance, (cutout.x, cutout.y))
+        ]
+        if not polygons:
+            continue
+        geometry = (
+            {"type": "Polygon", "coordinates": polygons[0]}
+            if len(polygons) == 1
+            else {"type": "MultiPolygon", "coordinates": polygons}
+        )
+        properties = {"objectType": "annotation", "name": str(number)}
+        features.append(
+            {
+                "type": "Feature",
+                "geometry": geometry,
+                "properties": {**properties, "measurements": scores_of(record)},
+            }
+        )
+    write_json(path, {"type": "FeatureCollection", "features": features})

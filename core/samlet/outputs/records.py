@@ -1,0 +1,32 @@
+"""What the files of masks have in common: a record's mask and its scores."""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from samlet.errors import UserError
+from samlet.masks import Cutout, cut_out
+from samlet.utils.files import atomic_path
+
+_SCORES = ("score", "predicted_iou", "stability_score")
+_TIFF = (".tif", ".tiff")
+
+
+def cutout_of(record: Mapping[str, Any], size: tuple[int, int]) -> Cutout:
+    """A record's mask, or UserError where it is not of an image of this size, (H, W)."""
+    cutout = cut_out(record["segmentation"])
+    if cutout.size != tuple(size):
+        raise UserError(f"A mask of {cutout.size} does not belong to an image of {tuple(size)}.")
+    return cutout
+
+
+def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
+    """The record's scores, by name."""
+    return {key: float(record[key]) for key in _SCORES if key in record}
+
+
+def write_json(path: str | Path, content: dict[str, Any]) -> None:
+    """Write a JSON file whole, or not at all."""
+    with atomic_path(path) as temporary:
+        temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -1,0 +1,160 @@
+"""The files that the command line writes for one image, and what they tell of how they were made.
+
+COCO's "info" has it under "samlet": "model", "weights" (`model_fingerprint`), "image" (the file's
+SHA-256) and "file" (its path then), settings where everything mode found the objects, and under
+"prompts" what `samlet segment` was asked, one entry for each of the last objects.
+"""
+
+import json
+import os
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from PIL import Image
+
+from samlet.errors import UserError
+from samlet.masks import to_label_map
+from samlet.outputs.coco import write_coco
+from samlet.outputs.drawing import overlay
+from samlet.outputs.geojson import write_polygons
+from samlet.outputs.label_maps import write_label_map
+from samlet.utils.files import atomic_path, sha256_of
+
+LABELS_SUFFIXES = (".labels.png", ".labels.tif")
+POLYGONS_SUFFIX = ".geojson"
+OVERLAY_SUFFIX = ".overlay.png"
+COCO_SUFFIX = ".coco.json"
+LONGEST_NAME = 255
+"""Bytes that file systems take."""
+
+
+class Results(NamedTuple):
+    """What was written for an image before: its records, and how they were made."""
+
+    records: list[dict[str, Any]]
+    info: dict[str, Any]
+
+
+def write_results(
+    folder: Path,
+    image_path: Path,
+    image: np.ndarray,
+    records: Sequence[Mapping[str, Any]],
+    info: Mapping[str, Any],
+    points: Sequence[Sequence[float]] | None = None,
+    point_labels: Sequence[int] | None = None,
+    boxes: Sequence[Sequence[float]] | None = None,
+) -> list[Path]:
+    """Write an image's masks in every format that annotation tools read.
+
+    Args:
+        folder: where; made if needed.
+        image_path: its name gives the files' names.
+        image: RGB uint8, H x W x 3.
+        records: masks with their scores, as everything mode gives them.
+        info: how the masks were made, see this module. Objects with "prompts" lie on top of others
+            in the label map, since somebody has asked for them.
+        points: clicks to draw, (x, y) in pixels of the image.
+        point_labels: 1 or 0 for each.
+        boxes: boxes to draw, x1, y1, x2, y2.
+
+    Returns:
+        the files: label map (NAME.labels.png, or .tif beyond 65535 objects), polygons
+        (NAME.geojson), overlay (NAME.overlay.png) and, last, so that it marks the image as done,
+        COCO (NAME.coco.json). NAME is the image's file name with its suffix.
+
+    Raises:
+        UserError: a file cannot be written.
+    """
+    size = image.shape[:2]
+    masks = [record["segmentation"] for record in records]
+    prompted = len(info.get("prompts", ()))
+    scores = [
+        record["predicted_iou"] + (number >= len(records) - prompted)
+        for number, record in enumerate(records)
+    ]
+    name = image_path.name
+    label_path = folder / f"{name}{LABELS_SUFFIXES[len(masks) > 65535]}"
+    # Nothing as large as the image is kept for longer than it takes to write it.
+    write_label_map(label_path, to_label_map(masks or np.zeros((0, *size), dtype=bool), scores))
+    polygon_path = folder / f"{name}{POLYGONS_SUFFIX}"
+    write_polygons(polygon_path, records, size)
+    overlay_path = folder / f"{name}{OVERLAY_SUFFIX}"
+    with atomic_path(overlay_path) as path:
+        Image.fromarray(overlay(image, masks, points, point_labels, boxes)).save(path)
+    coco_path = folder / f"{name}{COCO_SUFFIX}"
+    write_coco(coco_path, records, name, size, info={"samlet": info})
+    return [label_path, polygon_path, overlay_path, coco_path]
+
+
+def image_source(path: Path) -> dict[str, str]:
+    """What tells an image file from all others: "image", the SHA-256 of its bytes, and "file".
+
+    Raises:
+        UserError: the file cannot be read, or its name leaves no room for those of its results.
+    """
+    if len(os.fsencode(f"{path.name}{OVERLAY_SUFFIX}")) > LONGEST_NAME:
+        raise UserError(
+            f"The name of {path} is so long that names of results do not fit: rename it."
+        )
+    try:
+        return {"image": sha256_of(path), "file": str(path.absolute())}
+    except FileNotFoundError as error:
+        raise UserError(f"{path} does not exist: check the path.") from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror}): check it.") from error
+
+
+def read_results(folder: Path, image_path: Path) -> Results | None:
+    """What `write_results` wrote for an image; None where there is nothing.
+
+    Raises:
+        UserError: the file is there, but cannot be read or is not one of samlet's.
+    """
+    path = folder / f"{image_path.name}{COCO_SUFFIX}"
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        info = {"image": None, "file": None, **content["info"]["samlet"]}
+        records = [
+            {"predicted_iou": annotation.get("score", 0.0), **annotation}
+            for annotation in content["annotations"]
+        ]
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise UserError(
+            f"{path} is there, but is not what samlet wrote for {image_path.name}: move it away, "
+            "or choose another --out."
+        ) from error
+    return Results(records, info)
+
+
+def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str, Any]) -> bool:
+    """Whether earlier results are all there, and were made in the same way of the same file.
+
+    Args:
+        folder: where they are.
+        image_path: of the image.
+        results: what was written.
+        info: how they would be made now. Objects that were added by prompts do not count, nor
+            where the file lies.
+    """
+    name = image_path.name
+    return (
+        all(results.info.get(key) == value for key, value in info.items() if key != "file")
+        and any((folder / f"{name}{suffix}").exists() for suffix in LABELS_SUFFIXES)
+        and (folder / f"{name}{POLYGONS_SUFFIX}").exists()
+        and (folder / f"{name}{OVERLAY_SUFFIX}").exists()
+    )
+
+
+def is_of_another(results: Results, source: Mapping[str, str]) -> bool:
+    """Whether earlier results are of another image of the same name, which is still there."""
+    before = results.info["file"]
+    return (
+        before not in (None, source["file"])
+        and results.info["image"] != source["image"]
+        and Path(before).exists()
+    )

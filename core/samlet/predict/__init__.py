@@ -1,0 +1,1 @@
+"""One image and prompts in, masks out."""

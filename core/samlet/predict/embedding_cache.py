@@ -1,0 +1,118 @@
+"""Embeddings of the images that people work on: computed once, shared, and bounded."""
+
+import os
+import threading
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import numpy as np
+
+from samlet.errors import UserError
+from samlet.predict.embedding import ImageEmbedding
+from samlet.predict.predictor import Predictor
+from samlet.predict.zoom import KEPT_VIEWS
+from samlet.utils.files import TEMPORARY
+from samlet.utils.single_flight import Shared
+
+ABANDONED_S = 3600
+"""Seconds after which nobody is writing a temporary file any more."""
+
+STATE_SHARE = 10
+"""What a predictor keeps of an image in use is about so many times the embedding itself."""
+
+
+class EmbeddingCache:
+    """Embeddings by image and encoder; safe to use from any number of threads.
+
+    Those who ask for the same image at the same time wait for one encoding. The least recently
+    used leave memory first, and then the disk.
+
+    Args:
+        folder: where they are kept on disk; made if need be.
+        memory_bytes: limit of those in memory.
+        disk_bytes: limit of those on disk.
+    """
+
+    def __init__(self, folder: Path, memory_bytes: int, disk_bytes: int) -> None:
+        self.folder = folder
+        self.disk_bytes = disk_bytes
+        self._kept: Shared[ImageEmbedding] = Shared(memory_bytes, bytes_in_use)
+        self._disk_lock = threading.Lock()
+
+    def get(
+        self, predictor: Predictor, image_hash: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding:
+        """Give an image's embedding, from memory, from disk, or new.
+
+        Args:
+            predictor: whose encoder.
+            image_hash: the same for the same image alone; becomes part of a file's name.
+            read: gives the image, RGB uint8, H x W x 3; called only if it must be encoded, or is
+                zoomed in on.
+
+        Raises:
+            UserError: what `read` raises.
+        """
+        key = f"{predictor.model_id}-{image_hash}"
+        # On disk all are alike; in memory those for zooming in have their pixels.
+        return self._kept.get(
+            key if predictor.zoom is None else f"{key} with pixels",
+            lambda: self._from_disk(predictor, key, read) or self._encoded(predictor, key, read),
+        )
+
+    def _encoded(
+        self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding:
+        embedding = predictor.encode(read())
+        # A disk that is full makes the cache forgetful, not useless.
+        with suppress(UserError):
+            embedding.save(self._path(key))
+            self._tidy()
+        return embedding
+
+    def _from_disk(
+        self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
+    ) -> ImageEmbedding | None:
+        path = self._path(key)
+        try:
+            embedding = ImageEmbedding.load(path)
+            os.utime(path)
+        except (UserError, OSError):
+            return None
+        return embedding if predictor.zoom is None else predictor.with_pixels(embedding, read())
+
+    def _path(self, key: str) -> Path:
+        return self.folder / f"{key}.safetensors"
+
+    def _tidy(self) -> None:
+        """Delete the files that were not used for longest, and what a killed process left behind.
+
+        Other threads and processes write and delete files here at the same time.
+        """
+        with self._disk_lock:
+            files: list[tuple[Path, os.stat_result]] = []
+            for path in self.folder.glob("*.safetensors"):
+                with suppress(FileNotFoundError):
+                    files.append((path, path.stat()))
+            unfinished = [item for item in files if item[0].name.startswith(TEMPORARY)]
+            finished = [item for item in files if not item[0].name.startswith(".")]
+            for path, stat in unfinished:
+                if time.time() - stat.st_mtime > ABANDONED_S:
+                    path.unlink(missing_ok=True)
+            total = sum(stat.st_size for _, stat in finished)
+            for path, stat in sorted(finished, key=lambda item: item[1].st_mtime):
+                if total <= self.disk_bytes:
+                    break
+                path.unlink(missing_ok=True)
+                total -= stat.st_size
+
+
+def bytes_in_use(embedding: ImageEmbedding) -> int:
+    """Memory that an image takes while prompts on it are answered, about."""
+    own = embedding.features.nbytes * (1 + STATE_SHARE)
+    if embedding.image is None:
+        return own
+    # A view has a quarter of the tokens.
+    return own + embedding.image.nbytes + KEPT_VIEWS * own // 4

@@ -1,0 +1,1 @@
+"""Training: the loop, distillation of an encoder, finetuning on labels."""

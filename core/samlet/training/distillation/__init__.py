@@ -1,0 +1,1 @@
+"""A small image encoder learns to reproduce the embeddings of a large one."""

@@ -1,0 +1,272 @@
+"""`samlet distill`: from images and a teacher to a student, in one run that can be repeated."""
+
+import dataclasses
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from itertools import islice
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import samlet
+from samlet import datasets as labels
+from samlet.datasets import Found, Labelled
+from samlet.datasets.checking import check
+from samlet.errors import UserError
+from samlet.modeling.fingerprint import encoder_fingerprint
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
+from samlet.training.distillation.batches import Lessons, Skipped
+from samlet.training.distillation.coupled import MaskPupil
+from samlet.training.distillation.decoupled import EmbeddingLearner, Pupil, finish, teaching_of
+from samlet.training.distillation.embed import embed, open_store
+from samlet.training.distillation.embedding_store import EmbeddingStore
+from samlet.training.distillation.sources import ImageFiles, Item, Source, open_source
+from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.loop import SO_FAR, UnsavedError, train
+from samlet.training.precision import open_accelerator
+from samlet.training.settings import DistillSettings, keep, loop_settings
+from samlet.utils.files import atomic_path
+from samlet.utils.progress import tell
+
+MODEL = "model.safetensors"
+SKIPPED = "skipped.json"
+HELD_OUT = 1 / 50
+"""Share of the images that is kept for validation; see `samlet.training.held_out`."""
+
+
+@dataclass(frozen=True)
+class Distilled:
+    """What a run has made.
+
+    Attributes:
+        teacher, student: the models, ready to predict.
+        validation: images that the student has not seen.
+        skipped: images that could not be used, with the reasons.
+        path: of the student's checkpoint.
+        truth: the labels of validation images, by `Item.key`.
+        notes: paragraphs on those labels: how many there are, and what was left out.
+    """
+
+    teacher: Sam
+    student: Sam
+    validation: list[Item]
+    skipped: dict[str, str]
+    path: Path
+    truth: dict[str, Labelled]
+    notes: Sequence[str]
+
+
+def distill(settings: DistillSettings, out: Path) -> Distilled:
+    """Embed, train, and plug the teacher's decoder onto the student; go on where a run stopped.
+
+    Args:
+        settings: see there.
+        out: folder of the run: `config.yaml`, `embeddings/`, `train/` and `model.safetensors`.
+
+    Raises:
+        UserError: settings that do not fit together, or anything wrong with images, disk or state.
+        KeyboardInterrupt: Ctrl-C was pressed; what was done is saved.
+    """
+    accelerator = open_accelerator(settings.precision, settings.accumulate)
+    device, rank = accelerator.device, accelerator.process_index
+    share = settings.share(accelerator.num_processes)
+    source = open_source(settings.images, out)
+    teacher = at_size(samlet.load(settings.teacher, device), settings.image_size)
+    torch.manual_seed(settings.seed)
+    student = open_student(settings.student, teacher)
+    if accelerator.is_main_process:
+        keep(settings, out)
+    accelerator.wait_for_everyone()
+
+    validation, held_out = hold_out(source, settings.validation)
+    truth, notes = _labelled(settings, validation)
+    for paragraph in notes:
+        tell(paragraph)
+    skipped = Skipped(source.count())
+    store = None
+    if not settings.on_the_fly:
+        store = open_store(Path(settings.embeddings or out / "embeddings"), teacher)
+        embed(
+            source, teacher, store, skipped, accelerator, settings.embed_batch_size,
+            settings.threads,
+        )  # fmt: skip
+    lessons = Lessons(
+        source=_known_part(source, store, held_out),
+        image_size=teacher.config.image_size,
+        batch_size=share,
+        store=store,
+        held_out=held_out,
+        skipped=skipped,
+        seed=settings.seed,
+        rank=rank,
+        world=accelerator.num_processes,
+        threads=settings.threads,
+    )
+    count = _count(lessons.source, store, held_out)
+    learner = _learner(settings, student, teacher, on_the_fly=store is None)
+    steps = settings.total_steps(count)
+
+    def write(learnt: nn.Module, path: Path) -> Path:
+        finish(learnt, student, teacher, lessons)
+        student.name = str(path)
+        student.card = card_of(settings, teacher, steps, count)
+        if accelerator.is_main_process:
+            samlet.save(student, path)
+        return path
+
+    try:
+        averaged = train(
+            learner, lessons, loop_settings(settings, steps), out / "train", accelerator
+        )
+    except UnsavedError as error:
+        raise error.told(partial(write, path=out / SO_FAR)) from error
+    path = write(averaged, out / MODEL)
+    if accelerator.is_main_process:
+        with atomic_path(out / SKIPPED) as temporary:
+            temporary.write_text(json.dumps(skipped.reasons, indent=1), encoding="utf-8")
+    accelerator.wait_for_everyone()
+    return Distilled(teacher, student, validation, skipped.reasons, path, truth, notes)
+
+
+def embed_images(
+    images: str,
+    teacher: str,
+    out: Path,
+    image_size: int | None,
+    batch_size: int,
+    threads: int,
+) -> tuple[EmbeddingStore, dict[str, str]]:
+    """`samlet embed`: the first stage alone. Returns the store, and what was skipped."""
+    accelerator = open_accelerator()
+    source = open_source(images, out)
+    model = at_size(samlet.load(teacher, accelerator.device), image_size)
+    store, skipped = open_store(out, model), Skipped(source.count())
+    embed(source, model, store, skipped, accelerator, batch_size, threads)
+    return store, skipped.reasons
+
+
+def at_size(model: Sam, image_size: int | None) -> Sam:
+    """The same model for another input size.
+
+    Raises:
+        UserError: its encoder is tied to its own size, or the strides do not fit.
+    """
+    own = model.config.image_size
+    if image_size is None or image_size == own:
+        return model
+    if model.config.sam_vit is not None:
+        raise UserError(
+            f"{model.name} embeds images of {own} px alone, as {own // STRIDE} x {own // STRIDE} "
+            f"tokens, and {image_size} px were asked for: leave --image-size at {own}."
+        )
+    if image_size % 32 or image_size <= 0:
+        raise UserError(f"--image-size must be a multiple of 32, not {image_size}.")
+    resized = Sam(dataclasses.replace(model.config, image_size=image_size))
+    resized.load_state_dict(model.state_dict())
+    resized.name, resized.card = model.name, model.card
+    return resized.to(model.device).eval()
+
+
+def open_student(name: str, teacher: Sam) -> Sam:
+    """A fresh student by the name of its encoder, or one that has learnt before.
+
+    Raises:
+        UserError: there is none of that name, or its embedding has another size than the teacher's.
+    """
+    size = teacher.config.image_size
+    if name in TINY_VITS:
+        return Sam(SamConfig(image_size=size, tiny_vit=TINY_VITS[name])).to(teacher.device)
+    try:
+        student = samlet.load(name, teacher.device)
+    except UserError as error:
+        if Path(name).suffix:
+            raise
+        raise UserError(
+            f"There is no student {name}: choose one of {', '.join(TINY_VITS)}, or give a model "
+            "to go on from."
+        ) from error
+    own = student.config.image_size
+    if own != size:
+        raise UserError(
+            f"The student {name} embeds {own} px images as {own // STRIDE} x {own // STRIDE} "
+            f"tokens and the teacher {teacher.name} {size} px as {size // STRIDE} x "
+            f"{size // STRIDE}: choose a student of the teacher's size, or --image-size {own}."
+        )
+    return student
+
+
+def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozenset[str]]:
+    """The images to judge by, and those of `source` that must not be trained on.
+
+    Of files, see `samlet.training.held_out`; of shards, the first ones, so that no more than
+    their beginning is read.
+    """
+    if validation is not None:
+        return list(islice(open_source(validation).once(), JUDGED)), frozenset()
+    if isinstance(source, ImageFiles):
+        held = kept_back([key for key, _ in source.files], HELD_OUT)
+        judged = set(held[:JUDGED])
+        return [item for item in source.once() if item.key in judged], frozenset(held)
+    count = source.count()
+    wanted = JUDGED if count is None else min(JUDGED, max(1, int(count * HELD_OUT)))
+    items = list(islice(source.once(), wanted))
+    return items, frozenset(item.key for item in items)
+
+
+def _labelled(
+    settings: DistillSettings, validation: Sequence[Item]
+) -> tuple[dict[str, Labelled], list[str]]:
+    """The labels of the images to judge by, and what is to be told about them."""
+    if settings.labels is None:
+        return {}, []
+    folder = Path(settings.validation or settings.images)
+    found = labels.find(folder, settings.labels)
+    key_of = {item.path: str(item.path.relative_to(folder)) for item in found}
+    keys = {item.key for item in validation}
+    own = [item for item in found if key_of[item.path] in keys]
+    if not own:
+        return {}, [f"None of the images kept for validation has labels in {settings.labels}."]
+    without = [folder / key for key in sorted(keys - {key_of[item.path] for item in own})]
+    checked = check(Found(own, without), threads=settings.threads)
+    return {key_of[item.path]: item for item in checked.usable}, checked.told()
+
+
+def _known_part(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> Source:
+    """Files that cannot be trained on are left out at once, where all names are known."""
+    if not isinstance(source, ImageFiles):
+        return source
+    unknown = set() if store is None else {key for key, _ in source.files} - set(store.entries)
+    return source.without(unknown | held_out)
+
+
+def _count(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> int | None:
+    """How many images an epoch has; None where nobody knows before they are read."""
+    if isinstance(source, ImageFiles):
+        return source.count()
+    whole = source.count() if store is None else sum(map(source.holds, store.entries))
+    return None if whole is None else max(1, whole - len(held_out))
+
+
+def _learner(settings: DistillSettings, student: Sam, teacher: Sam, on_the_fly: bool) -> Pupil:
+    teach = teaching_of(teacher) if on_the_fly else None
+    if settings.mode == "decoupled":
+        return EmbeddingLearner(student, teach)
+    coupled = settings.mode == "coupled"
+    return MaskPupil(student, teacher, coupled, settings.clicks, teach)
+
+
+def card_of(settings: DistillSettings, teacher: Sam, steps: int, count: int | None) -> dict:
+    """The model card of a student."""
+    return {
+        "summary": f"{settings.student} distilled from {Path(teacher.name).stem}, "
+        f"{teacher.config.image_size} px",
+        "teacher": f"{teacher.name} ({encoder_fingerprint(teacher)})",
+        "recipe": f"samlet {samlet.__version__}: {settings.mode} distillation, {steps} steps of "
+        f"{settings.batch_size} images",
+        "data": f"{settings.images}" + ("" if count is None else f", {count} images"),
+        "version": samlet.__version__,
+    }

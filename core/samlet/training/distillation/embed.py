@@ -1,0 +1,145 @@
+"""The first stage of distillation: every image through the teacher once, onto the disk."""
+
+import time
+from collections.abc import Callable, Iterator
+from itertools import islice
+from pathlib import Path
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from rich.console import Console
+
+from samlet.modeling.fingerprint import encoder_fingerprint
+from samlet.modeling.sam import EMBED_DIM, Sam
+from samlet.modeling.tiny_vit import STRIDE
+from samlet.training.disk_space import check_room
+from samlet.training.distillation.batches import Picture, Skipped, collate, load_picture
+from samlet.training.distillation.decoupled import teaching_of
+from samlet.training.distillation.embedding_store import EmbeddingStore, Entry
+from samlet.training.distillation.sources import Item, Source
+from samlet.utils.prefetch import ahead
+from samlet.utils.progress import bar
+from samlet.utils.wording import counted
+
+
+def open_store(folder: Path, teacher: Sam) -> EmbeddingStore:
+    """The store of a teacher's embeddings below `folder`, empty or not."""
+    size = teacher.config.image_size
+    shape = (EMBED_DIM, size // STRIDE, size // STRIDE)
+    return EmbeddingStore(folder, encoder_fingerprint(teacher), size, shape)
+
+
+def embed(
+    source: Source,
+    teacher: Sam,
+    store: EmbeddingStore,
+    skipped: Skipped,
+    accelerator: Accelerator,
+    batch_size: int = 4,
+    threads: int = 2,
+) -> int:
+    """Write the embeddings that are missing; every process takes its part.
+
+    Before it starts in earnest it tells how much disk it needs and, from a timed first batch, how
+    long it will take.
+
+    Args:
+        source: the images.
+        teacher: in eval mode, on the accelerator's device.
+        store: where to.
+        skipped: takes the broken images.
+        accelerator: knows the device, its precision and the processes.
+        batch_size: images at once.
+        threads: that read and decode.
+
+    Returns:
+        how many embeddings this process wrote.
+
+    Raises:
+        UserError: the disk is too small or full, or too many images are broken.
+        KeyboardInterrupt: Ctrl-C was pressed; what was computed is written.
+    """
+    console = Console(highlight=False, markup=False, soft_wrap=True)
+    rank, world = accelerator.process_index, accelerator.num_processes
+    missing = source.count()
+    if missing is not None and accelerator.is_main_process:
+        missing = max(0, missing - sum(source.holds(key) for key in store.entries))
+        _check_space(store, missing, console)
+    accelerator.wait_for_everyone()
+
+    def load(item: Item) -> tuple[Item, Picture | None]:
+        return item, load_picture(item, teacher.config.image_size, skipped)
+
+    def fresh() -> Iterator[tuple[Entry, Picture]]:
+        """Pictures whose content has no embedding yet, each content once."""
+        seen: set[str] = set()
+        todo = (item for item in source.once(rank, world) if not _is_known(item, store))
+        for item, picture in ahead(todo, load, threads, 2 * batch_size):
+            if picture and picture.sha256 not in store and picture.sha256 not in seen:
+                seen.add(picture.sha256)
+                yield Entry(item.key, picture.sha256, item.stamp), picture
+
+    written = 0
+    with bar() as progress:
+        task = progress.add_task("Embedding", total=None if missing is None else missing // world)
+
+        def announce(seconds: float) -> None:
+            if missing is not None and accelerator.is_main_process:
+                console.print(f"Embedding will take about {_span(seconds * missing / world)}.")
+
+        answers = _answers(fresh(), teacher, accelerator, batch_size, announce)
+        for _ in store.write(answers, rank):
+            written += 1
+            progress.update(task, completed=written)
+    accelerator.wait_for_everyone()
+    store.scan()
+    skipped.check(len(store) + len(skipped.reasons))
+    return written
+
+
+def _is_known(item: Item, store: EmbeddingStore) -> bool:
+    entry = store.entries.get(item.key)
+    return entry is not None and entry.stamp == item.stamp != ""
+
+
+def _answers(
+    fresh: Iterator[tuple[Entry, Picture]],
+    teacher: Sam,
+    accelerator: Accelerator,
+    batch_size: int,
+    announce: Callable[[float], None],
+) -> Iterator[tuple[Entry, np.ndarray]]:
+    """Embeddings of what is fresh; `announce` hears the seconds an image of the first batch."""
+    first = True
+    while group := list(islice(fresh, batch_size)):
+        begun = time.monotonic()
+        embeddings = teach(teacher, [picture for _, picture in group], accelerator)
+        if first:
+            announce((time.monotonic() - begun) / len(group))
+            first = False
+        yield from zip([entry for entry, _ in group], embeddings, strict=True)
+
+
+def teach(teacher: Sam, pictures: list[Picture], accelerator: Accelerator) -> np.ndarray:
+    """The teacher's embeddings of some pictures: float16, N x C x h x w."""
+    batch = collate(pictures, teacher.config.image_size).to(accelerator.device)
+    with accelerator.autocast():
+        embeddings = teaching_of(teacher)(batch)
+    return embeddings.to(torch.float16).cpu().numpy()
+
+
+def _check_space(store: EmbeddingStore, missing: int, console: Console) -> None:
+    told = check_room(
+        store.folder,
+        missing * store.bytes_per_image,
+        f"{counted(missing, 'image')} need{'s' * (missing == 1)}",
+        "choose another folder with --embeddings, or teach without storing with --on-the-fly",
+    )
+    console.print(f"{told}.")
+
+
+def _span(seconds: float) -> str:
+    if seconds < 90:
+        return f"{seconds:.0f} seconds"
+    return f"{seconds / 60:.0f} minutes" if seconds < 5400 else f"{seconds / 3600:.1f} hours"

@@ -1,0 +1,200 @@
+"""The report of a run: one HTML file that needs nothing beside it."""
+
+import csv
+import os
+import platform
+import subprocess
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+import samlet
+from samlet import datasets as labels
+from samlet import images
+from samlet.datasets.examples import Example, LabelledExamples
+from samlet.evaluation import agreement
+from samlet.evaluation import single_prompts as prompts
+from samlet.evaluation.measure import measure_agreement, measure_prompts
+from samlet.evaluation.plots import new_figure
+from samlet.evaluation.report import Report
+from samlet.evaluation.tables import Table
+from samlet.everything.crops import point_grid
+from samlet.modeling.fingerprint import encoder_fingerprint
+from samlet.outputs import overlay
+from samlet.predict.predictor import Predictor
+from samlet.training.distillation import html_page
+from samlet.training.distillation.distill import Distilled
+from samlet.training.distillation.sources import Item
+from samlet.training.settings import DistillSettings
+from samlet.training.train_logger import LOG
+from samlet.utils.files import atomic_path
+from samlet.utils.wording import counted
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+REPORT = "report.html"
+MEASURED = 20
+"""Validation images on which agreement and accuracy are measured."""
+SHOWN = 6
+CLICKS = 4
+"""Clicks along each side of the images that are shown."""
+LARGEST = 0.6
+"""Share of an image beyond which a mask is not drawn, since it would hide the others."""
+
+
+def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
+    """Measure student and teacher on the validation images, and write it up.
+
+    Args:
+        made: by `distillation.distill`.
+        settings: of the run.
+        out: its folder: `report.html`, and `evaluation/` with the figures as CSV.
+
+    Returns:
+        the report's path.
+    """
+    measured = made.validation[:MEASURED]
+    # Both are used for minutes: converting them for a faster engine would not pay.
+    models = {"teacher": Predictor(made.teacher, "torch", zoom=False)}
+    models["student"] = Predictor(made.student, "torch", zoom=False)
+    pictures = ((item.key, _read(item)) for item in measured)
+    scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
+    Report(agreement=scores).write(out / "evaluation")
+    keys = [item.key for item in measured if item.key in made.truth]
+    examples = LabelledExamples([made.truth[key] for key in keys])
+    table, truth, log = agreement.summary(scores), dict(zip(keys, examples, strict=True)), _log(out)
+    title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
+    sections = [
+        f"<h1>{html_page.text(title)}</h1>{_headline(table, len(measured))}",
+        html_page.section(
+            "Agreement with the teacher",
+            html_page.figures(table, "prompt"),
+            html_page.note(
+                f"Both models are asked the same about {counted(len(measured), 'image')} kept for "
+                "validation. “100 px” is a pair of points at that distance, one on the object and "
+                "one beside it, as in MobileSAM's README."
+            ),
+        ),
+        _accuracy(models, examples, made.notes) if truth else "",
+        html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
+        html_page.section("Side by side", *_side_by_side(made, models, truth)),
+        html_page.section("Configuration", html_page.facts(asdict(settings))),
+        html_page.section("Provenance", html_page.facts(_provenance(made, log))),
+        html_page.section(f"Skipped images: {len(made.skipped)}", html_page.facts(made.skipped)),
+    ]
+    path = out / REPORT
+    with atomic_path(path) as temporary:
+        temporary.write_text(html_page.page(title, sections), encoding="utf-8")
+    return path
+
+
+def _headline(table: Table, count: int) -> str:
+    if not table:
+        return '<p class="lead">There was no image to judge it by.</p>'
+    return (
+        '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
+        f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
+        f"{counted(count, 'image')} that it has not seen.</p>"
+    )
+
+
+def _accuracy(
+    models: dict[str, Predictor], examples: Sequence[Example], notes: Sequence[str]
+) -> str:
+    table = {
+        name: prompts.summary(measure_prompts(predictor, examples)).get("all", {})
+        for name, predictor in models.items()
+    }
+    return html_page.section(
+        "Accuracy",
+        html_page.figures(table, "model"),
+        html_page.note(
+            f"Mean IoU with the labelled objects of {counted(len(examples), 'image')}. A click is "
+            "at an object's deepest point, a random click anywhere in it; “iou error” is the mean "
+            "distance of predicted from true IoU."
+        ),
+        *(html_page.note(paragraph) for paragraph in notes),
+    )
+
+
+def _log(out: Path) -> list[dict[str, float]]:
+    with (out / "train" / LOG).open() as file:
+        return [{k: float(v) for k, v in row.items()} for row in csv.DictReader(file)]
+
+
+def _curves(log: Sequence[dict[str, float]]) -> "Figure":
+    names = [name for name in (log[0] if log else {}) if name not in ("step", "seconds", "waiting")]
+    figure = new_figure(8, 2.8)
+    axes = figure.subplots()
+    for name in names:
+        axes.plot([row["step"] for row in log], [row[name] for row in log], label=name)
+    values = [row[name] for row in log for name in names]
+    if values and 0 < 10 * min(values) < max(values):
+        axes.set_yscale("log")
+    axes.set_xlabel("step")
+    axes.set_ylabel("loss")
+    axes.grid(alpha=0.3)
+    if len(names) > 1:
+        axes.legend()
+    return figure
+
+
+def _side_by_side(
+    made: Distilled, models: dict[str, Predictor], truth: dict[str, Example]
+) -> list[str]:
+    """Each image, what teacher and student make of the same clicks, and the truth if known."""
+    rows = []
+    for item in made.validation[:SHOWN]:
+        image = _read(item)
+        points = point_grid(CLICKS) * (image.shape[1], image.shape[0])
+        row = {item.key: image}
+        chosen: list[int] = []
+        for name, predictor in models.items():
+            answers = predictor.segment_batch(
+                predictor.encode(image), points[:, None], np.ones((len(points), 1))
+            )
+            # The candidate that the teacher trusts most, from both, as in the agreement.
+            chosen = chosen or [answer.best_index for answer in answers]
+            masks = [answer.masks[i] for answer, i in zip(answers, chosen, strict=True)]
+            drawn = [m if m.mean() < LARGEST else np.zeros_like(m) for m in masks]
+            row[name] = overlay(image, drawn, points)
+        if item.key in truth:
+            row["labels"] = overlay(image, [m for _, m in labels.objects(truth[item.key].labels)])
+        rows.append(html_page.pictures(row))
+    return rows
+
+
+def _read(item: Item) -> np.ndarray:
+    return images.read(item.key, content=item.read())
+
+
+def _provenance(made: Distilled, log: Sequence[dict[str, float]]) -> dict[str, Any]:
+    gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
+    return {
+        "samlet": samlet.__version__,
+        "git revision": _git_revision(),
+        "torch": torch.__version__,
+        "teacher": f"{made.teacher.name}, encoder {encoder_fingerprint(made.teacher)}",
+        "student": f"{made.path}, encoder {encoder_fingerprint(made.student)}",
+        "data": made.student.card.get("data", ""),
+        "steps": int(log[-1]["step"]) if log else 0,
+        "training time": f"{(log[-1]['seconds'] if log else 0) / 60:.1f} minutes",
+        "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
+        f"{', '.join(gpus) or 'no GPU'}",
+    }
+
+
+def _git_revision() -> str:
+    """Of the folder that the run was started in; people keep their configurations under git."""
+    try:
+        told = subprocess.run(
+            ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
+        )
+    except (OSError, subprocess.TimeoutExpired):
+        return "unknown"
+    return told.stdout.strip() or "none"

@@ -1,0 +1,315 @@
+"""Where training images come from: a folder, a list of files, or tar shards like SA-1B's."""
+
+import re
+import tarfile
+import unicodedata
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property, partial
+from pathlib import Path
+from typing import Protocol
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from samlet import images
+from samlet.errors import UserError
+from samlet.images.stored import SUFFIXES
+from samlet.training.stream import Position
+from samlet.utils.wording import counted, some
+
+SHUFFLE_WITHIN = 256
+"""Images of a shard that are mixed with each other; shards come in random order besides."""
+
+
+@dataclass(frozen=True)
+class Item:
+    """One image file, not yet decoded.
+
+    Attributes:
+        key: what names it within its source, the same in every run.
+        read: gives the file's bytes; raises OSError.
+        stamp: size and time of change of the file: as long as they stay, so does its content. ""
+            where it is none.
+    """
+
+    key: str
+    read: Callable[[], bytes]
+    stamp: str = ""
+
+
+class Source(Protocol):
+    """Images that can be gone through once, or for ever in random order.
+
+    With several processes, each (of number `rank` among `world`) goes through its own part.
+    """
+
+    @property
+    def name(self) -> str:
+        """What the user gave."""
+
+    def count(self) -> int | None:
+        """How many images there are, or None where only reading everything would tell."""
+
+    def holds(self, key: str) -> bool:
+        """Whether an image of that key (`Item.key`) belongs to it."""
+
+    def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
+        """Every image once, in the order in which they are stored."""
+
+    def shuffled(
+        self, seed: int, position: Position, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Item, Position]]:
+        """Images for ever, each with the position after it; the same seed gives the same order."""
+
+
+def open_source(name: str, results: Path | None = None) -> Source:
+    """Find out what kind of source is meant.
+
+    Args:
+        name: a folder of images or of tar shards, a text file with a path or shard a line (relative
+            to the text file), one tar file, or the URL of one (http or https).
+        results: the folder of the run, whose pictures are no images where it lies below `name`.
+
+    Raises:
+        UserError: there is nothing of the sort.
+    """
+    if _is_shard(name):
+        return TarShards(name, [_checked_shard(name)])
+    path = Path(name)
+    if path.is_dir():
+        shards = sorted(str(p) for p in path.rglob("*.tar"))
+        if shards:
+            return TarShards(name, shards)
+        files = images.find(path, results)
+        return ImageFiles(name, [(str(p.relative_to(path)), p) for p in files])
+    if path.suffix.lower() in (".txt", ".lst", ".list"):
+        return _open_list(path)
+    raise UserError(
+        f"{name} is no source of images: give a folder, a text file of paths, or tar shards "
+        "(.tar, or http addresses of them)."
+    )
+
+
+def _open_list(path: Path) -> Source:
+    try:
+        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    except (OSError, UnicodeDecodeError) as error:
+        raise UserError(
+            f"{path} cannot be read as a list of paths: give a UTF-8 text file."
+        ) from error
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
+        raise UserError(f"{path} lists nothing: write the path of an image on each line.")
+    shards = [name for name in names if _is_shard(name)]
+    if shards and len(shards) < len(names):
+        raise UserError(f"{path} mixes tar shards and images: make a list of each kind.")
+    if shards:
+        return TarShards(
+            str(path), [_checked_shard(s if "://" in s else str(path.parent / s)) for s in shards]
+        )
+    files = [(name, _located(path.parent, name)) for name in names]
+    missing = [name for name, file in files if not file.is_file()]
+    if missing:
+        raise UserError(
+            f"{path} lists {counted(len(missing), 'file')} that cannot be found: "
+            f"{some(missing)}. Paths are relative to the list."
+        )
+    return ImageFiles(str(path), files)
+
+
+def _located(folder: Path, name: str) -> Path:
+    """The file of a line, whichever slash and normal form of Unicode the list was written in."""
+    forms = (name, name.replace("\\", "/"))
+    ways = [
+        folder / written
+        for form in forms
+        for written in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD")))
+    ]
+    return next((way for way in ways if way.is_file()), ways[0])
+
+
+def _is_shard(name: str) -> bool:
+    return urlsplit(name).path.lower().endswith(".tar")
+
+
+def _checked_shard(name: str) -> str:
+    if "://" in name or name.startswith("pipe:"):
+        # webdataset fetches addresses with curl in a shell, and runs what follows "pipe:".
+        if not re.fullmatch(r"https?://[\w.:/%?=&~+,@-]+", name):
+            raise UserError(f"{name} is no address that is read: give a path, http:// or https://.")
+    elif not Path(name).is_file():
+        raise UserError(f"There is no shard {name}; check the path.")
+    return name
+
+
+@dataclass(frozen=True)
+class ImageFiles:
+    """Image files that can be read in any order.
+
+    Args:
+        name: what the user gave.
+        files: keys and paths.
+    """
+
+    name: str
+    files: Sequence[tuple[str, Path]]
+
+    def count(self) -> int:
+        """How many there are."""
+        return len(self.files)
+
+    def holds(self, key: str) -> bool:
+        """See `Source`."""
+        return key in self._keys
+
+    @cached_property
+    def _keys(self) -> frozenset[str]:
+        return frozenset(key for key, _ in self.files)
+
+    def without(self, keys: set[str]) -> "ImageFiles":
+        """The same source with some keys left out."""
+        return ImageFiles(self.name, [file for file in self.files if file[0] not in keys])
+
+    def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
+        """See `Source`."""
+        for key, path in self.files[rank::world]:
+            yield Item(key, path.read_bytes, _stamp_of(path))
+
+    def shuffled(
+        self, seed: int, position: Position, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Item, Position]]:
+        """See `Source`. Each turn of the processes takes the next `world` images of one order.
+
+        So any number of processes sees the same images in the same batches.
+        """
+        rounds = len(self.files) // world
+        if rounds == 0:
+            raise UserError(f"{self.name} has fewer images than there are processes.")
+        epoch, sample = position.get("epoch", 0), position.get("sample", 0)
+        while True:
+            order = np.random.default_rng((seed, epoch)).permutation(len(self.files))
+            for i in range(sample, rounds):
+                key, path = self.files[order[i * world + rank]]
+                after = {"epoch": epoch, "sample": i + 1}
+                yield Item(key, path.read_bytes), after
+            epoch, sample = epoch + 1, 0
+
+
+@dataclass(frozen=True)
+class TarShards:
+    """Tar files of images, read from front to back: `sa_1.jpg`, `sa_1.json`, `sa_2.jpg`, ...
+
+    Args:
+        name: what the user gave.
+        shards: paths or URLs.
+    """
+
+    name: str
+    shards: Sequence[str]
+
+    def count(self) -> int | None:
+        """How many images there are; None where a shard is not a local file."""
+        return self._count
+
+    @cached_property
+    def _count(self) -> int | None:
+        if any("://" in shard for shard in self.shards):
+            return None
+        total = 0
+        for shard in self.shards:
+            with _sentences(shard), tarfile.open(shard) as tar:
+                total += sum(Path(name).suffix.lower() in SUFFIXES for name in tar.getnames())
+        return total
+
+    def holds(self, key: str) -> bool:
+        """See `Source`."""
+        return key.partition("/")[0] in self._names
+
+    @cached_property
+    def _names(self) -> frozenset[str]:
+        return frozenset(_name_of(shard) for shard in self.shards)
+
+    def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
+        """See `Source`."""
+        for shard in self.shards[rank::world]:
+            yield from read_shard(shard)
+
+    def shuffled(
+        self, seed: int, position: Position, rank: int = 0, world: int = 1
+    ) -> Iterator[tuple[Item, Position]]:
+        """See `Source`. Shards come in random order, and images are mixed with those near them.
+
+        Nothing is mixed across shards, so that going on needs no more than the current shard.
+        """
+        if len(self.shards) < world:
+            raise UserError(
+                f"{self.name} has {len(self.shards)} shards for {world} processes: give each "
+                "process at least one."
+            )
+        epoch, shard = position.get("epoch", 0), position.get("shard", 0)
+        sample = position.get("sample", 0)
+        while True:
+            order = np.random.default_rng((seed, epoch)).permutation(len(self.shards))
+            own = order[rank::world]
+            for place in range(shard, len(own)):
+                rng = np.random.default_rng((seed, epoch, int(own[place])))
+                mixed = _mixed(read_shard(self.shards[own[place]]), rng)
+                for i, item in enumerate(mixed):
+                    if i >= sample:
+                        yield item, {"epoch": epoch, "shard": place, "sample": i + 1}
+                sample = 0
+            epoch, shard = epoch + 1, 0
+
+
+def _stamp_of(path: Path) -> str:
+    try:
+        status = path.stat()
+    except OSError:
+        return ""
+    return f"{status.st_size}-{status.st_mtime_ns}"
+
+
+def _mixed(items: Iterator[Item], rng: np.random.Generator) -> Iterator[Item]:
+    buffer: list[Item] = []
+    for item in items:
+        buffer.append(item)
+        if len(buffer) == SHUFFLE_WITHIN:
+            yield buffer.pop(int(rng.integers(len(buffer))))
+    yield from (buffer[i] for i in rng.permutation(len(buffer)))
+
+
+def read_shard(shard: str) -> Iterator[Item]:
+    """The images of one tar file, as a stream; nothing is unpacked to disk.
+
+    Raises:
+        UserError: the shard cannot be read, or ends in the middle.
+    """
+    import webdataset
+
+    with _sentences(shard):
+        stream = webdataset.WebDataset([shard], shardshuffle=False, empty_check=False)
+        for sample in stream:
+            for suffix in SUFFIXES:
+                content = sample.get(suffix[1:])
+                if content is not None:
+                    key = f"{_name_of(shard)}/{sample['__key__']}{suffix}"
+                    yield Item(key, partial(bytes, content))
+                    break
+
+
+def _name_of(shard: str) -> str:
+    return Path(urlsplit(shard).path).name
+
+
+@contextmanager
+def _sentences(shard: str) -> Iterator[None]:
+    """Turn what a broken shard raises into one sentence."""
+    try:
+        yield
+    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
+        raise UserError(
+            f"The shard {shard} cannot be read ({error}): fetch it again, or take it out of the "
+            "list."
+        ) from error

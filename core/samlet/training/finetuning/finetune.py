@@ -1,0 +1,168 @@
+"""`samlet finetune`: a model learns from images with labels; SAM's own recipe."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+from torch import nn
+
+import samlet
+from samlet import datasets as labels
+from samlet.datasets.checking import check
+from samlet.datasets.examples import LabelledExamples
+from samlet.datasets.labelled import Labelled
+from samlet.errors import UserError
+from samlet.modeling.sam import Sam
+from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
+from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.loop import SO_FAR, UnsavedError, train
+from samlet.training.precision import open_accelerator
+from samlet.training.settings import FinetuneSettings, keep, loop_settings
+from samlet.utils.files import atomic_path
+from samlet.utils.progress import tell
+from samlet.utils.wording import counted, some
+
+MODEL = "model.safetensors"
+SKIPPED = "skipped.json"
+HELD_OUT = 1 / 10
+"""Share of the images that is kept back; see `samlet.training.held_out`."""
+WINDOW = 256
+CROP = 512
+"""Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
+of the work and memory of 1024. The bundled model has learnt so, too (docs/model-nuclei.md)."""
+
+VIEWS = 0.5
+"""Share of what a model learns from that is zoomed in on, if it answers so."""
+
+
+@dataclass(frozen=True)
+class Finetuned:
+    """What a run has made.
+
+    Attributes:
+        before, after: the model as it was, and as it is.
+        validation: labelled images that it has not learnt from, 50 at most; empty if there was but
+            one.
+        path: of the checkpoint.
+        left_out: by image, what was left out of the labels, and why; also in `skipped.json`.
+        notes: paragraphs on the labels: how many images have some, what was left out, what looks
+            wrong.
+    """
+
+    before: Sam
+    after: Sam
+    validation: LabelledExamples
+    path: Path
+    left_out: dict[str, list[str]]
+    notes: Sequence[str]
+
+
+def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
+    """Train with simulated clicks, boxes and corrective clicks; go on where a run stopped.
+
+    Args:
+        settings: see there.
+        out: folder of the run: `config.yaml`, `train/`, `skipped.json` and `model.safetensors`.
+
+    Labels are checked before anything is learnt; what is wrong is told, and left out.
+
+    Raises:
+        UserError: settings that do not fit together, no labels that can be used, or anything wrong
+            with disk or state.
+        KeyboardInterrupt: Ctrl-C was pressed; what was done is saved.
+    """
+    accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
+    share = settings.share(accelerator.num_processes)
+    found = labels.find(settings.images, settings.labels, out)
+    checked = check(found, settings.split, settings.threads)
+    learning, judged = _parted(checked.usable, Path(settings.images))
+    for paragraph in checked.told():
+        tell(paragraph)
+    if not any(item.path in checked.with_objects for item in learning):
+        raise UserError(
+            f"No object is left to learn from in {counted(len(learning), 'image')} of "
+            f"{settings.images} with labels: label some."
+        )
+    tell(
+        f"{counted(len(learning), 'image')} to learn from, {len(judged):,} kept back"
+        + (
+            f": {some([item.path.name for item in judged])}."
+            if judged
+            else ". A single image is learnt from: label another to measure the model on."
+        )
+    )
+    before = samlet.load(settings.model, accelerator.device)
+    if accelerator.is_main_process:
+        keep(settings, out)
+        with atomic_path(out / SKIPPED) as temporary:
+            temporary.write_text(json.dumps(checked.left_out, indent=1), encoding="utf-8")
+    accelerator.wait_for_everyone()
+
+    torch.manual_seed(settings.seed)
+    crops = Crops(
+        LabelledExamples(learning), before.config.image_size, crop_side(before), share,
+        settings.seed, scale_jitter=(0.7, 1.6),
+        zoom_share=VIEWS if before.card.get("zoom") else 0,
+        rank=accelerator.process_index, world=accelerator.num_processes,
+    )  # fmt: skip
+    plan = plan_for(before, settings)
+    learner = MaskLearner(samlet.load(settings.model), plan, settings.train)
+    steps = settings.total_steps(len(learning))
+
+    def write(learnt: nn.Module, path: Path) -> Path:
+        assert isinstance(learnt, MaskLearner)
+        learnt.model.name = str(path)
+        learnt.model.card = before.card | {
+            "finetuned from": before.name,
+            "finetuned on": f"{settings.images}, {len(learning)} images with {settings.labels}",
+            "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
+            f"{settings.batch_size} images",
+        }
+        if accelerator.is_main_process:
+            samlet.save(learnt.model, path)
+        return path
+
+    try:
+        averaged = train(learner, crops, loop_settings(settings, steps), out / "train", accelerator)
+    except UnsavedError as error:
+        raise error.told(partial(write, path=out / SO_FAR)) from error
+    path = write(averaged, out / MODEL)
+    accelerator.wait_for_everyone()
+    assert isinstance(averaged, MaskLearner)
+    return Finetuned(
+        before, averaged.model, LabelledExamples(judged[:JUDGED]), path, checked.left_out,
+        checked.told(),
+    )  # fmt: skip
+
+
+def crop_side(model: Sam) -> int:
+    """Side of the crops that a model learns from, in pixels of its input."""
+    size = model.config.image_size
+    return size if model.config.sam_vit is not None else min(size, CROP)
+
+
+def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
+    """How a model is prompted while it learns."""
+    window = WINDOW if crop_side(model) > WINDOW else None
+    views = VIEWS if model.card.get("zoom") else 0
+    return PromptPlan(
+        settings.objects, corrections=settings.corrections, window=window, centred=views
+    )
+
+
+def _parted(usable: Sequence[Labelled], images: Path) -> tuple[list[Labelled], list[Labelled]]:
+    """What is learnt from, and what is kept back, by rising hash."""
+    names = Counter(item.path.name for item in usable)
+    own = {
+        item.path.name
+        if names[item.path.name] == 1
+        else item.path.relative_to(images).as_posix(): item
+        for item in usable
+    }
+    held = kept_back(list(own), HELD_OUT)
+    return [item for name, item in own.items() if name not in set(held)], [own[n] for n in held]
