@@ -29,7 +29,7 @@ STAINED = samples.IMAGES / "stained_2.png"
 def run(*arguments: str | Path, **environment: str) -> subprocess.CompletedProcess[str]:
     """`samlet ARGUMENTS` in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-c", "from samlet.cli import main; main()", *map(str, arguments)],
+        [sys.executable, "-c", "from samlet.cli.main import main; main()", *map(str, arguments)],
         capture_output=True,
         text=True,
         env=os.environ | {"COLUMNS": "200"} | environment,
@@ -361,7 +361,7 @@ def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path, nuclei_
         crop.save(folder / f"{i}.png")
     arguments = ["everything", str(folder), "--out", str(out), "--model", str(nuclei_file)]
     process = subprocess.Popen(
-        [sys.executable, "-c", "from samlet.cli import main; main()", *arguments],
+        [sys.executable, "-c", "from samlet.cli.main import main; main()", *arguments],
         stdout=subprocess.PIPE,
         stderr=subprocess.DEVNULL,
         text=True,

@@ -17,7 +17,7 @@ def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
         [
             sys.executable,
             "-c",
-            "from samlet.cli import main; main()",
+            "from samlet.cli.main import main; main()",
             "demo",
             "--out",
             str(tmp_path / "out"),
