@@ -16,7 +16,7 @@ import numpy as np
 import typer
 from tests.labelstudio import asking
 
-from samlet_labelstudio.labeling_config import parse
+from samlet_labelstudio.label_studio.labeling_config import parse
 from samlet_labelstudio.service import Asked, Service
 from samlet_labelstudio.settings import Settings
 

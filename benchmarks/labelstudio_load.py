@@ -30,7 +30,7 @@ from tests.labelstudio import label_studio
 from samlet import images, samples
 from samlet.datasets.layers import objects
 from samlet.outputs import read_label_map
-from samlet_labelstudio.project import labeling_config
+from samlet_labelstudio.label_studio.project import labeling_config
 
 SCALES = (1, 2, 4)
 CLICKS = 4

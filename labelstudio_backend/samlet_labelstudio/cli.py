@@ -68,8 +68,8 @@ def serve(
     if context.invoked_subcommand is not None:
         return
     from samlet.checkpoints.loading import locate
-    from samlet_labelstudio.server import ready_to_serve
-    from samlet_labelstudio.server import serve as run
+    from samlet_labelstudio.server.serving import ready_to_serve
+    from samlet_labelstudio.server.serving import serve as run
 
     given = Settings.read(
         {
@@ -104,7 +104,7 @@ def init_project(
     api_key: Key = None,
 ) -> None:
     """Make a Label Studio project that is ready to click in."""
-    from samlet_labelstudio.project import init_project as run
+    from samlet_labelstudio.label_studio.project import init_project as run
 
     settings = Settings.read({"label_studio_url": label_studio_url, "api_key": api_key})
     address = run(settings, title, _listed(labels), backend_url, images)
@@ -132,7 +132,7 @@ def preannotate(
 
     Variables such as SAMLET_MIN_SCORE choose what is kept: see docs/labelstudio.md.
     """
-    from samlet_labelstudio import preannotate as work
+    from samlet_labelstudio.service import bulk as work
 
     if (project is None) == (images is None):
         raise UserError("Say what to pre-annotate: --project N, or --images FOLDER.")

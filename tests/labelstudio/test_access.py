@@ -13,10 +13,10 @@ import requests
 
 from samlet.errors import UserError
 from samlet.masks import cut_out, iou
-from samlet_labelstudio import labeling_config
-from samlet_labelstudio.access import opened_to
-from samlet_labelstudio.api import create_app
+from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
+from samlet_labelstudio.server.access import opened_to
+from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking

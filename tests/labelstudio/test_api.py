@@ -20,8 +20,8 @@ from PIL import ExifTags, Image
 
 import samlet
 from samlet.masks import iou
-from samlet_labelstudio.api import create_app
-from samlet_labelstudio.pictures import Picture
+from samlet_labelstudio.images.image_resolver import Picture
+from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking

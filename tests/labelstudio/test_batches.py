@@ -16,10 +16,9 @@ from werkzeug.serving import make_server
 
 import samlet
 from samlet.errors import UserError
-from samlet_labelstudio import batches
-from samlet_labelstudio.api import create_app
-from samlet_labelstudio.batches import Batches
-from samlet_labelstudio.service import Service
+from samlet_labelstudio.server.app import create_app
+from samlet_labelstudio.service import Service, batches
+from samlet_labelstudio.service.batches import Batches
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking
 from tests.labelstudio.label_studio import LabelStudio
@@ -277,7 +276,7 @@ def test_what_cannot_be_left_to_the_background(
 
 def test_what_is_left_when_the_server_ends() -> None:
     code = """
-from samlet_labelstudio.batches import Batches
+from samlet_labelstudio.service.batches import Batches
 batches = Batches()
 with batches.asking("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
     batches.owe(claim)

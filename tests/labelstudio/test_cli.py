@@ -10,8 +10,8 @@ import pytest
 
 from samlet import samples
 from samlet.datasets.label_studio import brush_rle
-from samlet_labelstudio import labeling_config
 from samlet_labelstudio.cli import main
+from samlet_labelstudio.label_studio import labeling_config
 
 PROGRAM = [sys.executable, "-c", "from samlet_labelstudio.cli import main; main()"]
 

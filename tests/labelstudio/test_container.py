@@ -16,7 +16,7 @@ import pytest
 import requests
 import yaml
 
-from samlet_labelstudio.access import opened_to
+from samlet_labelstudio.server.access import opened_to
 from samlet_labelstudio.settings import Settings, is_listed
 from tests.labelstudio.label_studio import ROOT, LabelStudio
 
@@ -93,7 +93,7 @@ def test_the_container_has_all_that_runs(installed: Path) -> None:
         assert len(sources) > 20
         assert not [path for path in sources if not (installed / path).is_file()]
     code = (
-        "import samlet, samlet_labelstudio.server, samlet_labelstudio.training_job; "
+        "import samlet, samlet_labelstudio.server.serving, samlet_labelstudio.training.job; "
         "print(samlet.__file__, samlet_labelstudio.__file__, samlet.load('nuclei').name)"
     )
     done = run(installed, "-c", code)
@@ -122,7 +122,7 @@ def test_a_wheel_has_all_packages(tmp_path: Path) -> None:
         for root in roots
         for path in root.rglob("__init__.py")
     }
-    assert {"samlet/distill", "samlet_labelstudio/regions", "samlet_napari"} <= expected
+    assert {"samlet/training", "samlet_labelstudio/regions", "samlet_napari"} <= expected
     sources = ["pyproject.toml", "README.md", "LICENSE", *(root.name for root in roots)]
     with wheel_of(sources, tmp_path) as wheel:
         names = set(wheel.namelist())

@@ -12,8 +12,9 @@ from label_studio_ml.api import init_app
 
 from samlet.errors import UserError
 from samlet.masks import iou
-from samlet_labelstudio import compat, model
-from samlet_labelstudio.model import SamletBackend
+from samlet_labelstudio.ml_backend import backend as model
+from samlet_labelstudio.ml_backend import compat
+from samlet_labelstudio.ml_backend.backend import SamletBackend
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking
@@ -116,7 +117,7 @@ def test_extra_params_of_the_second_generation(tmp_path: Path) -> None:
 
 
 def test_imports_leave_nothing_behind(tmp_path: Path) -> None:
-    code = "import samlet_labelstudio.model, samlet_labelstudio.server"
+    code = "import samlet_labelstudio.ml_backend.backend, samlet_labelstudio.server.serving"
     for folder in ("temporary", "cache"):
         (tmp_path / folder).mkdir()
     environment = {

@@ -15,8 +15,8 @@ from typing import Any
 import pytest
 
 from samlet.errors import UserError
-from samlet_labelstudio import images
-from samlet_labelstudio.images import GuardedSession, fetch, is_allowed, is_public
+from samlet_labelstudio.images import fetching as images
+from samlet_labelstudio.images.fetching import GuardedSession, fetch, is_allowed, is_public
 from samlet_labelstudio.settings import Settings, host_of
 from tests.labelstudio import asking
 

@@ -7,7 +7,7 @@ from typing import TypeVar
 import pytest
 
 from samlet.masks import cut_out, iou
-from samlet_labelstudio import labeling_config
+from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
 from tests.labelstudio import asking
 from tests.labelstudio.backend import Backend

@@ -3,7 +3,7 @@
 import pytest
 
 from samlet.errors import UserError
-from samlet_labelstudio.labeling_config import Control, parse
+from samlet_labelstudio.label_studio.labeling_config import Control, parse
 
 CONFIG = """
 <View>

@@ -10,9 +10,9 @@ from PIL import Image
 
 import samlet
 from samlet.errors import UserError
-from samlet_labelstudio.pictures import open_file
-from samlet_labelstudio.preannotate import PART, preannotate_folder
+from samlet_labelstudio.images.image_resolver import open_file
 from samlet_labelstudio.service import Service
+from samlet_labelstudio.service.bulk import PART, preannotate_folder
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import asking
 from tests.models import nuclei_at

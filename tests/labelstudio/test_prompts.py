@@ -10,9 +10,9 @@ from skimage import draw
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import cut_out, deepest_point
-from samlet_labelstudio.labeling_config import Control, LabelingConfig
-from samlet_labelstudio.prompts import image_of, read_box, read_prompt
+from samlet_labelstudio.label_studio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.regions import to_results
+from samlet_labelstudio.regions.prompts import image_of, read_box, read_prompt
 
 SIZE = (100, 200)
 TAGS = ("KeyPointLabels", "BrushLabels", "RectangleLabels", "EllipseLabels")

@@ -14,7 +14,7 @@ from skimage.measure import regionprops
 
 from samlet.datasets.label_studio.regions import to_mask
 from samlet.masks import cut_out, iou
-from samlet_labelstudio.labeling_config import Control
+from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import is_own, to_results
 
 TAGS = ("BrushLabels", "PolygonLabels", "RectangleLabels", "EllipseLabels")

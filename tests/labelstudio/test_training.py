@@ -13,12 +13,12 @@ from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import iou
 from samlet.modeling.fingerprint import encoder_fingerprint
-from samlet_labelstudio.api import create_app
-from samlet_labelstudio.export import ANNOTATIONS, IMAGES
+from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.training import OUTCOME, Trainer
-from samlet_labelstudio.versions import Versions
+from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES
+from samlet_labelstudio.training.trainer import OUTCOME, Trainer
+from samlet_labelstudio.training.versions import Versions
 from tests.labelstudio import asking
 from tests.labelstudio.test_images import Host
 

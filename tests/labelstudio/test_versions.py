@@ -7,7 +7,7 @@ import pytest
 from samlet.errors import UserError
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.versions import CHOSEN, FACTS, MODEL, Version, Versions
+from samlet_labelstudio.training.versions import CHOSEN, FACTS, MODEL, Version, Versions
 
 
 def add(versions: Versions, project: str, name: str, date: str) -> Version:

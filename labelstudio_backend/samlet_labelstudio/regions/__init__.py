@@ -7,7 +7,7 @@ from functools import partial
 from typing import Any
 
 from samlet.masks import Cutout
-from samlet_labelstudio.labeling_config import Control
+from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import brush, ellipse, polygon, rectangle
 
 _ID_CHARACTERS = string.ascii_letters + string.digits

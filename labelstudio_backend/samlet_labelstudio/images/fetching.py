@@ -18,7 +18,7 @@ from label_studio_sdk._extensions.label_studio_tools.core.utils import io as res
 
 from samlet.errors import UserError
 from samlet.images.stored import SUFFIXES
-from samlet_labelstudio.label_studio import access_token
+from samlet_labelstudio.label_studio.client import access_token
 from samlet_labelstudio.settings import Settings, host_of, is_listed
 
 CONNECT_SECONDS = 10

@@ -13,7 +13,7 @@ import numpy as np
 
 from samlet import images
 from samlet.errors import UserError
-from samlet_labelstudio.images import fetch
+from samlet_labelstudio.images.fetching import fetch
 from samlet_labelstudio.settings import Settings
 
 FRESH_SECONDS = 600
@@ -52,7 +52,7 @@ class Pictures:
     """Opens the images of tasks; safe to use from any number of threads.
 
     Args:
-        settings: see `samlet_labelstudio.images.fetch`.
+        settings: see `samlet_labelstudio.images.fetching.fetch`.
     """
 
     def __init__(self, settings: Settings) -> None:
@@ -64,7 +64,7 @@ class Pictures:
         """Tell which image a URL means; it is fetched only if that is not known.
 
         Raises:
-            UserError: see `samlet_labelstudio.images.fetch`.
+            UserError: see `samlet_labelstudio.images.fetching.fetch`.
         """
         with self._lock:
             known, seen = self._hashes.get(url, ("", 0.0))

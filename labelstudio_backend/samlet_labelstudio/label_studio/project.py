@@ -9,7 +9,7 @@ from label_studio_sdk import LabelStudio
 from samlet import images
 from samlet.errors import UserError
 from samlet.utils.progress import bar
-from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.label_studio.client import connect, told
 from samlet_labelstudio.settings import Settings
 
 COLOURS = ("#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#8ab17d", "#b56576", "#6d597a", "#f4a261")

@@ -1,4 +1,4 @@
-"""The process that learns: `python -m samlet_labelstudio.training_job FOLDER`.
+"""The process that learns: `python -m samlet_labelstudio.training.job FOLDER`.
 
 It reads FOLDER/job.json, images/ and annotations.json, trains as `samlet finetune --train decoder`
 does, and writes FOLDER/outcome.json: figures on what was kept back, and notes on the labels; or an
@@ -19,8 +19,8 @@ from samlet.predict.predictor import Predictor
 from samlet.training.finetuning.finetune import finetune
 from samlet.training.settings import FinetuneSettings
 from samlet.utils.files import atomic_path
-from samlet_labelstudio.export import ANNOTATIONS, IMAGES
-from samlet_labelstudio.training import JOB, OUTCOME
+from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES
+from samlet_labelstudio.training.trainer import JOB, OUTCOME
 
 
 def main(folder: Path) -> None:

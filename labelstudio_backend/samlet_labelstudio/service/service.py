@@ -20,15 +20,15 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Masks
 from samlet.predict.roi import view_around
-from samlet_labelstudio.batches import Batches
-from samlet_labelstudio.labeling_config import Control, LabelingConfig
-from samlet_labelstudio.models import Models
-from samlet_labelstudio.pictures import Picture, Pictures
-from samlet_labelstudio.prompts import Prompt, image_of, read_box, read_prompt
+from samlet_labelstudio.images.image_resolver import Picture, Pictures
+from samlet_labelstudio.label_studio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.regions import to_results
+from samlet_labelstudio.regions.prompts import Prompt, image_of, read_box, read_prompt
+from samlet_labelstudio.service.batches import Batches
+from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.training import Trainer
-from samlet_labelstudio.versions import Versions
+from samlet_labelstudio.training.trainer import Trainer
+from samlet_labelstudio.training.versions import Versions
 
 log = logging.getLogger(__name__)
 

@@ -15,10 +15,10 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from samlet.errors import UserError
-from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.label_studio.client import connect, told
 
 if TYPE_CHECKING:
-    from samlet_labelstudio.service import Asked, Service
+    from samlet_labelstudio.service.service import Asked, Service
 
 log = logging.getLogger(__name__)
 

@@ -19,12 +19,12 @@ from samlet.modeling.fingerprint import model_fingerprint
 from samlet.utils.files import atomic_path
 from samlet.utils.prefetch import ahead
 from samlet.utils.progress import bar
-from samlet_labelstudio import labeling_config
-from samlet_labelstudio.batches import write_prediction
-from samlet_labelstudio.label_studio import connect, told
-from samlet_labelstudio.pictures import open_file
-from samlet_labelstudio.project import labeling_config as config_with
-from samlet_labelstudio.service import Asked, Service
+from samlet_labelstudio.images.image_resolver import open_file
+from samlet_labelstudio.label_studio import labeling_config
+from samlet_labelstudio.label_studio.client import connect, told
+from samlet_labelstudio.label_studio.project import labeling_config as config_with
+from samlet_labelstudio.service.batches import write_prediction
+from samlet_labelstudio.service.service import Asked, Service
 from samlet_labelstudio.settings import PER_PROJECT
 
 log = logging.getLogger(__name__)

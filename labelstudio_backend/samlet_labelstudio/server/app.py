@@ -13,8 +13,8 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from samlet.errors import UserError
-from samlet_labelstudio import access
-from samlet_labelstudio.model import SamletBackend
+from samlet_labelstudio.ml_backend.backend import SamletBackend
+from samlet_labelstudio.server import access
 from samlet_labelstudio.service import Service
 
 log = logging.getLogger(__name__)

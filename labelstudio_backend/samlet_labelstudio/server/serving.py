@@ -8,8 +8,8 @@ from typing import Any
 from flask import Flask
 
 from samlet.errors import UserError
-from samlet_labelstudio.access import opened_to
-from samlet_labelstudio.api import create_app
+from samlet_labelstudio.server.access import opened_to
+from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 

@@ -15,7 +15,7 @@ from scipy import ndimage
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import cut_out
-from samlet_labelstudio.labeling_config import LabelingConfig
+from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
 from samlet_labelstudio.regions import is_own
 
 Box = tuple[float, float, float, float]

@@ -1,7 +1,7 @@
 """What differs between label-studio-ml 1.x, on PyPI, and 2.x, on GitHub.
 
 Both bring a base class and a Flask server. Their constructors, their `fit`, and where the labeling
-config is kept are not the same; `samlet_labelstudio.model` is written for both with what is here.
+config is kept are not the same; `backend.py` is written for both, by way of this module.
 """
 
 import os

@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any
 
 from samlet.errors import UserError
-from samlet_labelstudio.export import export_annotations
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.versions import MODEL, Version, Versions, folder_name
+from samlet_labelstudio.training.annotations import export_annotations
+from samlet_labelstudio.training.versions import MODEL, Version, Versions, folder_name
 
 log = logging.getLogger(__name__)
 
@@ -157,7 +157,7 @@ class Trainer:
     def _in_process(self, folder: Path, base: str) -> dict[str, Any]:
         job = {"model": base, "steps": self._settings.train_steps}
         (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "samlet_labelstudio.training_job", str(folder)]
+        command = [sys.executable, "-m", "samlet_labelstudio.training.job", str(folder)]
         with (folder / "log.txt").open("wb") as output:
             self._process = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT

@@ -9,8 +9,8 @@ from samlet.datasets.label_studio.export import image_key
 from samlet.datasets.label_studio.regions import is_shape
 from samlet.errors import UserError
 from samlet.images.stored import SUFFIXES
-from samlet_labelstudio.images import fetch
-from samlet_labelstudio.label_studio import connect, told
+from samlet_labelstudio.images.fetching import fetch
+from samlet_labelstudio.label_studio.client import connect, told
 from samlet_labelstudio.settings import Settings
 
 log = logging.getLogger(__name__)

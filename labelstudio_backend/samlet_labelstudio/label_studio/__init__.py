@@ -1,0 +1,1 @@
+"""All that talks to a Label Studio, or knows its labeling configs."""

@@ -1,0 +1,1 @@
+"""The HTTP side: routes, access control, and the server process."""
