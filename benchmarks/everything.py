@@ -24,18 +24,18 @@ from samlet.datasets.examples import Example, load_examples
 from samlet.datasets.layers import objects
 from samlet.evaluation.matching import bowl_score
 from samlet.evaluation.tables import Table, format_table
-from samlet.everything.generator import default_settings
+from samlet.everything.settings import EverythingSettings, default_settings
 from samlet.masks import iou_matrix, to_rle
 from samlet.modeling.sam import Sam
 from samlet.modeling.tiny_vit import STRIDE
 
 SMALLEST = 20
-WAYS: dict[str, dict[str, Any]] = {
-    "grid 24": {"points_per_side": 24, "prompts": "grid"},
-    "grid 32": {"points_per_side": 32, "prompts": "grid"},
-    "hierarchical 32": {"points_per_side": 32, "prompts": "hierarchical"},
-    "regions": {"prompts": "regions"},
-    "regions, then zooming in": {"prompts": "regions", "zoom": True},
+WAYS: dict[str, EverythingSettings] = {
+    "grid 24": {"points_per_side": 24, "prompts": "grid", "zoom": False},
+    "grid 32": {"points_per_side": 32, "prompts": "grid", "zoom": False},
+    "hierarchical 32": {"points_per_side": 32, "prompts": "hierarchical", "zoom": False},
+    "regions": {"prompts": "regions", "zoom": False},
+    "regions, refined in ROIs": {"prompts": "regions"},
 }
 
 
@@ -50,8 +50,8 @@ def main(
     settings = default_settings(model) | {"output_mode": "coco_rle"}
     print(f"{torch.get_num_threads()} threads\n")
     print(format_table(_against_official(model, examples[0], settings, points_per_side), "engine"))
-    settings["zoom"] = False
-    table = {way: _measure(model, examples, settings | options) for way, options in WAYS.items()}
+    predictor = samlet.Predictor(model)
+    table = {way: _measure(predictor, examples, options) for way, options in WAYS.items()}
     print(f"\n{len(examples)} images, {model.config.image_size} px\n\n{format_table(table, 'way')}")
 
 
@@ -99,12 +99,13 @@ def _twin(model: Sam) -> official.Sam:
     return official.Sam(model.image_encoder, prompt_encoder, decoder).eval()
 
 
-def _measure(model: Sam, examples: list[Example], settings: dict[str, Any]) -> dict[str, float]:
-    generator = samlet.SamAutomaticMaskGenerator(model, **settings)
+def _measure(
+    predictor: samlet.Predictor, examples: list[Example], settings: EverythingSettings
+) -> dict[str, float]:
     seconds, masks, best, scores = [], [], [], []
     for example in examples:
         begun = time.perf_counter()
-        records = generator.generate(example.image)
+        records = samlet.segment_everything(predictor, example.image, **settings)
         seconds.append(time.perf_counter() - begun)
         found = [record["segmentation"] for record in records]
         truth = [to_rle(mask) for _, mask in objects(example.labels) if mask.sum() >= SMALLEST]

@@ -25,7 +25,7 @@ from PIL import Image
 import samlet
 from samlet import images
 from samlet.everything.crops import is_cut_off
-from samlet.everything.generator import default_settings
+from samlet.everything.settings import default_settings
 from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import Cutout, area, cut_out
 from samlet.utils.progress import bar

@@ -15,7 +15,6 @@ from PIL import Image
 
 import samlet
 from samlet.cli.demo import side_by_side
-from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
 from samlet.outputs import overlay
 from samlet.utils.files import atomic_path
 
@@ -47,7 +46,6 @@ def main(
     """Draw a row for each picture: prompts with their masks, everything mode."""
     loaded = samlet.load(model)
     predictor = samlet.Predictor(loaded)
-    generator = SamAutomaticMaskGenerator(loaded, **default_settings(loaded))
     rows = []
     for name, prompts in PICTURES.items():
         image = samlet.images.to_rgb(getattr(skimage.data, name)())
@@ -57,7 +55,7 @@ def main(
             predictor.segment(embedding, box=box, multimask_output=False).best
             for box in prompts.boxes
         ]
-        found = [record["segmentation"] for record in generator.generate(image)]
+        found = [record["segmentation"] for record in samlet.segment_everything(predictor, image)]
         print(f"{name}: {len(found)} masks in everything mode")
         rows.append(
             side_by_side(

@@ -6,9 +6,10 @@ from .checkpoints.loading import sam_model_registry as sam_model_registry
 from .checkpoints.loading import save as save
 from .errors import UserError as UserError
 from .everything.generator import SamAutomaticMaskGenerator as SamAutomaticMaskGenerator
+from .everything.segment import segment_everything as segment_everything
 from .everything.tiling import TiledMaskGenerator as TiledMaskGenerator
 from .predict.embedding import ImageEmbedding as ImageEmbedding
-from .predict.predictor import Masks as Masks
+from .predict.predictor import MaskPrediction as MaskPrediction
 from .predict.predictor import Predictor as Predictor
 from .predict.sam_predictor import SamPredictor as SamPredictor
 

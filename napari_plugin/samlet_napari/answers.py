@@ -16,7 +16,7 @@ import numpy as np
 from samlet.errors import UserError
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache, bytes_in_use
-from samlet.predict.predictor import Masks, Predictor
+from samlet.predict.predictor import MaskPrediction, Predictor
 from samlet.utils.single_flight import Shared
 from samlet_napari.pixels import Picture
 from samlet_napari.prompts import Step, Steps, box_of, points_of
@@ -110,7 +110,7 @@ class Answer:
     """
 
     ask: Ask
-    masks: Masks | None
+    masks: MaskPrediction | None
     error: str = ""
 
     @property
@@ -121,7 +121,7 @@ class Answer:
         )
 
 
-def shown(step: Step, masks: Masks) -> int:
+def shown(step: Step, masks: MaskPrediction) -> int:
     """Which of the candidates counts after a step."""
     return masks.best_index if step.choice is None else min(step.choice, len(masks.masks) - 1)
 
@@ -149,7 +149,7 @@ class Answerer:
         self._hover: Ask | None = None
         self._rests_at = 0.0
         self._ahead: list[Window] = []
-        self._known: OrderedDict[Any, Masks] = OrderedDict()
+        self._known: OrderedDict[Any, MaskPrediction] = OrderedDict()
         self._is_closed = False
         self._changed = threading.Condition()
         for work in (self._encode_all, self._answer_all):
@@ -309,11 +309,13 @@ class Answerer:
                 self._hover = None
 
 
-def _segment(encodings: Encodings, ask: Ask, known: OrderedDict[Any, Masks]) -> Masks:
+def _segment(
+    encodings: Encodings, ask: Ask, known: OrderedDict[Any, MaskPrediction]
+) -> MaskPrediction:
     """Answer step by step, as the model learnt it: each goes on from the mask before."""
     embedding = encodings.get(ask.window)
     previous: np.ndarray | None = None
-    masks: Masks | None = None
+    masks: MaskPrediction | None = None
     for count, step in enumerate(ask.steps, start=1):
         steps = ask.steps[:count]
         is_open = step.choice is not None or _is_lone_point(steps)
@@ -342,7 +344,7 @@ def _segmented(
     steps: Steps,
     previous: np.ndarray | None,
     is_open: bool,
-) -> Masks:
+) -> MaskPrediction:
     left, top, right, bottom = ask.window.box
     points = points_of(steps)
     coords = np.array([[x - left, y - top] for x, y, _ in points]).reshape(-1, 2)
@@ -358,5 +360,5 @@ def _segmented(
     )
 
 
-def _size(masks: Masks) -> int:
+def _size(masks: MaskPrediction) -> int:
     return masks.masks.nbytes + masks.low_res_masks.nbytes

@@ -15,7 +15,7 @@ from qtpy.QtCore import QObject
 from qtpy.QtCore import Signal as QtSignal
 
 from samlet.errors import UserError
-from samlet.everything.duplicates import distinct_objects
+from samlet.everything.segment import segment_everything
 from samlet.masks import Box, cut_out
 from samlet.predict.predictor import Predictor
 from samlet_napari import models
@@ -273,7 +273,7 @@ def _find_all(
     try:
         seen = surroundings(box, encodings.picture.size(plane), encodings.side)
         pixels = encodings.picture.read(plane, seen, max(seen[2] - seen[0], seen[3] - seen[1]))
-        objects = distinct_objects(encodings.predictor, pixels, progress)
+        objects = segment_everything(encodings.predictor, pixels, progress=progress)
     except _StoppedError:
         return
     except UserError as error:

@@ -7,7 +7,7 @@ sees a square as large as what the user sees, so that zooming in shows it more d
 from dataclasses import dataclass
 from math import floor, log2
 
-from samlet.everything.tiling import WHOLE_UP_TO
+from samlet.everything.tiling import UNTILED_RATIO
 from samlet.masks import Box
 from samlet_napari.pixels import Plane
 
@@ -55,7 +55,7 @@ def window_for(
         side: of the model's input.
     """
     height, width = size
-    if max(size) <= WHOLE_UP_TO * side:
+    if max(size) <= UNTILED_RATIO * side:
         return Window(plane, (0, 0, width, height))
     reach = max(extent[2] - extent[0], extent[3] - extent[1])
     times = max(1.0, visible / side, 2 * reach / side)
@@ -85,7 +85,7 @@ def surroundings(box: Box, size: tuple[int, int], side: int) -> Box:
         way as far as the plane has them.
     """
     height, width = size
-    if max(size) <= WHOLE_UP_TO * side:
+    if max(size) <= UNTILED_RATIO * side:
         return 0, 0, width, height
     (x0, x1), (y0, y1) = (
         _widened(box[axis], box[axis + 2], side, length)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from samlet.engines import Answer, Engine, ImageState
+from samlet.engines import DecoderTokens, Engine, ImageState
 from samlet.modeling.sam import Sam
 
 
@@ -28,12 +28,12 @@ class Scripted(Engine):
         self.encoded += 1
         return torch.zeros(1, 256, 16, 16)
 
-    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+    def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         return ()
 
-    def _prompt_side(
+    def _prompt_branch(
         self, sparse: Tensor, shared: tuple[Tensor, ...]
-    ) -> AbstractContextManager[Answer]:
+    ) -> AbstractContextManager[DecoderTokens]:
         raise NotImplementedError
 
 
@@ -48,11 +48,13 @@ class Colours(Scripted):
         self.seen = (images[0, 0] * self.std + self.mean).round().int()
         return super().encode(images)
 
-    def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
+    def run_prompts(
+        self, image: ImageState, points: Any = None, *rest: Any
+    ) -> Iterator[DecoderTokens]:
         x, y = points[0][:, 0].long().T.clamp(0, self.seen.shape[0] - 1)
         shades = self.seen[y, x].view(-1, 1, 1)
         trust = torch.tensor([[0, 0.9, 0, 0]]).repeat(len(shades), 1)
-        yield Answer(shades, torch.zeros(len(shades), 4, 1), trust * (shades[:, 0] > 0))
+        yield DecoderTokens(shades, torch.zeros(len(shades), 4, 1), trust * (shades[:, 0] > 0))
 
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         share = F.avg_pool2d((self.seen == tokens).float().unsqueeze(1), 4)

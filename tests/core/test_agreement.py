@@ -11,7 +11,7 @@ import samlet
 from samlet.evaluation import agreement
 from samlet.evaluation.agreement import AgreementScore, evaluate_agreement, point_pairs
 from samlet.modeling.sam import Sam
-from samlet.predict.predictor import Masks
+from samlet.predict.predictor import MaskPrediction
 
 from .conftest import sample
 
@@ -57,12 +57,12 @@ class Painter:
     """A model that answers with given masks, whatever it is asked."""
 
     def __init__(self, masks: list[np.ndarray], predicted: list[float]) -> None:
-        self.answer = Masks(np.stack(masks), np.array(predicted), np.zeros((3, 4, 4)))
+        self.answer = MaskPrediction(np.stack(masks), np.array(predicted), np.zeros((3, 4, 4)))
 
     def encode(self, image: np.ndarray) -> Any:
         return type("Embedding", (), {"original_size": image.shape[:2]})
 
-    def segment_batch(self, embedding: Any, **given: Any) -> list[Masks]:
+    def segment_batch(self, embedding: Any, **given: Any) -> list[MaskPrediction]:
         counts = {len(values) for name, values in given.items() if name != "multimask_output"}
         return [self.answer] * counts.pop()
 

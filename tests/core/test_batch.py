@@ -14,7 +14,6 @@ from rich.progress import Progress
 from samlet.errors import UserError
 from samlet.everything import batch
 from samlet.everything.batch import Outcome, segment_images
-from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import to_rle
 
 PATHS = [Path(f"{i}.png") for i in range(5)]
@@ -34,7 +33,7 @@ def out(tmp_path: Path) -> Path:
     return tmp_path / "out"
 
 
-class Steps(TiledMaskGenerator):
+class Steps:
     """Finds one object in each image, and notes what happens when and where."""
 
     def __init__(self, before: Callable[[str], None] = lambda step: None) -> None:
@@ -54,7 +53,7 @@ class Steps(TiledMaskGenerator):
             raise UserError("2.png is damaged.")
         return np.full((8, 8, 3), number, np.uint8)
 
-    def generate(self, image: np.ndarray, *, progress: Any = None) -> list[dict[str, Any]]:
+    def segment(self, image: np.ndarray, *, progress: Any = None) -> list[dict[str, Any]]:
         self.note("find", int(image[0, 0, 0]))
         progress(1.0)
         return [{"segmentation": to_rle(np.ones((8, 8), bool)), "predicted_iou": 0.5}]
@@ -62,7 +61,9 @@ class Steps(TiledMaskGenerator):
     def run(self, out: Path, info: dict[str, Any]) -> tuple[Outcome, list[str]]:
         told = io.StringIO()
         with Progress(console=Console(file=told)) as progress:
-            outcome = segment_images(PATHS, [out] * len(PATHS), self.read, self, info, progress)
+            outcome = segment_images(
+                PATHS, [out] * len(PATHS), self.read, self.segment, info, progress
+            )
         return outcome, [line for line in told.getvalue().splitlines() if "object" in line]
 
 

@@ -13,7 +13,7 @@ from samlet.evaluation.clicks import evaluate_clicks
 from samlet.evaluation.corrections import next_click
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
-from samlet.predict.predictor import Masks
+from samlet.predict.predictor import MaskPrediction
 
 from .conftest import sample
 
@@ -72,7 +72,7 @@ class Obedient:
         labels: list[list[int]],
         mask_inputs: np.ndarray | None,
         multimask_output: bool,
-    ) -> list[Masks]:
+    ) -> list[MaskPrediction]:
         self.asked.append(len(points))
         assert multimask_output == (len(points[0]) == 1) == (mask_inputs is None)
         answers = []
@@ -92,7 +92,7 @@ class Obedient:
             others = [np.zeros_like(mask)] * 2 if multimask_output else []
             scores = np.array([0.9, 0.1, 0.2][: 1 + len(others)])
             logits = np.full((1 + len(others), 4, 4), rows, np.float32)
-            answers.append(Masks(np.stack([mask, *others]), scores, logits))
+            answers.append(MaskPrediction(np.stack([mask, *others]), scores, logits))
         return answers
 
 

@@ -8,14 +8,15 @@ import pytest
 import samlet
 from samlet.datasets.examples import Example
 from samlet.evaluation.everything_mode import evaluate_everything, summary
-from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
+from samlet.everything.generator import SamAutomaticMaskGenerator
+from samlet.everything.settings import EverythingSettings, default_settings
 from samlet.masks import iou
 from samlet.modeling.sam import Sam
-from samlet.predict.zoom import closer
+from samlet.predict.zoom import half_resolution_model
 from tests.core.conftest import sample
 from tests.models import nuclei_at
 
-GRID = {"prompts": "grid", "points_per_side": 16}
+GRID: EverythingSettings = {"prompts": "grid", "points_per_side": 16}
 ASKED = {**GRID, "pred_iou_thresh": 0.6, "stability_score_thresh": 0.55, "max_covered": 0.5}
 
 
@@ -35,7 +36,9 @@ def found(nuclei: Sam) -> list[dict[str, Any]]:
 
 def test_small_objects_come_out_better(nuclei: Sam, example: Example) -> None:
     with_zoom, without = (
-        summary(list(evaluate_everything(nuclei, [example], GRID | {"zoom": zoom})))["all"]
+        summary(list(evaluate_everything(samlet.Predictor(nuclei, zoom=zoom), [example], GRID)))[
+            "all"
+        ]
         for zoom in (True, False)
     )
     assert with_zoom["AP50"] > 1.5 * without["AP50"] > 0
@@ -46,7 +49,10 @@ def test_what_is_found_is_what_a_click_on_the_cut_out_part_gives(
     nuclei: Sam, found: list[dict[str, Any]]
 ) -> None:
     image = sample("stained_2").image
-    near, far = samlet.Predictor(closer(nuclei), zoom=False), samlet.Predictor(nuclei, zoom=False)
+    near, far = (
+        samlet.Predictor(half_resolution_model(nuclei), zoom=False),
+        samlet.Predictor(nuclei, zoom=False),
+    )
     parts = 0
     for record in found[:12]:
         x0, y0, width, height = record["crop_box"]

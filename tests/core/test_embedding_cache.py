@@ -230,11 +230,11 @@ def test_an_embedding_without_its_image_is_not_silently_coarse(model: Sam, tmp_p
     with pytest.warns(UserWarning, match="has lost its image"):
         predictor.segment(loaded, box=BOX)
     with pytest.raises(UserError, match="400 x 300 that was encoded"):
-        predictor.with_pixels(loaded, picture()[:, :48])
+        predictor.with_image(loaded, picture()[:, :48])
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         coarse = predictor.segment(loaded, box=BOX, zoom=False)
-        answer = predictor.segment(predictor.with_pixels(loaded, LARGER), box=BOX)
+        answer = predictor.segment(predictor.with_image(loaded, LARGER), box=BOX)
     expected = predictor.segment(embedding, box=BOX)
     assert np.array_equal(answer.masks, expected.masks)
     assert not np.array_equal(answer.low_res_masks, coarse.low_res_masks)

@@ -20,8 +20,8 @@ from samlet.evaluation.matching import average_precision
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts, summary
 from samlet.evaluation.tables import format_table
-from samlet.everything.generator import default_settings
-from samlet.masks import deepest_point, from_label_map, iou
+from samlet.everything.settings import EverythingSettings
+from samlet.masks import deepest_point, from_label_map, from_rle, iou
 from samlet.modeling.sam import Sam
 
 from .conftest import sample
@@ -84,12 +84,12 @@ def test_summary_means() -> None:
 
 def test_everything_mode_agrees_with_binary_masks(nuclei: Sam) -> None:
     example = sample("fluorescence_2")
-    few = {"points_per_side": 6}
-    (score,) = evaluate_everything(nuclei, [example], few, kind_of)
-    generator = samlet.SamAutomaticMaskGenerator(nuclei, **(default_settings(nuclei) | few))
-    records = generator.generate(example.image)
+    few: EverythingSettings = {"points_per_batch": 32}
+    predictor = samlet.Predictor(nuclei)
+    (score,) = evaluate_everything(predictor, [example], few, kind_of)
+    records = samlet.segment_everything(predictor, example.image, **few)
     objects = [mask for _, mask in from_label_map(example.labels[0])]
-    ious = np.array([[iou(r["segmentation"], one) for one in objects] for r in records])
+    ious = np.array([[iou(from_rle(r["segmentation"]), one) for one in objects] for r in records])
     np.testing.assert_allclose(score.ious, ious)
     predicted = np.array([r["predicted_iou"] for r in records])
     figures = everything.summary([score])["fluorescence"]

@@ -14,7 +14,7 @@ from torch import Tensor
 
 import samlet
 from samlet import masks, samples
-from samlet.engines import Answer, ImageState
+from samlet.engines import DecoderTokens, ImageState
 from samlet.errors import UserError
 from samlet.everything.crops import crop_boxes, is_cut_off, layer_grids, point_grid
 from samlet.everything.generator import SamAutomaticMaskGenerator
@@ -38,10 +38,14 @@ class Discs(Scripted):
         super().__init__(model)
         self.asked = 0
 
-    def answer(self, image: ImageState, points: Any = None, *rest: Any) -> Iterator[Answer]:
+    def run_prompts(
+        self, image: ImageState, points: Any = None, *rest: Any
+    ) -> Iterator[DecoderTokens]:
         self.asked += len(points[0])
         radii = torch.tensor([0.0, 2.0, 4.0, 6.0]).view(1, 4, 1).repeat(len(points[0]), 1, 1)
-        yield Answer(points[0], radii, torch.tensor([[0, 0.7, 0.8, 0.9]]).repeat(len(radii), 1))
+        yield DecoderTokens(
+            points[0], radii, torch.tensor([[0, 0.7, 0.8, 0.9]]).repeat(len(radii), 1)
+        )
 
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         y, x = torch.meshgrid(torch.arange(64), torch.arange(64), indexing="ij")

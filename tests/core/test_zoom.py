@@ -15,17 +15,17 @@ from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.roi import (
-    LARGE,
-    NOTHING,
-    SIDES,
-    Frame,
-    extent_of,
-    frame_of,
-    resampled,
-    view_around,
-    whole_of,
+    BACKGROUND_LOGIT,
+    CONTEXT_RATIO,
+    LARGE_OBJECT_SIDE,
+    LogitGrid,
+    choose_roi,
+    full_image_box,
+    logit_grid_of,
+    object_box,
+    resample_logits,
 )
-from samlet.predict.zoom import closer
+from samlet.predict.zoom import half_resolution_model
 from tests.core.conftest import SMALL
 
 NO_POINTS = np.zeros((0, 2))
@@ -57,10 +57,10 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
         x0, y0 = rng.uniform(0, width - 5), rng.uniform(0, height - 5)
         x1, y1 = (start + rng.uniform(1, end - start) for start, end in ((x0, width), (y0, height)))
         points = rng.uniform((0, 0), (width, height), (2, 2))
-        view = view_around((x0, y0, x1, y1), points, (height, width), 1024)
+        view = choose_roi((x0, y0, x1, y1), points, (height, width), 1024)
         if view is None:
             share = max(x1 - x0, y1 - y0) / max(height, width)
-            assert share > 0.5 or share * 1024 <= LARGE
+            assert share > 0.5 or share * 1024 <= LARGE_OBJECT_SIDE
             continue
         left, top, right, bottom = view
         assert 0 <= left < right <= width
@@ -71,34 +71,36 @@ def test_a_view_holds_the_object_and_the_clicks() -> None:
 
 @pytest.mark.parametrize("side", [4, 10, 30, 60])
 def test_a_view_shows_a_small_object_large(side: int) -> None:
-    view = view_around((500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900), 1024)
+    view = choose_roi((500, 300, 500 + side, 300 + side), NO_POINTS, (800, 900), 1024)
     assert view is not None
     left, top, right, bottom = view
-    assert max(SIDES * side, 31) <= right - left <= max(2**0.5 * SIDES * side, 46) + 2
+    assert (
+        max(CONTEXT_RATIO * side, 31) <= right - left <= max(2**0.5 * CONTEXT_RATIO * side, 46) + 2
+    )
     assert abs((left + right) / 2 - 500 - side / 2) <= (right - left) / 8
     assert abs((top + bottom) / 2 - 300 - side / 2) <= (bottom - top) / 8
 
 
 def test_a_large_object_is_seen_in_the_whole_image() -> None:
     size = (800, 900)
-    assert view_around((10, 10, 400, 300), NO_POINTS, size, 1024) == whole_of(size)
-    assert view_around((10, 10, 600, 300), NO_POINTS, size, 1024) is None
+    assert choose_roi((10, 10, 400, 300), NO_POINTS, size, 1024) == full_image_box(size)
+    assert choose_roi((10, 10, 600, 300), NO_POINTS, size, 1024) is None
 
 
 def test_a_small_object_is_not_seen_smaller_than_the_image_shows_it() -> None:
     size = (800, 900)
     far_apart = np.array([[20.0, 20], [800, 700]])
-    assert view_around((10, 10, 60, 60), far_apart, size, 1024) is None
-    assert view_around((10, 10, 210, 60), far_apart, size, 1024) == whole_of(size)
+    assert choose_roi((10, 10, 60, 60), far_apart, size, 1024) is None
+    assert choose_roi((10, 10, 210, 60), far_apart, size, 1024) == full_image_box(size)
     # What is large for one model is small for another.
-    assert view_around((10, 10, 210, 60), far_apart, size, 512) is None
+    assert choose_roi((10, 10, 210, 60), far_apart, size, 512) is None
 
 
 def test_a_large_object_is_seen_smaller() -> None:
     """All of the image, at half the input size, unless the object fills it."""
     model = samlet.load("nuclei")
     predictor = samlet.Predictor(model, zoom=True)
-    half = samlet.Predictor(closer(model), zoom=False)
+    half = samlet.Predictor(half_resolution_model(model), zoom=False)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (90, 150, 3), np.uint8)
     embedding = predictor.encode(image)
@@ -111,38 +113,38 @@ def test_a_large_object_is_seen_smaller() -> None:
 
 def test_neighbours_share_a_view() -> None:
     views = {
-        view_around((x, 300, x + 20, 320), NO_POINTS, (800, 900), 1024) for x in range(400, 420)
+        choose_roi((x, 300, x + 20, 320), NO_POINTS, (800, 900), 1024) for x in range(400, 420)
     }
     assert len(views) <= 3
 
 
 def test_logits_move_between_frames() -> None:
     """A linear slope is the same slope wherever it is looked at from."""
-    source, target = Frame((10, 20), (2, 3)), Frame((14.5, 29), (0.5, 0.75))
+    source, target = LogitGrid((10, 20), (2, 3)), LogitGrid((14.5, 29), (0.5, 0.75))
     rows, columns = torch.meshgrid(torch.arange(32.0), torch.arange(32.0), indexing="ij")
     slope = (columns + 0.5) * 2 + 10 + 5 * ((rows + 0.5) * 3 + 20)
-    moved = resampled(slope[None], source, target, 16)[0]
+    moved = resample_logits(slope[None], source, target, 16)[0]
     expected = (columns[:16, :16] + 0.5) * 0.5 + 14.5 + 5 * ((rows[:16, :16] + 0.5) * 0.75 + 29)
     torch.testing.assert_close(moved, expected)
-    coarse = resampled(slope[None], source, Frame((10, 20), (8, 12)), 12)[0]
+    coarse = resample_logits(slope[None], source, LogitGrid((10, 20), (8, 12)), 12)[0]
     middle = (columns[:8, :8] + 0.5) * 8 + 10 + 5 * ((rows[:8, :8] + 0.5) * 12 + 20)
     torch.testing.assert_close(coarse[:8, :8], middle)
-    assert (coarse[8:] == NOTHING).all() and (coarse[:, 8:] == NOTHING).all()
+    assert (coarse[8:] == BACKGROUND_LOGIT).all() and (coarse[:, 8:] == BACKGROUND_LOGIT).all()
 
 
 def test_an_extent_is_of_what_was_clicked() -> None:
     mask = np.zeros((8, 8), dtype=bool)
     mask[1:3, 1:2] = mask[5:7, 4:8] = True
-    frame = Frame((100, 50), (10, 5))
-    assert extent_of(mask, frame, np.array([[115, 57]])) == (110, 55, 120, 65)
-    assert extent_of(mask, frame, np.array([[175, 77]])) == (140, 75, 180, 85)
-    assert extent_of(mask, frame, np.array([[101, 51]])) == (110, 55, 180, 85)
-    assert extent_of(~mask & mask, frame, NO_POINTS) is None
+    frame = LogitGrid((100, 50), (10, 5))
+    assert object_box(mask, frame, np.array([[115, 57]])) == (110, 55, 120, 65)
+    assert object_box(mask, frame, np.array([[175, 77]])) == (140, 75, 180, 85)
+    assert object_box(mask, frame, np.array([[101, 51]])) == (110, 55, 180, 85)
+    assert object_box(~mask & mask, frame, NO_POINTS) is None
 
 
 def test_a_closer_model_answers_as_in_the_middle_of_the_larger_input(small_model: Sam) -> None:
     """Same tokens, same positions: the decoder cannot tell the difference."""
-    half = closer(small_model)
+    half = half_resolution_model(small_model)
     torch.manual_seed(0)
     features = torch.randn(1, 256, 4, 4)
     coords, labels = torch.rand(3, 2, 2) * 64, torch.tensor([[1.0, 0.0]] * 3)
@@ -188,7 +190,7 @@ def test_a_second_click_goes_on_from_what_was_zoomed_in_on(
     one = predictor.segment(embedding, [first], [1])
     logits = one.low_res_masks[one.best_index]
     assert logits.shape == (256, 256)
-    enlarged = predictor.enlarge(torch.from_numpy(logits[None]), embedding)[0]
+    enlarged = predictor.runner.upsample(torch.from_numpy(logits[None]), embedding)[0]
     assert iou(enlarged, one.best) > 0.5
     rows, columns = np.nonzero(masks[0])
     second = (columns[len(columns) // 4], rows[len(rows) // 4])
@@ -228,7 +230,7 @@ def test_saved_embeddings_zoom_again(
     assert loaded.image is None
     box = box_xyxy(masks[0])
     expected = predictor.segment(embedding, box=box, multimask_output=False).best
-    again = predictor.with_pixels(loaded, image)
+    again = predictor.with_image(loaded, image)
     assert np.array_equal(predictor.segment(again, box=box, multimask_output=False).best, expected)
 
 
@@ -266,7 +268,7 @@ def test_models_do_not_zoom_unless_made_for_it(small_model: Sam) -> None:
     predictor = samlet.Predictor(small_model)
     embedding = predictor.encode(np.zeros((90, 150, 3), np.uint8))
     assert embedding.image is None
-    assert frame_of(embedding).cell == pytest.approx((150 / 32, 90 / 19.25))
+    assert logit_grid_of(embedding).cell == pytest.approx((150 / 32, 90 / 19.25))
 
 
 def test_a_model_that_cannot_zoom_says_so() -> None:

@@ -17,7 +17,7 @@ from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
-from samlet.predict.predictor import Masks
+from samlet.predict.predictor import MaskPrediction
 from samlet_napari.answers import Answer, Answerer, Ask, Encodings
 from samlet_napari.label_store import LabelStore
 from samlet_napari.pixels import Channel, Picture, Plane
@@ -47,7 +47,7 @@ class Gated(Predictor):
             assert self.may_encode.wait(60)
         return super().encode(image)
 
-    def segment(self, *args: Any, **options: Any) -> Masks:
+    def segment(self, *args: Any, **options: Any) -> MaskPrediction:
         self.asked.set()
         assert self.may_decode.wait(60)
         return super().segment(*args, **options)
@@ -94,7 +94,7 @@ class Bench:
         assert draft is not None and draft.answer is not None
         return draft.answer.ask.window
 
-    def masks(self, *clicks: tuple[float, float, bool]) -> Masks:
+    def masks(self, *clicks: tuple[float, float, bool]) -> MaskPrediction:
         """What the predictor says, each click going on from the best mask before."""
         embedding = self.predictor.encode(self.picture.read(FLAT, whole(self.picture)))
         previous: np.ndarray | None = None
@@ -606,7 +606,7 @@ def test_errors_are_told_and_the_session_goes_on(
 
 def test_an_encoder_that_fails_is_told_too(bench: Bench, model: Sam) -> None:
     class Failing(Predictor):
-        def segment(self, *args: Any, **options: Any) -> Masks:
+        def segment(self, *args: Any, **options: Any) -> MaskPrediction:
             raise RuntimeError("out of memory")
 
     bench.answerer.show(Encodings(Failing(model, "torch"), bench.picture, bench.cache))

@@ -4,7 +4,7 @@ import numpy as np
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from samlet.everything.tiling import WHOLE_UP_TO
+from samlet.everything.tiling import UNTILED_RATIO
 from samlet_napari.pixels import Plane
 from samlet_napari.windows import Extent, Window, surroundings, window_for
 
@@ -54,7 +54,9 @@ def test_a_window_is_no_smaller_than_the_models_input(
     assert height >= min(SIDE, size[0]) and width >= min(SIDE, size[1])
 
 
-@given(st.integers(1, int(WHOLE_UP_TO * SIDE)), st.integers(1, int(WHOLE_UP_TO * SIDE)), extents)
+@given(
+    st.integers(1, int(UNTILED_RATIO * SIDE)), st.integers(1, int(UNTILED_RATIO * SIDE)), extents
+)
 def test_small_images_are_seen_whole(height: int, width: int, extent: Extent) -> None:
     size = (height, width)
     assert window(size, within(size, extent), 1.0).box == (0, 0, width, height)
@@ -73,7 +75,7 @@ def test_zooming_out_never_makes_a_window_smaller(
 def test_a_window_is_not_much_larger_than_the_view_or_the_prompts_need(
     size: tuple[int, int], extent: Extent, visible: float
 ) -> None:
-    assume(max(size) > WHOLE_UP_TO * SIDE)
+    assume(max(size) > UNTILED_RATIO * SIDE)
     x0, y0, x1, y1 = extent = within(size, extent)
     needed = max(SIDE, visible, 4 * (x1 - x0), 4 * (y1 - y0))
     assert max(window(size, extent, visible).size) <= needed * (1 + 1e-9)
@@ -128,7 +130,7 @@ def test_surroundings_hold_the_part_and_enough_around_it(
     assert Window(FLAT, box).holds((x0, y0, x1, y1))
     left, top, right, bottom = box
     assert left >= 0 and top >= 0 and right <= size[1] and bottom <= size[0]
-    if max(size) <= WHOLE_UP_TO * SIDE:
+    if max(size) <= UNTILED_RATIO * SIDE:
         assert box == (0, 0, size[1], size[0])
     else:
         assert right - left == max(x1 - x0, min(SIDE, size[1]))

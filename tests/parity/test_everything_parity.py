@@ -21,7 +21,7 @@ from segment_anything import modeling as official
 from skimage import data
 from torch import Tensor, nn
 
-from samlet.engines import Answer, Engine
+from samlet.engines import DecoderTokens, Engine
 from samlet.engines.openvino_engine import OpenVINOEngine
 from samlet.engines.torch_engine import TorchEngine
 from samlet.everything.generator import SamAutomaticMaskGenerator
@@ -45,9 +45,9 @@ class Spotted(Engine):
     """Our engine, with masks around their points; kernels carry the term along."""
 
     @contextmanager
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
+    def _prompt_branch(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[DecoderTokens]:
         term = nearness(self.prompt_encoder, sparse).flatten(2).expand(-1, 4, -1)
-        with super()._prompt_side(sparse, shared) as answer:  # type: ignore[safe-super]
+        with super()._prompt_branch(sparse, shared) as answer:  # type: ignore[safe-super]
             yield replace(answer, kernels=torch.cat([answer.kernels, term], dim=2))
 
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:

@@ -10,8 +10,8 @@ from rich.console import Console
 
 from samlet import images, samples
 from samlet.checkpoints.loading import load
-from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
-from samlet.masks import box_xyxy, deepest_point, from_label_map, iou
+from samlet.everything.segment import segment_everything
+from samlet.masks import box_xyxy, deepest_point, from_label_map, from_rle, iou
 from samlet.outputs import overlay, read_label_map
 from samlet.predict.predictor import Predictor
 from samlet.utils.files import atomic_path
@@ -35,10 +35,9 @@ def run(out: Path) -> None:
     started = time.perf_counter()
     model = load("nuclei")
     predictor = Predictor(model)
-    generator = SamAutomaticMaskGenerator(model, **default_settings(model))
     console.print(f"Model nuclei loaded in {time.perf_counter() - started:.1f} s")
     for name in samples.NAMES:
-        _show(name, predictor, generator if name in EVERYTHING else None, out, console)
+        _show(name, predictor, name in EVERYTHING, out, console)
     console.print(
         f"Done in {time.perf_counter() - started:.0f} s. Look at the pictures in {out}: "
         "image, clicks, boxes, everything (where made), ground truth."
@@ -48,7 +47,7 @@ def run(out: Path) -> None:
 def _show(
     name: str,
     predictor: Predictor,
-    generator: SamAutomaticMaskGenerator | None,
+    with_everything: bool,
     out: Path,
     console: Console,
 ) -> None:
@@ -73,9 +72,9 @@ def _show(
 
     shown = stretched(image)
     panels = [shown, overlay(shown, clicked, points=points), overlay(shown, boxed, boxes=boxes)]
-    if generator is not None:
+    if with_everything:
         began = time.perf_counter()
-        found = [record["segmentation"] for record in generator.generate(image)]
+        found = [from_rle(one["segmentation"]) for one in segment_everything(predictor, image)]
         seconds = time.perf_counter() - began
         matched = sum(any(iou(mask, one) >= 0.5 for one in found) for mask in truth)
         console.print(

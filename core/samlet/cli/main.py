@@ -1,7 +1,8 @@
 """The command line: `samlet segment | everything | demo | models | convert | export`, training."""
 
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, cast
 
 import typer
 from rich.table import Table
@@ -172,27 +173,25 @@ def everything(
     """
     from samlet import images
     from samlet.everything.batch import segment_images
-    from samlet.everything.generator import default_settings
-    from samlet.everything.tiling import TiledMaskGenerator
+    from samlet.everything.segment import segment_everything
+    from samlet.everything.settings import EverythingSettings, complete_settings
     from samlet.modeling.fingerprint import model_fingerprint
     from samlet.utils.progress import bar
 
     paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
     loaded = samlet.load(model)
-    if points_per_side is not None and prompts is None:
-        prompts = "grid"
-    given = {
+    predictor = samlet.Predictor(loaded, engine)
+    options = {
         "prompts": prompts,
         "points_per_side": points_per_side,
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
         "max_covered": max_covered,
+        "min_mask_region_area": min_area,
     }
-    settings = default_settings(loaded) | {k: v for k, v in given.items() if v is not None}
-    settings["min_mask_region_area"] = min_area
-    generator = samlet.SamAutomaticMaskGenerator(loaded, engine=engine, **settings)
-    tiled = TiledMaskGenerator(generator, tile, overlap)
+    chosen = {name: value for name, value in options.items() if value is not None}
+    settings = complete_settings(loaded, cast(EverythingSettings, chosen))
     info = {
         "model": model,
         "weights": model_fingerprint(loaded),
@@ -205,7 +204,7 @@ def everything(
                 paths,
                 [out / path.relative_to(root).parent for path in paths],
                 lambda path: _read(path, channels, max_pixels),
-                tiled,
+                partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings),
                 info,
                 progress,
                 replace,

@@ -12,7 +12,7 @@ from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rich.console import Console
 from torch import Tensor, nn
 
-from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
+from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -58,7 +58,7 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
     features = torch.zeros(1, EMBED_DIM, grid, grid)
     dense = torch.zeros(1, EMBED_DIM, 1, 1)
     sparse = torch.zeros(2, 3, EMBED_DIM)
-    image, prompt, upscaling = ImageSide(model), PromptSide(model), Upscaling(model)
+    image, prompt, upscaling = ImageBranch(model), PromptBranch(model), Upscaling(model)
     with torch.no_grad():
         shared = image(features, dense)
         tokens, kernels, _ = prompt(sparse, *shared)

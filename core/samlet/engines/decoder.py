@@ -1,9 +1,9 @@
 """SAM's mask decoder with its arithmetic rearranged: the same masks for about half the work.
 
-Three parts, since they need to run at different times: `ImageSide` once an image, `PromptSide` once
-a prompt, and `Upscaling` once a prompt whose masks are wanted. They share the weights of the model
-that they are made from. The decoder is that of Segment Anything, arXiv 2304.02643, appendix A; what
-is rearranged:
+Three parts, since they run at different times: `ImageBranch` once per image, `PromptBranch` once
+per prompt, and `Upscaling` once per prompt whose masks are wanted. They share the weights of the
+model that they are made from. The decoder is that of Segment Anything, arXiv 2304.02643,
+appendix A; what is rearranged:
 
 - Prompts have few tokens (T) and the image has many (N, 4096 at 1024 px), so the image's tokens are
   never projected: (X Wk) q is X (Wk q), and (A X) Wv is A (X Wv), for T * heads rows instead of N.
@@ -31,7 +31,7 @@ from samlet.modeling.sam import Sam
 from samlet.modeling.transformer import Attention, TwoWayAttentionBlock
 
 
-class ImageSide(nn.Module):
+class ImageBranch(nn.Module):
     """What all prompts on one image share.
 
     Args:
@@ -66,7 +66,7 @@ class ImageSide(nn.Module):
         return tokens, keys.transpose(2, 3).contiguous(), values, queries
 
 
-class PromptSide(nn.Module):
+class PromptBranch(nn.Module):
     """The two-way transformer for B prompts, each with its own tokens.
 
     Args:
@@ -87,7 +87,7 @@ class PromptSide(nn.Module):
 
         Args:
             sparse: the prompt encoder's tokens, B x T x C.
-            tokens: the image's, of `ImageSide`, with A = 1 or B; so are the others.
+            tokens: the image's, of `ImageBranch`, with A = 1 or B; so are the others.
             keys: of the first layer.
             values: of the first layer.
             queries: of the first layer.
@@ -102,17 +102,20 @@ class PromptSide(nn.Module):
         first, second = _layers(decoder)
 
         x = first.norm1(first.self_attn(prompt, prompt, prompt))
-        x = x + _look_at_projected(first.cross_attn_token_to_image, x + prompt, keys, values)
+        x = x + _cross_attend_projected(first.cross_attn_token_to_image, x + prompt, keys, values)
         x = first.norm2(x)
         x = first.norm3(x + first.mlp(x))
         attention = first.cross_attn_image_to_token
         scores = queries @ _columns(attention, x + prompt)
         tokens = tokens + attention.out_proj.bias
-        normal, norm = _normal(tokens + _answer(attention, scores, x), first.norm4), first.norm4
+        normal, norm = (
+            _normal(tokens + _attention_output(attention, scores, x), first.norm4),
+            first.norm4,
+        )
 
         placed, q = normal * norm.weight + (norm.bias + self.positions), x + prompt
         x = second.norm1(x + second.self_attn(q, q, x))
-        x = x + _look(second.cross_attn_token_to_image, x + prompt, placed, normal, norm)
+        x = x + _cross_attend(second.cross_attn_token_to_image, x + prompt, placed, normal, norm)
         x = second.norm2(x)
         x = second.norm3(x + second.mlp(x))
         attention = second.cross_attn_image_to_token
@@ -120,12 +123,15 @@ class PromptSide(nn.Module):
         project = attention.q_proj
         scores = placed @ (project.weight.T @ columns) + (project.bias @ columns).unsqueeze(1)
         tokens = normal * norm.weight + (norm.bias + attention.out_proj.bias)
-        normal, norm = _normal(tokens + _answer(attention, scores, x), second.norm4), second.norm4
+        normal, norm = (
+            _normal(tokens + _attention_output(attention, scores, x), second.norm4),
+            second.norm4,
+        )
 
         x = x[:, : 1 + decoder.num_mask_tokens]
         q = x + prompt[:, : 1 + decoder.num_mask_tokens]
         placed = normal * norm.weight + (norm.bias + self.positions)
-        x = x + _look(transformer.final_attn_token_to_image, q, placed, normal, norm)
+        x = x + _cross_attend(transformer.final_attn_token_to_image, q, placed, normal, norm)
         x = transformer.norm_final_attn(x)
         kernels = [mlp(x[:, 1 + i]) for i, mlp in enumerate(decoder.output_hypernetworks_mlps)]
         return normal, torch.stack(kernels, dim=1), decoder.iou_prediction_head(x[:, 0])
@@ -153,7 +159,7 @@ class Upscaling(nn.Module):
         """Make K masks a prompt.
 
         Args:
-            image: tokens of `PromptSide`, B x N x C.
+            image: tokens of `PromptBranch`, B x N x C.
             kernels: B x K x C/8.
 
         Returns:
@@ -168,14 +174,16 @@ class Upscaling(nn.Module):
         return masks.permute(0, 7, 1, 3, 5, 2, 4, 6).reshape(-1, kernels.shape[1], 4 * h, 4 * w)
 
 
-def _look_at_projected(attention: Attention, q: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+def _cross_attend_projected(
+    attention: Attention, q: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
     """Tokens attend to an image whose keys (A x H x d x N) and values (A x H x N x d) are there."""
     q = _split(attention.q_proj(q), attention)
     weights = (q @ keys / math.sqrt(q.shape[-1])).softmax(dim=-1)
     return attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
 
 
-def _look(
+def _cross_attend(
     attention: Attention, q: Tensor, placed: Tensor, normal: Tensor, norm: nn.LayerNorm
 ) -> Tensor:
     """Tokens attend to an image that is not projected.
@@ -203,7 +211,7 @@ def _columns(attention: Attention, k: Tensor) -> Tensor:
     return (keys * same_head).flatten(3, 4).flatten(1, 2)
 
 
-def _answer(attention: Attention, scores: Tensor, v: Tensor) -> Tensor:
+def _attention_output(attention: Attention, scores: Tensor, v: Tensor) -> Tensor:
     """What the image's tokens get for their scores (B x N x HT) from tokens `v` (B x T x C).
 
     It lacks the bias of the attention's output.

@@ -1,4 +1,4 @@
-"""What every engine does: encode an image once, then answer prompts on it."""
+"""The interface of engines: encode an image once, then decode prompts on it."""
 
 import copy
 from abc import ABC, abstractmethod
@@ -13,16 +13,16 @@ from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam import Sam
 
 TOKENS_PER_BATCH = 8 * 4096
-"""Image tokens that are worked on at once: more would not fit a processor's cache."""
+"""Image tokens per batch of prompts: more would not fit a processor's cache."""
 
 
 @dataclass(frozen=True, eq=False)
 class ImageState:
-    """What all prompts on an image share; made once by `Engine.prepare`.
+    """What all prompts on an image share; computed once by `Engine.prepare`.
 
     Attributes:
         features: 1 x C x h x w, from the image encoder.
-        shared: see `samlet.engines.decoder.ImageSide`.
+        shared: see `samlet.engines.decoder.ImageBranch`.
     """
 
     features: Tensor
@@ -30,11 +30,11 @@ class ImageState:
 
 
 @dataclass(frozen=True)
-class Answer:
-    """What B prompts have become, short of their masks.
+class DecoderTokens:
+    """The decoder's output for B prompts, before masks are computed.
 
     Attributes:
-        tokens: of the image, B x N x C. Only valid until the next answer is drawn.
+        tokens: of the image, B x N x C. Only valid until the next batch is drawn.
         kernels: B x 4 x C/8; the single mask's first, then those of the three candidates.
         iou_predictions: B x 4, in the same order.
     """
@@ -69,37 +69,37 @@ class Engine(ABC):
         """Normalised images, 1 x 3 x S x S, to features, float32, 1 x C x S/16 x S/16."""
 
     @abstractmethod
-    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
-        """`samlet.engines.decoder.ImageSide`."""
+    def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+        """`samlet.engines.decoder.ImageBranch`."""
 
     @abstractmethod
-    def _prompt_side(
+    def _prompt_branch(
         self, sparse: Tensor, shared: tuple[Tensor, ...]
-    ) -> AbstractContextManager[Answer]:
-        """`samlet.engines.decoder.PromptSide`; the answer's tokens are valid within the block."""
+    ) -> AbstractContextManager[DecoderTokens]:
+        """`samlet.engines.decoder.PromptBranch`; the tokens are valid within the block."""
 
     @abstractmethod
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
-        """An answer's tokens (B x N x C) and K of its kernels to logits, B x K x S/4 x S/4."""
+        """Tokens (B x N x C) and K kernels of each prompt to logits, B x K x S/4 x S/4."""
 
     @torch.no_grad()
     def prepare(self, features: Tensor) -> ImageState:
-        """Do once an image what does not depend on prompts; features are 1 x C x h x w."""
+        """Compute once per image what does not depend on prompts; features are 1 x C x h x w."""
         features = features.to(self.device)
         no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
-        return ImageState(features, self._image_side(features, no_mask))
+        return ImageState(features, self._image_branch(features, no_mask))
 
     @torch.no_grad()
-    def answer(
+    def run_prompts(
         self,
         image: ImageState,
         points: tuple[Tensor, Tensor] | None = None,
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
-    ) -> Iterator[Answer]:
-        """Answer prompts, in batches that fit the cache; see `PromptEncoder` for their shapes.
+    ) -> Iterator[DecoderTokens]:
+        """Decode prompts in batches that fit the cache; see `PromptEncoder` for their shapes.
 
-        An answer's tokens are only valid until the next is drawn.
+        The tokens of a batch are only valid until the next is drawn.
         """
         given = [x for x in (points and points[0], boxes, masks) if x is not None]
         for start in range(0, len(given[0]) if given else 1, self.batch_size):
@@ -112,9 +112,9 @@ class Engine(ABC):
             shared = image.shared
             if masks is not None:
                 features = image.features.expand(len(dense), -1, -1, -1)
-                shared = self._image_side(features, dense)
-            with self._prompt_side(sparse, shared) as answer:
-                yield answer
+                shared = self._image_branch(features, dense)
+            with self._prompt_branch(sparse, shared) as tokens:
+                yield tokens
 
     @torch.no_grad()
     def decode(
@@ -129,7 +129,7 @@ class Engine(ABC):
         wanted = slice(1, None) if multimask_output else slice(0, 1)
         parts = [
             (self.upscale(a.tokens, a.kernels[:, wanted]), a.iou_predictions[:, wanted])
-            for a in self.answer(image, points, boxes, masks)
+            for a in self.run_prompts(image, points, boxes, masks)
         ]
         if not parts:
             count, (h, w) = 3 if multimask_output else 1, self.grid

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from samlet.engines import conversion
-from samlet.engines.engine import Answer, Engine
+from samlet.engines.engine import DecoderTokens, Engine
 from samlet.modeling.sam import Sam
 
 
@@ -45,14 +45,14 @@ class OpenVINOEngine(Engine):
         with self._upscaling.run(tokens, kernels) as (logits,):
             return logits.clone()
 
-    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+    def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         with self._image.run(features, dense) as shared:
             return tuple(tensor.clone() for tensor in shared)
 
     @contextmanager
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
+    def _prompt_branch(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[DecoderTokens]:
         with self._prompt.run(sparse, *shared) as (tokens, kernels, iou_predictions):
-            yield Answer(tokens, kernels.clone(), iou_predictions.clone())
+            yield DecoderTokens(tokens, kernels.clone(), iou_predictions.clone())
 
 
 class _Part:

@@ -8,8 +8,8 @@ import torch
 from timm.models.tiny_vit import ConvNorm
 from torch import Tensor, nn
 
-from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
-from samlet.engines.engine import Answer, Engine
+from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
+from samlet.engines.engine import DecoderTokens, Engine
 from samlet.modeling.sam import Sam
 
 
@@ -26,7 +26,7 @@ class TorchEngine(Engine):
         super().__init__(model)
         model = copy.deepcopy(model).eval()
         self._encoder = _folded(model.image_encoder).to(memory_format=torch.channels_last)
-        self._image, self._prompt = ImageSide(model), PromptSide(model)
+        self._image, self._prompt = ImageBranch(model), PromptBranch(model)
         self._upscaling = Upscaling(model).to(model.device)
 
     @torch.no_grad()
@@ -42,15 +42,15 @@ class TorchEngine(Engine):
         with self._autocast():
             return self._upscaling(tokens, kernels).float()
 
-    def _image_side(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
+    def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         with self._autocast():
             return self._image(features, dense)
 
     @contextmanager
-    def _prompt_side(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[Answer]:
+    def _prompt_branch(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[DecoderTokens]:
         with self._autocast():
             tokens, kernels, iou_predictions = self._prompt(sparse, *shared)
-        yield Answer(tokens, kernels, iou_predictions.float())
+        yield DecoderTokens(tokens, kernels, iou_predictions.float())
 
     def _autocast(self) -> torch.autocast:
         # bfloat16 has too few digits for a CPU's promise of the same masks.

@@ -1,6 +1,6 @@
 """Everything mode against the labels of whole images: AP and the Data Science Bowl's score."""
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,9 +11,10 @@ from samlet.datasets.layers import objects
 from samlet.evaluation.matching import THRESHOLDS, average_precision, bowl_score
 from samlet.evaluation.object_batches import GroupOf, group_name
 from samlet.evaluation.tables import Table, by_group
-from samlet.everything.generator import SamAutomaticMaskGenerator, default_settings
+from samlet.everything.segment import segment_everything
+from samlet.everything.settings import EverythingSettings
 from samlet.masks import iou_matrix, to_rle
-from samlet.modeling.sam import Sam
+from samlet.predict.predictor import Predictor
 
 
 @dataclass(frozen=True)
@@ -36,18 +37,17 @@ class EverythingScore:
 
 
 def evaluate_everything(
-    model: Sam,
+    predictor: Predictor,
     examples: Iterable[Example],
-    settings: Mapping[str, Any] | None = None,
+    settings: EverythingSettings | None = None,
     group_of: GroupOf | None = None,
 ) -> Iterator[EverythingScore]:
     """Run everything mode on whole images, and compare with all their objects.
 
     Args:
-        model: what is measured.
+        predictor: what is measured.
         examples: images with their objects.
-        settings: arguments of `SamAutomaticMaskGenerator` that differ from the model's own
-            (`samlet.everything.default_settings`).
+        settings: see `samlet.segment_everything`.
         group_of: names an image's group; None does not group.
 
     Yields:
@@ -56,10 +56,8 @@ def evaluate_everything(
     Raises:
         UserError: a setting is out of its range.
     """
-    chosen = {**default_settings(model), **(settings or {}), "output_mode": "coco_rle"}
-    generator = SamAutomaticMaskGenerator(model, **chosen)
     for example in examples:
-        records = generator.generate(example.image)
+        records = segment_everything(predictor, example.image, **(settings or {}))
         masks = [record["segmentation"] for record in records]
         scores = np.array([record["predicted_iou"] for record in records])
         truth = [to_rle(mask) for _, mask in objects(example.labels)]

@@ -104,8 +104,7 @@ def measure_all(
         clicks = evaluate_clicks(predictor, examples, group_of=group_of)
         report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
     if "everything" in only:
-        settings = {"engine": predictor.engine}
-        found = evaluate_everything(predictor.model, examples, settings, group_of)
+        found = evaluate_everything(predictor, examples, group_of=group_of)
         report.everything = list(_tracked(found, len(examples), "Everything"))
     return report
 

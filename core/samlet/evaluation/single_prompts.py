@@ -11,7 +11,7 @@ from samlet.evaluation.object_batches import MIN_AREA, GroupOf, group_name, obje
 from samlet.evaluation.tables import Table, by_group
 from samlet.masks import box_xyxy, deepest_point, iou
 from samlet.predict.embedding import ImageEmbedding
-from samlet.predict.predictor import Masks, Predictor
+from samlet.predict.predictor import MaskPrediction, Predictor
 
 PROMPTS = ("click", "random click", "box")
 
@@ -90,7 +90,7 @@ def _answers(
     prompt: str,
     masks: Sequence[np.ndarray],
     rng: np.random.Generator,
-) -> list[Masks]:
+) -> list[MaskPrediction]:
     if prompt == "box":
         # A label's last pixel is part of it, so the box ends at that pixel's far edge.
         boxes = [box_xyxy(mask) for mask in masks]

@@ -1,4 +1,4 @@
-"""Everything mode over many images: progress, skipping what is done, going on after a bad file."""
+"""Everything mode over many image files: progress, skipping finished ones, resuming."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -9,7 +9,6 @@ import numpy as np
 from rich.progress import Progress, TaskID
 
 from samlet.errors import UserError
-from samlet.everything.tiling import TiledMaskGenerator
 from samlet.outputs.results import image_source, is_done, is_of_another, read_results, write_results
 from samlet.utils.prefetch import ahead
 from samlet.utils.wording import counted
@@ -17,12 +16,12 @@ from samlet.utils.wording import counted
 
 @dataclass
 class Outcome:
-    """What became of the images.
+    """How a batch ended.
 
     Attributes:
-        skipped: how many the same model and settings had done before.
-        kept: those whose results hold objects made by prompts, which were left alone.
-        failed: one sentence for each image that could not be read, or whose results could not.
+        skipped: number of images that the same model and settings had finished before.
+        kept: images whose results hold objects made by prompts, and were not replaced.
+        failed: one sentence per image that could not be read, or whose results could not.
     """
 
     skipped: int = 0
@@ -34,20 +33,20 @@ def segment_images(
     paths: Sequence[Path],
     folders: Sequence[Path],
     read: Callable[[Path], np.ndarray],
-    generator: TiledMaskGenerator,
+    segment: Callable[..., list[dict[str, Any]]],
     info: Mapping[str, Any],
     progress: Progress,
     replace: bool = False,
 ) -> Outcome:
-    """Find all masks of each image and write them; see `samlet.outputs.results.write_results`.
+    """Find all objects of each image and write them; see `samlet.outputs.results.write_results`.
 
-    While one image is worked on, a thread reads the next, and another writes the one before.
+    While one image is segmented, a thread reads the next, and another writes the previous one.
 
     Args:
         paths: the images.
         folders: for each, where its results go.
         read: from a path to RGB uint8, H x W x 3; raises UserError for a bad file.
-        generator: everything mode.
+        segment: from an image, with `progress=` as in `samlet.segment_everything`, to its records.
         info: model and settings; images with such results of the same file are skipped.
         progress: gets a task that advances within an image as well.
         replace: write over results that hold objects made by prompts, too.
@@ -90,7 +89,7 @@ def segment_images(
                 outcome.failed.append(str(image))
             else:
                 advance = _advance(progress, task, number)
-                yield image, generator.generate(image.pixels, progress=advance)
+                yield image, segment(image.pixels, progress=advance)
 
     def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
         (path, folder, pixels, own), records = found
@@ -104,7 +103,7 @@ def segment_images(
 
 
 class _Loaded(NamedTuple):
-    """An image to be worked on, where its results go, and what they are to say."""
+    """An image to segment, where its results go, and how they are made."""
 
     path: Path
     folder: Path

@@ -36,13 +36,13 @@ class Candidate:
         return Cutout(from_rle(self.rle), self.box[0], self.box[1], size)
 
 
-def cut(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
+def box_and_rle(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
     """Make a `Candidate`'s box and RLE from a mask that begins at pixel (left, top)."""
     x0, y0, x1, y1 = box_xyxy(mask)
     return (left + x0, top + y0, left + x1 - 1, top + y1 - 1), to_rle(mask[y0:y1, x0:x1])
 
 
-def suppress(
+def box_nms(
     candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
 ) -> list[Candidate]:
     """Of candidates with nearly the same box keep the best, and sort by falling score.

@@ -11,7 +11,7 @@ import torch
 from onnx_ir.passes.common import ClearMetadataAndDocStringPass, DeduplicateInitializersPass
 from torch import Tensor, nn
 
-from samlet.engines.decoder import ImageSide, PromptSide, Upscaling
+from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.errors import UserError
 from samlet.modeling.prompt_encoder import PADDING
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -82,7 +82,7 @@ class Decoder(nn.Module):
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.model = model
-        self.image_side, self.prompt_side = ImageSide(model), PromptSide(model)
+        self.image_side, self.prompt_side = ImageBranch(model), PromptBranch(model)
         self.upscaling = Upscaling(model)
 
     def forward(

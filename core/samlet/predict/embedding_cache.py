@@ -12,7 +12,7 @@ import numpy as np
 from samlet.errors import UserError
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
-from samlet.predict.zoom import KEPT_VIEWS
+from samlet.predict.zoom import MAX_CACHED_ROIS
 from samlet.utils.files import TEMPORARY
 from samlet.utils.single_flight import Shared
 
@@ -81,7 +81,7 @@ class EmbeddingCache:
             os.utime(path)
         except (UserError, OSError):
             return None
-        return embedding if predictor.zoom is None else predictor.with_pixels(embedding, read())
+        return embedding if predictor.zoom is None else predictor.with_image(embedding, read())
 
     def _path(self, key: str) -> Path:
         return self.folder / f"{key}.safetensors"
@@ -115,4 +115,4 @@ def bytes_in_use(embedding: ImageEmbedding) -> int:
     if embedding.image is None:
         return own
     # A view has a quarter of the tokens.
-    return own + embedding.image.nbytes + KEPT_VIEWS * own // 4
+    return own + embedding.image.nbytes + MAX_CACHED_ROIS * own // 4

@@ -82,7 +82,7 @@ class SamPredictor:
         if self._predictor.zoom is not None and self.features is not None:
             size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
             embedding = ImageEmbedding(self.features[0], size, shown, self._predictor.model_id)
-            self._shown = self.features, self._predictor.with_pixels(embedding, rgb)
+            self._shown = self.features, self._predictor.with_image(embedding, rgb)
 
     @torch.no_grad()
     def set_torch_image(

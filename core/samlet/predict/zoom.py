@@ -1,9 +1,9 @@
-"""Zooming in: an object that is small in its image is answered from a part of it, seen larger.
+"""Zooming in: a small object is segmented in a region of interest (ROI) that is encoded by itself.
 
-A model sees an image with its longest side at the input size, and draws masks at a quarter of
-that. What is a few pixels wide there cannot be outlined, and hardly be told apart. So a prompt is
-answered in two looks: one at the whole image, which tells how large the object is (a box tells it
-by itself), and one at a square part around the object.
+A model sees an image with its longest side at the input size, and predicts masks at a quarter of
+that. An object that is a few pixels wide there cannot be outlined. So prompts are answered in two
+passes: a coarse pass on the whole image, which tells how large the object is (a box tells it by
+itself), then a fine pass on a square ROI around the object.
 
 Source: the zoom-in of interactive segmentation, f-BRS (arXiv 2001.10331), section 4.
 """
@@ -12,7 +12,6 @@ from collections import defaultdict
 from dataclasses import dataclass, replace
 from math import ceil, floor, log
 from threading import Lock
-from typing import TYPE_CHECKING
 from weakref import WeakKeyDictionary
 
 import numpy as np
@@ -24,24 +23,30 @@ from samlet.masks import Box
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.prompts import Prompts
-from samlet.predict.roi import STEP, Frame, extent_of, frame_of, resampled, view_around, whole_of
+from samlet.predict.roi import (
+    ROI_SCALE_STEP,
+    LogitGrid,
+    choose_roi,
+    full_image_box,
+    logit_grid_of,
+    object_box,
+    resample_logits,
+)
+from samlet.predict.runner import Runner
 from samlet.utils.single_flight import Shared
 
-if TYPE_CHECKING:
-    from samlet.predict.predictor import Predictor
+MAX_CACHED_ROIS = 4
+"""ROIs per image whose embeddings are kept while it is being worked on."""
 
-KEPT_VIEWS = 4
-"""Parts of an image whose embeddings are kept while it is being worked on."""
+MIN_SCALE_STEPS = 1.8
+"""An ROI is replaced only by one that is two scale steps (less rounding) larger or smaller."""
 
-MUCH = 1.8
-"""A view is chosen anew if another one is larger or smaller by two steps (and rounding)."""
-
-LOOKS = 4
-"""How often a prompt is answered at most, because the object is not as large as it seemed."""
+MAX_PASSES = 4
+"""Passes per prompt at most; more than two where the object is not as large as it seemed."""
 
 
-def closer(model: Sam) -> Sam:
-    """The same weights for half the input size, which is that of views.
+def half_resolution_model(model: Sam) -> Sam:
+    """The same weights at half the input size, which is that of ROIs.
 
     Positions are those of the middle of the larger input: the Fourier features that encode them
     are as far apart as they were.
@@ -63,169 +68,162 @@ def closer(model: Sam) -> Sam:
 
 
 @dataclass(frozen=True)
-class Look:
-    """The answer to one prompt, and where the model looked for it.
+class RoiPrediction:
+    """The prediction for one prompt, and the ROI that it was made in.
 
     Attributes:
-        view: part of the image.
-        predictor: what looked.
-        embedding: of that part.
-        logits: C x h x w, low-resolution masks of that part.
+        roi: box of the ROI in the image.
+        runner: what predicted it.
+        embedding: of the ROI.
+        logits: C x h x w, low-resolution masks of the ROI.
         iou_predictions: C.
     """
 
-    view: Box
-    predictor: "Predictor"
+    roi: Box
+    runner: Runner
     embedding: ImageEmbedding
     logits: Tensor
     iou_predictions: Tensor
 
     @property
-    def frame(self) -> Frame:
+    def logit_grid(self) -> LogitGrid:
         """Where the logits lie in the image."""
-        return frame_of(self.embedding, self.view[:2])
+        return logit_grid_of(self.embedding, self.roi[:2])
 
     def masks(self) -> np.ndarray:
-        """Masks of the part: bool, C x its height x its width."""
-        return self.predictor.enlarge(self.logits, self.embedding)
+        """Masks of the ROI: bool, C x its height x its width."""
+        return self.runner.upsample(self.logits, self.embedding)
 
-    def logits_in(self, frame: Frame, side: int) -> Tensor:
-        """The logits in another frame, C x side x side."""
-        return resampled(self.logits.float().cpu(), self.frame, frame, side)
+    def logits_on(self, grid: LogitGrid, side: int) -> Tensor:
+        """The logits resampled on another grid, C x side x side."""
+        return resample_logits(self.logits.float().cpu(), self.logit_grid, grid, side)
 
 
 class Zoom:
-    """Looks at parts of images; safe to use from several threads.
+    """Predicts from ROIs of images; safe to use from several threads.
 
     Args:
-        predictor: of `closer`'s model; it does not zoom itself.
+        full: runs the model at its own input size, on whole images.
+        half: runs `half_resolution_model` of it, on ROIs.
     """
 
-    def __init__(self, predictor: "Predictor") -> None:
-        self._predictor = predictor
-        self._views: WeakKeyDictionary[ImageEmbedding, Shared[ImageEmbedding]] = WeakKeyDictionary()
+    def __init__(self, full: Runner, half: Runner) -> None:
+        self._full, self._half = full, half
+        self._rois: WeakKeyDictionary[ImageEmbedding, Shared[ImageEmbedding]] = WeakKeyDictionary()
         self._lock = Lock()
 
-    def look(
-        self,
-        whole: "Predictor",
-        embedding: ImageEmbedding,
-        prompts: Prompts,
-        multimask_output: bool,
-    ) -> list[Look]:
-        """Answer prompts, each from a view that suits its object.
+    def predict(
+        self, embedding: ImageEmbedding, prompts: Prompts, multimask_output: bool
+    ) -> list[RoiPrediction]:
+        """Answer B prompts, each in an ROI that suits its object.
 
         Args:
-            whole: looks at whole images.
-            embedding: of the whole image, with its pixels.
-            prompts: on that image.
+            embedding: of the whole image, with the image.
+            prompts: in pixels of that image.
             multimask_output: three candidates, or one mask.
         """
-        views: dict[int, Box | None] = {
-            row: _first_view(prompts, row, embedding, whole.model) for row in range(len(prompts))
+        pending: dict[int, Box | None] = {
+            row: self._first_roi(prompts, row, embedding) for row in range(len(prompts))
         }
-        found: dict[int, Look] = {}
-        for number in range(1, LOOKS + 1):
-            together: dict[Box | None, list[int]] = defaultdict(list)
-            for row, view in views.items():
-                together[view].append(row)
-            views = {}
-            for view, rows in together.items():
-                some = prompts.rows(rows)
-                for row, seen in zip(
-                    rows,
-                    self.look_from(view, whole, embedding, some, multimask_output),
-                    strict=True,
-                ):
-                    found[row] = seen
+        predictions: dict[int, RoiPrediction] = {}
+        for number in range(1, MAX_PASSES + 1):
+            rows_by_roi: dict[Box | None, list[int]] = defaultdict(list)
+            for row, roi in pending.items():
+                rows_by_roi[roi].append(row)
+            pending = {}
+            for roi, rows in rows_by_roi.items():
+                batch = self.predict_in(roi, embedding, prompts.rows(rows), multimask_output)
+                for row, prediction in zip(rows, batch, strict=True):
+                    predictions[row] = prediction
                     # A box has told already how large the object is.
-                    if prompts.boxes is None and number < LOOKS:
-                        better = _better_view(
-                            seen, view, *prompts.clicks(row), embedding, whole.model
-                        )
-                        if better != view:
-                            views[row] = better
-            if not views:
+                    if prompts.boxes is None and number < MAX_PASSES:
+                        better = self._better_roi(prediction, roi, *prompts.clicks(row), embedding)
+                        if better != roi:
+                            pending[row] = better
+            if not pending:
                 break
-        return [found[row] for row in range(len(prompts))]
+        return [predictions[row] for row in range(len(prompts))]
 
-    def look_from(
+    def predict_in(
         self,
-        view: Box | None,
-        whole: "Predictor",
+        roi: Box | None,
         embedding: ImageEmbedding,
         prompts: Prompts,
         multimask_output: bool = True,
-    ) -> list[Look]:
-        """The same from a view that is known; None is all of the image at full input size."""
-        predictor, part = whole, embedding
-        if view is None:
-            view = whole_of(embedding.original_size)
+    ) -> list[RoiPrediction]:
+        """Answer B prompts in one ROI; None is the whole image at full input size."""
+        runner, part = self._full, embedding
+        if roi is None:
+            roi = full_image_box(embedding.original_size)
         else:
-            predictor, part = self._predictor, self._encoded(embedding, view)
-            frames = frame_of(embedding), frame_of(part, view[:2])
-            prompts = _moved(prompts, view, *frames, predictor.model.config.image_size // 4)
-        answers = predictor.ask(part, prompts, multimask_output)
-        return [Look(view, predictor, part, *answer) for answer in zip(*answers, strict=True)]
+            runner, part = self._half, self._encoded(embedding, roi)
+            grids = logit_grid_of(embedding), logit_grid_of(part, roi[:2])
+            prompts = _prompts_in_roi(prompts, roi, *grids, runner.grid)
+        outputs = runner.predict_logits(part, prompts, multimask_output)
+        return [RoiPrediction(roi, runner, part, *output) for output in zip(*outputs, strict=True)]
 
-    def _encoded(self, embedding: ImageEmbedding, view: Box) -> ImageEmbedding:
+    def _encoded(self, embedding: ImageEmbedding, roi: Box) -> ImageEmbedding:
         with self._lock:
-            views = self._views.setdefault(embedding, Shared(KEPT_VIEWS, lambda _: 1))
-        return views.get(str(view), lambda: self._encode(embedding, view))
+            rois = self._rois.setdefault(embedding, Shared(MAX_CACHED_ROIS, lambda _: 1))
+        return rois.get(str(roi), lambda: self._encode(embedding, roi))
 
-    def _encode(self, embedding: ImageEmbedding, view: Box) -> ImageEmbedding:
+    def _encode(self, embedding: ImageEmbedding, roi: Box) -> ImageEmbedding:
         assert embedding.image is not None
-        x0, y0, x1, y1 = view
-        # A huge image's pixels can be fewer than its masks will have.
-        down, along = np.divide(embedding.image.shape[:2], embedding.original_size)
-        rows = slice(floor(y0 * down), max(ceil(y1 * down), floor(y0 * down) + 1))
-        columns = slice(floor(x0 * along), max(ceil(x1 * along), floor(x0 * along) + 1))
-        part = self._predictor.encode(np.ascontiguousarray(embedding.image[rows, columns]))
+        x0, y0, x1, y1 = roi
+        # A huge image may be kept with fewer pixels than its masks have.
+        y_scale, x_scale = np.divide(embedding.image.shape[:2], embedding.original_size)
+        rows = slice(floor(y0 * y_scale), max(ceil(y1 * y_scale), floor(y0 * y_scale) + 1))
+        columns = slice(floor(x0 * x_scale), max(ceil(x1 * x_scale), floor(x0 * x_scale) + 1))
+        part = self._half.encode(np.ascontiguousarray(embedding.image[rows, columns]))
         return replace(part, original_size=(y1 - y0, x1 - x0))
 
+    def _first_roi(self, prompts: Prompts, row: int, embedding: ImageEmbedding) -> Box | None:
+        model = self._full.model
+        points, labels = prompts.clicks(row)
+        box = None
+        if prompts.boxes is not None:
+            box = tuple(prompts.boxes[row].tolist())
+        elif prompts.mask_inputs is not None:
+            mask = prompts.mask_inputs[row] > model.mask_threshold
+            box = object_box(mask, logit_grid_of(embedding), points[labels == 1])
+        if box is None:
+            return None
+        return choose_roi(box, points, embedding.original_size, model.config.image_size)
 
-def _first_view(prompts: Prompts, row: int, embedding: ImageEmbedding, model: Sam) -> Box | None:
-    points, labels = prompts.clicks(row)
-    extent = None
-    if prompts.boxes is not None:
-        extent = tuple(prompts.boxes[row].tolist())
-    elif prompts.mask_inputs is not None:
-        mask = prompts.mask_inputs[row] > model.mask_threshold
-        extent = extent_of(mask, frame_of(embedding), points[labels == 1])
-    if extent is None:
-        return None
-    return view_around(extent, points, embedding.original_size, model.config.image_size)
+    def _better_roi(
+        self,
+        prediction: RoiPrediction,
+        roi: Box | None,
+        points: np.ndarray,
+        labels: np.ndarray,
+        embedding: ImageEmbedding,
+    ) -> Box | None:
+        """An ROI of a scale that suits the object much better than this one, or this one."""
+        logits = prediction.logits[int(prediction.iou_predictions.argmax())]
+        mask = (logits > prediction.runner.model.mask_threshold).cpu().numpy()
+        box = object_box(mask, prediction.logit_grid, points[labels == 1])
+        if box is None:
+            return roi
+        size = embedding.original_size
+        better = choose_roi(box, points, size, self._full.model.config.image_size)
+        if roi is None:
+            return better
+        sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (better or full_image_box(size), roi)]
+        scale_steps = abs(log(sides[0] / sides[1], ROI_SCALE_STEP))
+        return better if scale_steps > MIN_SCALE_STEPS else roi
 
 
-def _better_view(
-    seen: Look,
-    view: Box | None,
-    points: np.ndarray,
-    labels: np.ndarray,
-    embedding: ImageEmbedding,
-    model: Sam,
-) -> Box | None:
-    """A view that suits the object much better than the one that it was seen in, or that one."""
-    logits = seen.logits[int(seen.iou_predictions.argmax())]
-    mask = (logits > seen.predictor.model.mask_threshold).cpu().numpy()
-    extent = extent_of(mask, seen.frame, points[labels == 1])
-    if extent is None:
-        return view
-    size = embedding.original_size
-    better = view_around(extent, points, size, model.config.image_size)
-    if view is None:
-        return better
-    sides = [max(x1 - x0, y1 - y0) for x0, y0, x1, y1 in (better or whole_of(size), view)]
-    return better if abs(log(sides[0] / sides[1], STEP)) > MUCH else view
-
-
-def _moved(prompts: Prompts, view: Box, whole: Frame, frame: Frame, side: int) -> Prompts:
-    """The same prompts in pixels of a view."""
-    corner = np.array(view[:2], np.float32)
+def _prompts_in_roi(
+    prompts: Prompts, roi: Box, image_grid: LogitGrid, roi_grid: LogitGrid, side: int
+) -> Prompts:
+    """The same prompts in pixels of an ROI."""
+    corner = np.array(roi[:2], np.float32)
     coords, boxes, masks = prompts.point_coords, prompts.boxes, prompts.mask_inputs
+    if masks is not None:
+        masks = resample_logits(torch.from_numpy(masks), image_grid, roi_grid, side).numpy()
     return Prompts(
-        None if coords is None else (coords - corner).clip(0, np.subtract(view[2:], view[:2])),
+        None if coords is None else (coords - corner).clip(0, np.subtract(roi[2:], roi[:2])),
         prompts.point_labels,
         None if boxes is None else boxes - np.tile(corner, 2),
-        None if masks is None else resampled(torch.from_numpy(masks), whole, frame, side).numpy(),
+        masks,
     )

@@ -14,12 +14,12 @@ import numpy as np
 
 from samlet import Predictor
 from samlet.errors import UserError
-from samlet.everything.duplicates import distinct_objects
+from samlet.everything.segment import segment_everything
 from samlet.masks import Cutout, area, cut_out
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
-from samlet.predict.predictor import Masks
-from samlet.predict.roi import view_around
+from samlet.predict.predictor import MaskPrediction
+from samlet.predict.roi import choose_roi
 from samlet_labelstudio.images.image_resolver import Picture, Pictures
 from samlet_labelstudio.label_studio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.regions import to_results
@@ -274,7 +274,7 @@ class Service:
     def _everything(self, predictor: Predictor, picture: Picture) -> list[tuple[Cutout, float]]:
         return [
             (cut_out(record["segmentation"]), min(record["predicted_iou"], 1.0))
-            for record in distinct_objects(predictor, picture.read())
+            for record in segment_everything(predictor, picture.read())
         ]
 
     def _in_boxes(
@@ -285,7 +285,7 @@ class Service:
         boxes = [read_box(result, size) for result in results]
         # Those that are looked at in the same part of the image, one after another: it is encoded
         # once.
-        boxes.sort(key=lambda box: view_around(box[0], np.empty((0, 2)), size, side) or ())
+        boxes.sort(key=lambda box: choose_roi(box[0], np.empty((0, 2)), size, side) or ())
         together = max(1, min(MOST_BOXES, BOX_BYTES // (size[0] * size[1])))
         found = []
         for start in range(0, len(boxes), together):
@@ -321,7 +321,7 @@ def _segmented(
     prompt: Prompt,
     count: int,
     draft: np.ndarray | None = None,
-) -> Masks:
+) -> MaskPrediction:
     """Answer the box and the first `count` clicks of a prompt."""
     return predictor.segment(
         embedding,
@@ -333,7 +333,7 @@ def _segmented(
     )
 
 
-def _score(answer: Masks) -> float:
+def _score(answer: MaskPrediction) -> float:
     return min(max(float(answer.iou_predictions[answer.best_index]), 0.0), 1.0)
 
 

@@ -9,7 +9,7 @@ from PIL import Image
 from torch import Tensor
 
 from samlet.datasets.examples import Example
-from samlet.predict.roi import SMALLEST
+from samlet.predict.roi import MIN_ROI_SIDE
 from samlet.training.stream import Position
 
 
@@ -127,7 +127,7 @@ class Crops:
             x0, y0, x1, y1 = objects[rng.integers(len(objects))]
             low, high = np.log(self.zoom)
             side = max(x1 - x0, y1 - y0) * np.exp(rng.uniform(low, high))
-            side = min(max(side, SMALLEST), max(height, width))
+            side = min(max(side, MIN_ROI_SIDE), max(height, width))
             x, y = (x0 + x1 - side) / 2, (y0 + y1 - side) / 2
             shift = rng.uniform(-0.25, 0.25, 2) * side
             return self.crop_size / side, x + shift[0], y + shift[1]
