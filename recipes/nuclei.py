@@ -27,7 +27,7 @@ from accelerate import Accelerator
 
 import samlet
 from samlet.checkpoints.loading import BUNDLED
-from samlet.datasets.examples import Example, kind_of, load_examples
+from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.evaluation.measure import measure_all
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.sam import Sam, SamConfig
@@ -270,7 +270,7 @@ def _learn_in_crowds(
 
 def _balance(examples: list[Example]) -> list[float]:
     """The rarer kinds of image are drawn three times as often."""
-    return [1.0 if kind_of(e.image) == "fluorescence" else 3.0 for e in examples]
+    return [1.0 if microscopy_kind(e.image) == "fluorescence" else 3.0 for e in examples]
 
 
 def _crops(data: Path, seed: int) -> Crops:
@@ -302,7 +302,7 @@ def measure(
     examples = load_examples(data, only=validation_names())[:only]
     for run in runs:
         path = run / "model.safetensors" if run.is_dir() else run
-        report = measure_all(samlet.Predictor(samlet.load(path)), examples, kind_of)
+        report = measure_all(samlet.Predictor(samlet.load(path)), examples, microscopy_kind)
         print(f"{path}\n\n{report.text()}")
         if only is None:
             with atomic_path(path.with_name(FIGURES)) as temporary:

@@ -12,7 +12,7 @@ from torch import nn
 
 import samlet
 from samlet import samples
-from samlet.datasets.examples import Example, kind_of, load_examples
+from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.modeling.sam import Sam
 from samlet.modeling.tiny_vit import TinyViT
 from samlet.training.distillation.batches import TeachingBatch, normalised
@@ -45,7 +45,7 @@ def batch(examples: list[Example]) -> Batch:
 
 def test_kinds_of_the_samples(examples: list[Example]) -> None:
     for example in examples:
-        assert example.name.startswith(kind_of(example.image))
+        assert example.name.startswith(microscopy_kind(example.image))
 
 
 def test_a_batch_depends_on_the_step_alone(examples: list[Example]) -> None:

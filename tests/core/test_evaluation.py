@@ -9,7 +9,7 @@ import pytest
 
 import samlet
 from samlet import images
-from samlet.datasets.examples import Example, kind_of
+from samlet.datasets.examples import Example, microscopy_kind
 from samlet.errors import UserError
 from samlet.evaluation import everything_mode as everything
 from samlet.evaluation import plots
@@ -34,7 +34,7 @@ def predictor(nuclei: Sam) -> samlet.Predictor:
 
 def test_prompts_agree_with_counting_by_hand(predictor: samlet.Predictor) -> None:
     example = sample("stained_2", 24)
-    evaluated = evaluate_prompts(predictor, [example], ("click",), group_of=kind_of)
+    evaluated = evaluate_prompts(predictor, [example], ("click",), group_of=microscopy_kind)
     scores = [score for image in evaluated for score in image]
     embedding = predictor.encode(example.image)
     by_hand = {
@@ -86,7 +86,7 @@ def test_everything_mode_agrees_with_binary_masks(nuclei: Sam) -> None:
     example = sample("fluorescence_2")
     few: EverythingSettings = {"points_per_batch": 32}
     predictor = samlet.Predictor(nuclei)
-    (score,) = evaluate_everything(predictor, [example], few, kind_of)
+    (score,) = evaluate_everything(predictor, [example], few, microscopy_kind)
     records = samlet.segment_everything(predictor, example.image, **few)
     objects = [mask for _, mask in from_label_map(example.labels[0])]
     ious = np.array([[iou(from_rle(r["segmentation"]), one) for one in objects] for r in records])

@@ -20,10 +20,10 @@ from scipy import ndimage
 from typer.testing import CliRunner
 
 import samlet
-from samlet import datasets as labels
 from samlet import samples
 from samlet.cli.main import app
-from samlet.datasets.checking import check
+from samlet.datasets import find_labelled_images
+from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import Example, object_boxes
 from samlet.masks import to_rle as rle_of
 from samlet.training import run_state
@@ -157,7 +157,9 @@ def test_masks_are_no_label_maps(data: Path, small_file: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "Warning: The labels look like masks of classes" in result.output
 
-    for item in check(labels.find(data / "images", data / "labels"), split=True).usable:
+    for item in check_labels(
+        find_labelled_images(data / "images", data / "labels"), split=True
+    ).usable:
         truth = np.asarray(Image.open(data / "labels" / item.path.name))
         layers = item.read_layers()
         assert layers.max() == parts_of(truth) and np.array_equal(layers[0] > 0, truth > 0)
@@ -169,12 +171,12 @@ def test_class_maps_are_no_label_maps(tmp_path: Path) -> None:
         Image.fromarray(np.where(truth, truth % 3 + 1, 0).astype(np.uint8)).save(
             tmp_path / path.name
         )
-    found = labels.find(samples.IMAGES, tmp_path)
+    found = find_labelled_images(samples.IMAGES, tmp_path)
     with pytest.raises(samlet.UserError, match=r"as 18 objects are in \d+ .*numbers 1, 2, 3 in"):
-        check(found, split=None)
-    assert "masks of classes" in check(found, split=False).doubts[0]
-    objects = check(labels.find(samples.IMAGES, samples.LABELS), split=None)
-    assert len(objects.usable) == 6 and not objects.doubts
+        check_labels(found, split=None)
+    assert "masks of classes" in check_labels(found, split=False).warnings[0]
+    objects = check_labels(find_labelled_images(samples.IMAGES, samples.LABELS), split=None)
+    assert len(objects.usable) == 6 and not objects.warnings
 
 
 @pytest.mark.parametrize("kind", ["void", "inverted", "objects", "one object"])

@@ -19,9 +19,9 @@ from PIL import Image
 from pycocotools import mask as reference_rle
 from skimage.measure import find_contours
 
-from samlet import datasets as labels
 from samlet import samples
-from samlet.datasets.checking import check
+from samlet.datasets import find_labelled_images, objects, pack
+from samlet.datasets.checking import check_labels
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import Cutout, cut_out
@@ -98,7 +98,7 @@ def coco(annotations: list[Any], *names: str, shape: tuple[int, ...] = GRID.shap
 
 
 def found_masks(layers: np.ndarray) -> list[np.ndarray]:
-    found = dict(labels.objects(layers))
+    found = dict(objects(layers))
     assert layers.dtype == np.int32 and sorted(found) == list(range(1, len(found) + 1))
     return [found[i] for i in sorted(found)]
 
@@ -106,7 +106,7 @@ def found_masks(layers: np.ndarray) -> list[np.ndarray]:
 def told_of(images: Path, place: Path) -> str:
     """All that is said about labels, whether they are refused or used."""
     try:
-        return "\n".join(check(labels.find(images, place)).told())
+        return "\n".join(check_labels(find_labelled_images(images, place)).messages())
     except UserError as error:
         return str(error)
 
@@ -139,7 +139,7 @@ def test_label_maps(images: Path, tmp_path: Path) -> None:
     shutil.copy(samples.LABELS / "fluorescence_3.png", folder)
     tifffile.imwrite(folder / "more" / "stained_1.tif", TRUTH["stained_1"].astype(np.uint32) * 1000)
     Image.fromarray(GRID).save(folder / "of_no_image.png")
-    found = labels.find(images, folder)
+    found = find_labelled_images(images, folder)
     assert [f.path for f in found] == [images / "fluorescence_3.png", images / "more/stained_1.png"]
     for item, expected in zip(
         found, (TRUTH["fluorescence_3"], TRUTH["stained_1"].astype(int) * 1000), strict=True
@@ -152,7 +152,7 @@ def test_what_everything_wrote_is_read_as_labels(blank: Path, tmp_path: Path) ->
     image = np.stack([GRID] * 3, axis=2)
     record = {"segmentation": SQUARE, "predicted_iou": 0.9}
     write_results(tmp_path / "out", blank / "a.png", image, [record], {})
-    (labelled,) = labels.find(blank, tmp_path / "out")
+    (labelled,) = find_labelled_images(blank, tmp_path / "out")
     assert np.array_equal(labelled.read_layers(), SQUARE[None])
 
 
@@ -173,7 +173,7 @@ def test_coco_rle(images: Path, tmp_path: Path, encode: Callable[[np.ndarray], A
             crowd = encode(np.ones((height, width), bool))
             content["annotations"].append({"image_id": i, "iscrowd": 1, "segmentation": crowd})
     content["images"].append({"id": 9, "file_name": "not/here.png"})
-    found = labels.find(images, write_json(tmp_path / "coco.json", content))
+    found = find_labelled_images(images, write_json(tmp_path / "coco.json", content))
     assert [item.path.stem for item in found] == list(NAMES)
     for item in pickle.loads(pickle.dumps(found)):
         layers = item.read_layers()
@@ -198,7 +198,7 @@ def test_coco_polygons(images: Path, tmp_path: Path) -> None:
         "more/stained_1.png",
         shape=(height, width),
     )
-    (item,) = labels.find(images, write_json(tmp_path / "coco.json", content))
+    (item,) = find_labelled_images(images, write_json(tmp_path / "coco.json", content))
     found = found_masks(item.read_layers())
     for mask, original, outline in zip(found, masks_of(name), outlines, strict=True):
         drawn = reference_rle.merge(reference_rle.frPyObjects(outline, height, width))
@@ -209,7 +209,7 @@ def test_coco_polygons(images: Path, tmp_path: Path) -> None:
 def test_polygons_of_several_parts_and_beyond_the_image(blank: Path, tmp_path: Path) -> None:
     parts = [[10, 5, 30, 5, 30, 25, 10, 25], [25, 20, 999, 20, 999, 888, 25, 888]]
     content = coco([{"image_id": 1, "segmentation": parts}])
-    (item,) = labels.find(blank, write_json(tmp_path / "coco.json", content))
+    (item,) = find_labelled_images(blank, write_json(tmp_path / "coco.json", content))
     assert np.array_equal(found_masks(item.read_layers()), [SQUARE | STRIP])
 
 
@@ -220,7 +220,7 @@ def test_sa1b_with_nested_masks(blank: Path, tmp_path: Path, place: str) -> None
     ]
     image = {"image_id": 1, "file_name": "a.png", "height": 40, "width": 60}
     write_json(tmp_path / place / "a.json", {"image": image, "annotations": entries})
-    (item,) = labels.find(blank, tmp_path / place)
+    (item,) = find_labelled_images(blank, tmp_path / place)
     layers = item.read_layers()
     assert np.array_equal(found_masks(layers), [INNER, STRIP, SQUARE])
     # The largest lies in the first layer, what overlaps it beyond.
@@ -235,7 +235,7 @@ def test_label_studio_brush(images: Path, tmp_path: Path) -> None:
         )
         for name in NAMES
     ]
-    found = labels.find(images, write_json(tmp_path / "project.json", tasks))
+    found = find_labelled_images(images, write_json(tmp_path / "project.json", tasks))
     assert [item.path.stem for item in found] == list(NAMES)
     for item in found:
         layers = item.read_layers()
@@ -256,7 +256,7 @@ def test_label_studio_shapes(blank: Path, tmp_path: Path) -> None:
         region("keypointlabels", GRID.shape, x=1, y=1, width=0.2),
         {"type": "choices", "value": {"choices": ["good"]}},
     ]
-    (item,) = labels.find(blank, write_json(tmp_path / "project.json", [task(results)]))
+    (item,) = find_labelled_images(blank, write_json(tmp_path / "project.json", [task(results)]))
     polygon, rectangle, ellipse = found_masks(item.read_layers())
     assert np.array_equal(polygon, INNER)
     # OpenCV on a grid 16 times finer, whose pixels are then averaged; both turn clockwise.
@@ -285,9 +285,9 @@ def test_newest_annotation_that_was_not_cancelled(blank: Path, tmp_path: Path) -
     skipped = task([brush(INNER)], was_cancelled=True)
     unlabelled = {"id": 8, "data": {"image": "a.png"}, "annotations": []}
     path = write_json(tmp_path / "project.json", [chosen, skipped, unlabelled])
-    assert np.array_equal(found_masks(labels.find(blank, path)[0].read_layers()), [SQUARE])
+    assert np.array_equal(found_masks(find_labelled_images(blank, path)[0].read_layers()), [SQUARE])
     path = write_json(tmp_path / "nothing.json", [task([])])
-    assert not labels.find(blank, path)[0].read_layers().any()
+    assert not find_labelled_images(blank, path)[0].read_layers().any()
 
 
 @pytest.mark.parametrize(
@@ -306,7 +306,7 @@ def test_newest_annotation_that_was_not_cancelled(blank: Path, tmp_path: Path) -
 def test_image_names_in_label_studio(tmp_path: Path, name: str, reference: str) -> None:
     Image.fromarray(GRID).save(tmp_path / name)
     path = write_json(tmp_path / "p.json", [task([], reference), task([], "elsewhere.png")])
-    assert [item.path.name for item in labels.find(tmp_path, path)] == [name]
+    assert [item.path.name for item in find_labelled_images(tmp_path, path)] == [name]
 
 
 def test_tasks_of_two_images(blank: Path, tmp_path: Path) -> None:
@@ -314,7 +314,7 @@ def test_tasks_of_two_images(blank: Path, tmp_path: Path) -> None:
     first, second = brush(SQUARE), {**brush(INNER), "to_name": "img-2", "source": "$right"}
     pair = task([first, second], "a.png")
     pair["data"]["right"] = "b.png"
-    found = labels.find(blank, write_json(tmp_path / "p.json", [pair]))
+    found = find_labelled_images(blank, write_json(tmp_path / "p.json", [pair]))
     assert [found_masks(item.read_layers())[0].sum() for item in found] == [
         SQUARE.sum(),
         INNER.sum(),
@@ -327,14 +327,14 @@ def test_pack_keeps_every_mask() -> None:
     for mask in masks:
         (y0, y1), (x0, x1) = np.sort(rng.integers(0, 50, (2, 2)))
         mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < 0.7
-    layers = labels.pack(iter(masks), (50, 50))
+    layers = pack(iter(masks), (50, 50))
     assert np.array_equal(found_masks(layers), [mask for mask in masks if mask.any()])
     assert len(layers) < 40 and all(layer.any() for layer in layers)
     largest = max(masks, key=np.count_nonzero)
     assert any(np.array_equal(layers[0] == i, largest) for i in np.unique(layers[0]))
-    assert labels.pack([], (4, 5)).shape == (1, 4, 5)
+    assert pack([], (4, 5)).shape == (1, 4, 5)
     with pytest.raises(UserError, match="does not belong"):
-        labels.pack([SQUARE], (50, 50))
+        pack([SQUARE], (50, 50))
 
 
 def test_brush_streams_of_any_groups() -> None:
@@ -392,7 +392,7 @@ def test_turned_images(tmp_path: Path) -> None:
         content = coco(
             [{"image_id": 1, "segmentation": compressed(mask)}], "a.jpg", shape=mask.shape
         )
-        (item,) = labels.find(tmp_path, write_json(tmp_path / "coco.json", content))
+        (item,) = find_labelled_images(tmp_path, write_json(tmp_path / "coco.json", content))
         if sentence is None:
             assert np.array_equal(found_masks(item.read_layers()), [mask])
         else:
@@ -479,7 +479,7 @@ def test_faults_in_json(blank: Path, tmp_path: Path, sentence: str, content: Any
 def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
     def refused(place: Path, sentence: str) -> None:
         with pytest.raises(UserError, match=sentence):
-            for item in labels.find(blank, place):
+            for item in find_labelled_images(blank, place):
                 item.read_layers()
 
     refused(tmp_path / "nowhere", "neither a folder of labels nor a .json file")
@@ -531,14 +531,14 @@ def test_the_longest_end_of_a_path_decides(
     for number, name in enumerate(names):
         (tmp_path / "data" / name).parent.mkdir(parents=True, exist_ok=True)
         Image.new("L", (60, 40), number).save(tmp_path / "data" / name)
-    found = labels.find(
+    found = find_labelled_images(
         tmp_path / "data", write_json(tmp_path / "c.json", coco([], *references, "z/missing.png"))
     )
     assert sorted(found, key=lambda item: item.path) == list(found)
     assert {item.path for item in found} == {tmp_path / "data" / name for name in names}
     assert found.unmatched == ["z/missing.png"] and not found.faults and not found.unlabelled
     tasks = [task([], reference) for reference in references]
-    found = labels.find(tmp_path / "data", write_json(tmp_path / "p.json", tasks))
+    found = find_labelled_images(tmp_path / "data", write_json(tmp_path / "p.json", tasks))
     assert len(found) == len(names)
 
 
@@ -548,7 +548,7 @@ def test_images_that_a_path_does_not_tell_apart(tmp_path: Path) -> None:
         Image.fromarray(GRID).save(tmp_path / name)
     # One file describes two folders, of which one is here.
     listed = coco([], "train/x.png", "val/x.png", "y.png", "0a1b2c3d-z.png", "12345678-z.png")
-    found = labels.find(tmp_path / "val", write_json(tmp_path / "coco.json", listed))
+    found = find_labelled_images(tmp_path / "val", write_json(tmp_path / "coco.json", listed))
     assert [item.path.name for item in found] == ["x.png"]
     assert found.unmatched == ["train/x.png"]
     assert "labels y.png, which may be" in found.faults[0]
@@ -579,7 +579,7 @@ def test_coco_as_tools_write_it(blank: Path, tmp_path: Path) -> None:
         entries = [{"id": 1, "width": 0, "height": 0} | name, {"id": "2", "width": None} | name]
         content = json.dumps({"images": entries, "annotations": annotations})
         path.write_bytes(content.encode(encoding))
-        (item,) = labels.find(blank, path)
+        (item,) = find_labelled_images(blank, path)
         left_out: list[str] = []
         masks = found_masks(item.read_layers(left_out))
         assert len(masks) == 9 and all(np.array_equal(mask, SQUARE) for mask in masks)
@@ -609,10 +609,12 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
     strays = [{"image_id": 99, "segmentation": compressed(SQUARE)}, {"segmentation": []}]
     content = coco([*boxes, *good, *strays], "a.png", "b.png", "c.png", "d.png")
     content["images"][2]["width"] = 61
-    checked = check(labels.find(folder, write_json(tmp_path / "coco.json", content)))
+    checked = check_labels(
+        find_labelled_images(folder, write_json(tmp_path / "coco.json", content))
+    )
     assert [item.path.name for item in checked.usable] == ["a.png"]
     assert np.array_equal(found_masks(checked.usable[0].read_layers([])), [SQUARE])
-    told = "\n".join(checked.told())
+    told = "\n".join(checked.messages())
     assert told.startswith("4 of 5 images have labels. Without labels: e.png.")
     assert "3 whole images among them" in told
     for fault in (
@@ -623,10 +625,12 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
         assert re.search(fault, told), fault
 
     tasks = [task([*bad_regions(), brush(INNER), bitmask(SQUARE)], "a.png"), task([{}], "b.png")]
-    checked = check(labels.find(folder, write_json(tmp_path / "project.json", tasks)))
+    checked = check_labels(
+        find_labelled_images(folder, write_json(tmp_path / "project.json", tasks))
+    )
     (item,) = checked.usable
     assert np.array_equal(found_masks(item.read_layers([])), [INNER, SQUARE])
-    told = "\n".join(checked.told())
+    told = "\n".join(checked.messages())
     for fault in (
         "three or more points", "turned in Label Studio", "vectorlabels, which is not read",
         'no number "x"', "covers no pixel of its image", 'has no text "type"',
@@ -654,7 +658,7 @@ def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
                 tifffile.imwrite(path, np.full(GRID.shape, number, np.uint8))
             else:
                 Image.new("L", (60, 40), number).save(path)
-    found = labels.find(folder, maps)
+    found = find_labelled_images(folder, maps)
     assert [path.name for path in found.unlabelled] == ["k.png"]
     assert found.unmatched == ["l_masks.png"] and not found.faults
     for item in found:
@@ -662,7 +666,7 @@ def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
 
     for path in maps.iterdir():
         shutil.copy(path, folder)
-    both = labels.find(folder, folder)
+    both = find_labelled_images(folder, folder)
     assert {item.path.name for item in both} >= {"a.png", "b.jpg", "f_1.png", "i.png", "i.jpg"}
     assert not any("masks" in p.name or ".labels." in p.name for p in both.unlabelled[:-1])
 
@@ -674,7 +678,7 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
     (tmp_path / "images").mkdir(exist_ok=True)
     Image.fromarray(GRID).save(tmp_path / "images" / "a.png")
     Image.fromarray(GRID).save(maps / "a.png")
-    found = labels.find(tmp_path / "images", maps)
+    found = find_labelled_images(tmp_path / "images", maps)
     assert [item.path.name for item in found] == ["a.png"] and not found.unlabelled
     # Folders that are links, as on a cluster.
     for kind in ("images", "masks"):
@@ -682,7 +686,7 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
         (tmp_path / f"linked-{kind}" / "plate").symlink_to(
             maps if kind == "masks" else tmp_path / "images"
         )
-    linked = labels.find(tmp_path / "linked-images", tmp_path / "linked-masks")
+    linked = find_labelled_images(tmp_path / "linked-images", tmp_path / "linked-masks")
     assert [item.path.name for item in linked] == ["a.png"]
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from skimage.measure import label as connected
 
 from samlet import images
-from samlet.datasets.labelled import Found, Labelled, ReadLayers
+from samlet.datasets.labelled_images import LabelledImage, LabelledImages, ReadLayers
 from samlet.errors import UserError
 from samlet.utils.prefetch import ahead
 from samlet.utils.progress import bar
@@ -29,7 +29,7 @@ MOST_CLASSES = 40
 
 
 @dataclass(frozen=True)
-class _Facts:
+class _LabelStats:
     """What an image's labels hold.
 
     Attributes:
@@ -44,7 +44,7 @@ class _Facts:
 
 
 @dataclass(frozen=True)
-class Checked:
+class CheckedLabels:
     """Labels that can be used, and all that is to be known about the others.
 
     Attributes:
@@ -52,16 +52,16 @@ class Checked:
         usable: the images whose labels can be used, sorted by path.
         with_objects: those of them that have an object.
         left_out: by image, a sentence for each object of it that is left out, or one for all.
-        doubts: sentences about labels that are used, but look wrong.
+        warnings: sentences about labels that are used, but look wrong.
     """
 
-    found: Found
-    usable: Sequence[Labelled]
+    found: LabelledImages
+    usable: Sequence[LabelledImage]
     with_objects: frozenset[Path]
     left_out: dict[str, list[str]]
-    doubts: Sequence[str]
+    warnings: Sequence[str]
 
-    def told(self) -> list[str]:
+    def messages(self) -> list[str]:
         """What to tell before the labels are used, a paragraph each."""
         found = self.found
         count = len(found) + len(found.unlabelled)
@@ -77,16 +77,18 @@ class Checked:
             paragraphs.append(
                 f"Left out of the labels, {counted(lost, 'whole image')} among them:{lines(faults)}"
             )
-        return paragraphs + [f"Warning: {doubt}" for doubt in self.doubts]
+        return paragraphs + [f"Warning: {doubt}" for doubt in self.warnings]
 
 
-def check(found: Found, split: bool | None = False, threads: int = 2) -> Checked:
+def check_labels(
+    found: LabelledImages, split: bool | None = False, threads: int = 2
+) -> CheckedLabels:
     """Read all labels with their images, once.
 
     An object that is faulty is left out, and so is an image whose labels are faulty altogether.
 
     Args:
-        found: by `samlet.datasets.find`.
+        found: by `samlet.datasets.find_labelled_images`.
         split: True to take each connected part of an object as an object of its own; False to take
             objects as they are; None likewise, but to refuse what looks like masks of classes.
         threads: that read.
@@ -112,7 +114,7 @@ def check(found: Found, split: bool | None = False, threads: int = 2) -> Checked
     doubts = _doubts(usable, facts)
     classes = _classes(usable, facts)
     if split:
-        usable = [Labelled(item.path, partial(_split, item.read_layers)) for item in usable]
+        usable = [LabelledImage(item.path, partial(_split, item.read_layers)) for item in usable]
     elif classes is not None:
         if split is None:
             raise UserError(
@@ -123,10 +125,10 @@ def check(found: Found, split: bool | None = False, threads: int = 2) -> Checked
     with_objects = frozenset(
         item.path for item, told in zip(usable, facts, strict=True) if len(told.numbers)
     )
-    return Checked(found, usable, with_objects, left_out, doubts)
+    return CheckedLabels(found, usable, with_objects, left_out, doubts)
 
 
-def _examine(item: Labelled) -> tuple[Labelled, _Facts | None, list[str]]:
+def _examine(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None, list[str]]:
     """What an image's labels hold, None if they cannot be used; and what is left out of them."""
     left_out: list[str] = []
     try:
@@ -142,7 +144,11 @@ def _examine(item: Labelled) -> tuple[Labelled, _Facts | None, list[str]]:
     background = layers[0] == 0
     is_covered = len(numbers) == 1 and 2 * np.count_nonzero(background) < background.size
     parts = sum(_count_parts(layer) for layer in layers)
-    return item, _Facts(numbers, parts, _count_parts(background) if is_covered else 0), left_out
+    return (
+        item,
+        _LabelStats(numbers, parts, _count_parts(background) if is_covered else 0),
+        left_out,
+    )
 
 
 def _numbers(layers: np.ndarray) -> np.ndarray:
@@ -159,7 +165,7 @@ def _count_parts(layer: np.ndarray) -> int:
     return int((np.bincount(parts.ravel())[1:] >= SPECK).sum())
 
 
-def _classes(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> str | None:
+def _classes(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> str | None:
     """A sentence, less its end, if what counts as objects seems to be classes."""
     numbers = sum(len(told.numbers) for told in facts)
     parts = sum(max(told.parts, len(told.numbers)) for told in facts)
@@ -180,7 +186,7 @@ def _classes(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> str | None:
     )
 
 
-def _doubts(usable: Sequence[Labelled], facts: Sequence[_Facts]) -> list[str]:
+def _doubts(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> list[str]:
     apart = [
         item.path.name
         for item, told in zip(usable, facts, strict=True)

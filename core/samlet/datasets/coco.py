@@ -7,17 +7,23 @@ from typing import Any
 
 import numpy as np
 
-from samlet.datasets import json_files, shapes
+from samlet.datasets import json_files
 from samlet.datasets.label_studio.filenames import match
-from samlet.datasets.labelled import Found, Labelled, check_size, drawn, image_size
+from samlet.datasets.labelled_images import (
+    LabelledImage,
+    LabelledImages,
+    check_size,
+    draw_regions,
+    image_size,
+)
 from samlet.datasets.layers import pack
 from samlet.errors import UserError
-from samlet.masks import from_rle
+from samlet.masks import fill_polygon, from_rle
 from samlet.utils.wording import counted, lines, some
 
 
-def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Found:
-    """Find the images that a COCO JSON lists; see `samlet.datasets.find`.
+def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any) -> LabelledImages:
+    """Find the images that a COCO JSON lists; see `samlet.datasets.find_labelled_images`.
 
     Listed images that are not in the folder are passed over, since one file often describes more
     than is at hand. An image without annotations counts as labelled, with no objects. One that is
@@ -32,8 +38,8 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
     Raises:
         UserError: no list of images or of annotations, or no listed file is in the folder.
     """
-    entries = json_files.field(content, "images", list, str(source))
-    annotations = json_files.field(content, "annotations", list, str(source))
+    entries = json_files.get_field(content, "images", list, str(source))
+    annotations = json_files.get_field(content, "annotations", list, str(source))
     faults: list[str] = []
     # Tools mix numbers and text, so "1" is 1.
     names: dict[str, str] = {}
@@ -44,7 +50,7 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
             number = _id(entry, "id", where)
             # LVIS has addresses alone.
             has_url = "coco_url" in entry and "file_name" not in entry
-            name = json_files.field(entry, "coco_url" if has_url else "file_name", str, where)
+            name = json_files.get_field(entry, "coco_url" if has_url else "file_name", str, where)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -80,11 +86,11 @@ def find(images: Path, paths: Sequence[Path], source: Path, content: Any) -> Fou
     for name, path in matches.paths.items():
         numbers = dict.fromkeys(_id(entry, "id", where) for where, entry in listed[name])
         own = [pair for number in numbers for pair in of_image[number]]
-        found.append(Labelled(path, partial(read_layers, path, *listed[name][0], own)))
+        found.append(LabelledImage(path, partial(read_layers, path, *listed[name][0], own)))
     faults += matches.faults
     if not found:
         raise _nothing(images, source, entries, faults)
-    return Found(found, unmatched=matches.unmatched, faults=faults)
+    return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
 
 
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
@@ -121,7 +127,7 @@ def read_layers(
         where: names the entry, to start a sentence.
         entry: the image's entry; its width and height are checked where it has them.
         annotations: each with where it is, to start a sentence.
-        left_out: see `samlet.datasets.labelled.ReadLayers`.
+        left_out: see `samlet.datasets.labelled_images.ReadLayers`.
 
     Returns:
         int32, L x H x W, numbered as `samlet.datasets.layers.pack` does.
@@ -130,7 +136,7 @@ def read_layers(
         UserError: unreadable image, sizes that differ, or a segmentation that is missing or wrong.
     """
     size = image_size(image)
-    stated = json_files.pixel_size(entry, "width", "height", where)
+    stated = json_files.stated_size(entry, "width", "height", where)
     check_size(stated or size, image, size, where)
     crowds = [at for at, annotation in annotations if _is_crowd(annotation)]
     if crowds and left_out is not None:
@@ -143,7 +149,7 @@ def read_layers(
         for at, annotation in annotations
         if not _is_crowd(annotation)
     ]
-    return pack(drawn(regions, left_out), size)
+    return pack(draw_regions(regions, left_out), size)
 
 
 def _is_crowd(annotation: Any) -> bool:
@@ -159,7 +165,7 @@ def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np
     segmentation = annotation.get("segmentation") if isinstance(annotation, Mapping) else None
     if isinstance(segmentation, Mapping):
         # Before decoding, as a size made up would ask for any amount of memory.
-        stated = json_files.field(segmentation, "size", list, where)
+        stated = json_files.get_field(segmentation, "size", list, where)
         if len(stated) == 2 and all(isinstance(side, int | float) for side in stated):
             check_size((stated[0], stated[1]), image, size, where)
         try:
@@ -172,6 +178,6 @@ def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np
             "the objects' outlines."
         )
     mask = np.zeros(size, bool)
-    for polygon in json_files.outlines(segmentation, where):
-        mask |= shapes.polygon(polygon, size)
+    for polygon in json_files.parse_polygons(segmentation, where):
+        mask |= fill_polygon(polygon, size)
     return mask

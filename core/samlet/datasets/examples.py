@@ -11,10 +11,11 @@ from rich.progress import track
 from scipy import ndimage
 
 from samlet import images
-from samlet.datasets import Labelled, label_maps
+from samlet.datasets import label_maps
+from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
 
-KEPT = 64
+CACHED_EXAMPLES = 64
 """Decoded images that stay in memory."""
 
 
@@ -39,16 +40,16 @@ class Example:
         return object_boxes(self.labels)
 
 
-class LabelledExamples(Sequence[Example]):
+class LabelledDataset(Sequence[Example]):
     """A data set as `Crops` and the evaluation want it, with little of it in memory.
 
     Args:
-        labelled: from `samlet.datasets.checking.check`; what is faulty in them is left out.
+        labelled: from `samlet.datasets.checking.check_labels`; what is faulty in them is left out.
     """
 
-    def __init__(self, labelled: Sequence[Labelled]) -> None:
+    def __init__(self, labelled: Sequence[LabelledImage]) -> None:
         self.labelled = labelled
-        self._read = lru_cache(maxsize=KEPT)(self._example)
+        self._read = lru_cache(maxsize=CACHED_EXAMPLES)(self._example)
 
     def __len__(self) -> int:
         return len(self.labelled)
@@ -56,10 +57,10 @@ class LabelledExamples(Sequence[Example]):
     @overload
     def __getitem__(self, index: int) -> Example: ...
     @overload
-    def __getitem__(self, index: slice) -> "LabelledExamples": ...
-    def __getitem__(self, index: int | slice) -> "Example | LabelledExamples":
+    def __getitem__(self, index: slice) -> "LabelledDataset": ...
+    def __getitem__(self, index: int | slice) -> "Example | LabelledDataset":
         if isinstance(index, slice):
-            return LabelledExamples(self.labelled[index])
+            return LabelledDataset(self.labelled[index])
         return self._read(range(len(self))[index])
 
     def _example(self, index: int) -> Example:
@@ -99,10 +100,12 @@ def load_examples(
 
 def _load_example(path: Path, folder: Path) -> Example:
     image = images.read(path)
-    return Example(path.stem, image, label_maps.read(path, folder / "labels" / f"{path.stem}.png"))
+    return Example(
+        path.stem, image, label_maps.read_layers(path, folder / "labels" / f"{path.stem}.png")
+    )
 
 
-def kind_of(image: np.ndarray) -> str:
+def microscopy_kind(image: np.ndarray) -> str:
     """How a microscopy image was taken, told from its colours.
 
     Args:

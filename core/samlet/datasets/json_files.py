@@ -14,7 +14,7 @@ _LARGEST = 1e9
 _KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
 
 
-def read(path: Path) -> Any:
+def read_json(path: Path) -> Any:
     """Parse a JSON file.
 
     It may be in UTF-8, 16 or 32, with or without a byte order mark.
@@ -32,7 +32,7 @@ def read(path: Path) -> Any:
         ) from error
 
 
-def field(entry: Any, name: str, kind: type, where: str) -> Any:
+def get_field(entry: Any, name: str, kind: type, where: str) -> Any:
     """Look up `entry[name]`, which must be of a kind.
 
     Args:
@@ -50,7 +50,7 @@ def field(entry: Any, name: str, kind: type, where: str) -> Any:
     return value
 
 
-def number(entry: Any, name: str, where: str, default: float | None = None) -> float:
+def get_number(entry: Any, name: str, where: str, default: float | None = None) -> float:
     """Look up `entry[name]`, which must be a finite number; a default makes it optional.
 
     Raises:
@@ -62,7 +62,7 @@ def number(entry: Any, name: str, where: str, default: float | None = None) -> f
     return float(value)
 
 
-def outlines(value: Any, where: str) -> list[np.ndarray]:
+def parse_polygons(value: Any, where: str) -> list[np.ndarray]:
     """Polygons of one object: [[x, y, x, y, ...], ...] or [[[x, y], ...], ...], as COCO has them.
 
     One polygon alone may come without the outer list, as VIA writes it. Of several, those with
@@ -77,7 +77,7 @@ def outlines(value: Any, where: str) -> list[np.ndarray]:
     if isinstance(value, list) and value and not _is_nested(value):
         value = [value]
     polygons = [_points(polygon, where) for polygon in value] if isinstance(value, list) else []
-    return [polygon for polygon in polygons if len(polygon) >= 3] or [outline(None, where)]
+    return [polygon for polygon in polygons if len(polygon) >= 3] or [parse_polygon(None, where)]
 
 
 def _is_nested(value: list[Any]) -> bool:
@@ -89,7 +89,7 @@ def _is_nested(value: list[Any]) -> bool:
     )
 
 
-def outline(value: Any, where: str) -> np.ndarray:
+def parse_polygon(value: Any, where: str) -> np.ndarray:
     """Corners of a polygon, given as [x, y, x, y, ...] or [[x, y], ...].
 
     Returns:
@@ -121,7 +121,7 @@ def _no_polygon(where: str) -> UserError:
     )
 
 
-def pixel_size(entry: Any, width: str, height: str, where: str) -> tuple[float, float] | None:
+def stated_size(entry: Any, width: str, height: str, where: str) -> tuple[float, float] | None:
     """(height, width) that an entry states under these two names, or None where it has neither.
 
     Zeros count as none: some programs write them where they do not know the size.
@@ -131,4 +131,4 @@ def pixel_size(entry: Any, width: str, height: str, where: str) -> tuple[float, 
     """
     if isinstance(entry, Mapping) and not entry.get(width) and not entry.get(height):
         return None
-    return number(entry, height, where), number(entry, width, where)
+    return get_number(entry, height, where), get_number(entry, width, where)

@@ -6,27 +6,29 @@ from pathlib import Path
 
 import numpy as np
 
-from samlet.datasets.labelled import Found, Labelled, check_size, image_size
-from samlet.datasets.pairing import pairs
+from samlet.datasets.labelled_images import LabelledImage, LabelledImages, check_size, image_size
+from samlet.datasets.pairing import pair_by_name
 from samlet.errors import UserError
 from samlet.outputs import read_label_map
 
 SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 
 
-def find(images: Path, paths: Sequence[Path], labels: Path) -> Found:
-    """Find the images that have a label map; see `samlet.datasets.find`.
+def find_label_maps(images: Path, paths: Sequence[Path], labels: Path) -> LabelledImages:
+    """Find the images that have a label map; see `samlet.datasets.find_labelled_images`.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
         labels: the folder of the label maps, which may be the same.
     """
-    matched = pairs(images, paths, labels, SUFFIXES)
-    found = [Labelled(path, partial(read, path, source)) for path, source in matched.pairs]
+    matched = pair_by_name(images, paths, labels, SUFFIXES)
+    found = [
+        LabelledImage(path, partial(read_layers, path, source)) for path, source in matched.pairs
+    ]
     # In a folder that holds both, a label map was found as an image, too.
     maps = {source.resolve() for _, source in matched.pairs}
-    return Found(
+    return LabelledImages(
         [labelled for labelled in found if labelled.path.resolve() not in maps],
         [path for path in paths if path.resolve() not in maps],
         matched.unmatched,
@@ -34,7 +36,7 @@ def find(images: Path, paths: Sequence[Path], labels: Path) -> Found:
     )
 
 
-def read(image: Path, label_map: Path, left_out: list[str] | None = None) -> np.ndarray:
+def read_layers(image: Path, label_map: Path, left_out: list[str] | None = None) -> np.ndarray:
     """Read a label map of an image: int32, 1 x H x W, its numbers as they are.
 
     Args:

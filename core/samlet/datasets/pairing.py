@@ -20,8 +20,8 @@ _OURS = ".labels"
 
 
 @dataclass
-class Pairs:
-    """What `pairs` finds.
+class PairedFiles:
+    """What `pair_by_name` finds.
 
     Attributes:
         pairs: (image, file) of the images that have one file.
@@ -34,7 +34,9 @@ class Pairs:
     faults: list[str] = field(default_factory=list)
 
 
-def pairs(images: Path, paths: Sequence[Path], labels: Path, suffixes: tuple[str, ...]) -> Pairs:
+def pair_by_name(
+    images: Path, paths: Sequence[Path], labels: Path, suffixes: tuple[str, ...]
+) -> PairedFiles:
     """Match images with the files of a folder by relative path without suffix.
 
     A file may have "_masks", "_cp_masks", "_labels" and the like behind the image's name; in a
@@ -52,7 +54,7 @@ def pairs(images: Path, paths: Sequence[Path], labels: Path, suffixes: tuple[str
         for key in dict.fromkeys((name, _stem(name))):
             by_key[key].append(path)
     both = {path.relative_to(images) for path in paths} if _are_one(images, labels) else set()
-    found = Pairs()
+    found = PairedFiles()
     files: dict[Path, list[Path]] = defaultdict(list)
     for file in _files(labels, suffixes):
         relative = file.relative_to(labels)

@@ -9,28 +9,28 @@ from pathlib import Path
 
 import numpy as np
 
-from samlet.datasets import coco, formats, json_files
-from samlet.datasets.labelled import Found, Labelled
-from samlet.datasets.pairing import pairs
+from samlet.datasets import coco, json_files, unsupported
+from samlet.datasets.labelled_images import LabelledImage, LabelledImages
+from samlet.datasets.pairing import pair_by_name
 
 
-def find(images: Path, paths: Sequence[Path], labels: Path) -> Found:
-    """Find the images that have a JSON of their name; see `samlet.datasets.find`.
+def find_sa1b_files(images: Path, paths: Sequence[Path], labels: Path) -> LabelledImages:
+    """Find the images that have a JSON of their name; see `samlet.datasets.find_labelled_images`.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
         labels: the folder of the JSON files, which may be the same.
     """
-    matched = pairs(images, paths, labels, (".json",))
-    found = [Labelled(path, partial(_read, path, source)) for path, source in matched.pairs]
-    return Found(found, unmatched=matched.unmatched, faults=matched.faults)
+    matched = pair_by_name(images, paths, labels, (".json",))
+    found = [LabelledImage(path, partial(_read, path, source)) for path, source in matched.pairs]
+    return LabelledImages(found, unmatched=matched.unmatched, faults=matched.faults)
 
 
 def _read(image: Path, source: Path, left_out: list[str] | None = None) -> np.ndarray:
-    content = json_files.read(source)
-    formats.refuse(content, source)
-    entry = json_files.field(content, "image", dict, f"{source} is not as in SA-1B, as it")
-    annotations = json_files.field(content, "annotations", list, str(source))
+    content = json_files.read_json(source)
+    unsupported.refuse_json(content, source)
+    entry = json_files.get_field(content, "image", dict, f"{source} is not as in SA-1B, as it")
+    annotations = json_files.get_field(content, "annotations", list, str(source))
     numbered = [(f"annotations[{i}] of {source}", a) for i, a in enumerate(annotations)]
     return coco.read_layers(image, str(source), entry, numbered, left_out)

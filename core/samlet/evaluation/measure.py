@@ -8,10 +8,10 @@ from typing import TypeVar
 import numpy as np
 
 import samlet
-from samlet import datasets as labels
 from samlet import images
-from samlet.datasets.checking import check
-from samlet.datasets.examples import Example, LabelledExamples
+from samlet.datasets import find_labelled_images
+from samlet.datasets.checking import check_labels
+from samlet.datasets.examples import Example, LabelledDataset
 from samlet.errors import UserError
 from samlet.evaluation.agreement import evaluate_agreement
 from samlet.evaluation.clicks import evaluate_clicks
@@ -42,12 +42,12 @@ def measure(
     Args:
         model: a name or file.
         data: folder of images.
-        label_path: see `samlet.datasets.find`; None where there are none.
+        label_path: see `samlet.datasets.find_labelled_images`; None where there are none.
         teacher: a name or file, for the agreement.
         only: of `KINDS`; None for all that labels and teacher allow.
         limit: images to measure; None for all.
         engine: see `samlet.engines.open_engine`.
-        split: see `samlet.datasets.checking.check`.
+        split: see `samlet.datasets.checking.check_labels`.
 
     Labels are checked before anything is measured; what is wrong is told, and left out.
 
@@ -68,13 +68,13 @@ def measure(
         raise UserError("Give --labels to compare with, or a --teacher to agree with.")
     checked = None
     if label_path is not None and wanted & {*KINDS[:3]}:
-        checked = check(labels.find(data, label_path).first(limit), split)
-        for paragraph in checked.told():
+        checked = check_labels(find_labelled_images(data, label_path).first(limit), split)
+        for paragraph in checked.messages():
             tell(paragraph)
     predictor, report = Predictor(samlet.load(model), engine), Report()
     if checked is not None:
-        report = measure_all(predictor, LabelledExamples(checked.usable), only=wanted)
-        report.notes = checked.told()
+        report = measure_all(predictor, LabelledDataset(checked.usable), only=wanted)
+        report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
         pictures = ((path.name, images.read(path)) for path in paths)

@@ -11,6 +11,7 @@ from samlet.masks.overlap import iou, iou_matrix
 from samlet.masks.polygons import to_polygons
 from samlet.masks.regions import deepest_point, remove_small_regions
 from samlet.masks.rle import Cutout, Mask, area, cut_out, extent, from_rle, to_rle
+from samlet.masks.shapes import fill_ellipse, fill_polygon, fill_rectangle
 
 __all__ = [
     "Box",
@@ -21,6 +22,9 @@ __all__ = [
     "cut_out",
     "deepest_point",
     "extent",
+    "fill_ellipse",
+    "fill_polygon",
+    "fill_rectangle",
     "from_label_map",
     "from_rle",
     "iou",

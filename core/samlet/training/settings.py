@@ -105,8 +105,8 @@ class DistillSettings(TrainSettings):
         on_the_fly: ask the teacher at every step, and store nothing.
         embed_batch_size: images a batch of the teacher.
         validation: images to judge the result by, as `images`; None to keep some of `images` back.
-        labels: of the images that are kept back, as in `samlet.datasets.find`, to measure against;
-            nothing learns from them.
+        labels: of the images that are kept back, as in `samlet.datasets.find_labelled_images`, to
+            measure against; nothing learns from them.
         clicks: an image, in the coupled modes.
     """
 
@@ -129,7 +129,7 @@ class FinetuneSettings(TrainSettings):
 
     Args:
         images: folder of the images.
-        labels: see `samlet.datasets.find`.
+        labels: see `samlet.datasets.find_labelled_images`.
         model: a model's name or file, to go on from.
         train: "all", or "decoder" to leave the image encoder as it is: safer with few labels, and
             embeddings that were kept stay valid.

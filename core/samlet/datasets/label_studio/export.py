@@ -11,14 +11,16 @@ import numpy as np
 from samlet.datasets import json_files
 from samlet.datasets.label_studio.filenames import is_image, match
 from samlet.datasets.label_studio.regions import is_shape, to_mask
-from samlet.datasets.labelled import Found, Labelled, drawn, image_size
+from samlet.datasets.labelled_images import LabelledImage, LabelledImages, draw_regions, image_size
 from samlet.datasets.layers import pack
 from samlet.errors import UserError
 from samlet.utils.wording import counted, lines
 
 
-def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) -> Found:
-    """Find the images of the annotated tasks; see `samlet.datasets.find`.
+def find_in_export(
+    images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]
+) -> LabelledImages:
+    """Find the images of the annotated tasks; see `samlet.datasets.find_labelled_images`.
 
     Of each task the newest annotation counts that was not cancelled (skipped); without shapes, it
     says that there are no objects. Tasks whose image is not in the folder are passed over.
@@ -56,7 +58,7 @@ def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) ->
         del named[reference]
     matches = match(images, paths, {reference: where for reference, (where, _) in named.items()})
     found = [
-        Labelled(path, partial(_read_layers, path, named[reference][1], named[reference][0]))
+        LabelledImage(path, partial(_read_layers, path, named[reference][1], named[reference][0]))
         for reference, path in matches.paths.items()
     ]
     faults += matches.faults
@@ -72,7 +74,7 @@ def find(images: Path, paths: Sequence[Path], source: Path, tasks: list[Any]) ->
             f"{matches.unmatched[0]}, and none is below {images}: put the images there under the "
             "names that Label Studio knows."
         )
-    return Found(found, unmatched=matches.unmatched, faults=faults)
+    return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
 
 
 def _newest(task: Any, where: str) -> dict[str, Any] | None:
@@ -81,11 +83,11 @@ def _newest(task: Any, where: str) -> dict[str, Any] | None:
             f'{where} has no "annotations": choose the format JSON, not JSON-MIN, when exporting '
             "from Label Studio."
         )
-    annotations = json_files.field(task, "annotations", list, where)
+    annotations = json_files.get_field(task, "annotations", list, where)
     newest, newest_time = None, datetime.min.replace(tzinfo=UTC)
     for i, annotation in enumerate(annotations):
         at = f"{where}, annotations[{i}],"
-        json_files.field(annotation, "result", list, at)
+        json_files.get_field(annotation, "result", list, at)
         time = _time(annotation, at)
         if not annotation.get("was_cancelled") and time >= newest_time:
             newest, newest_time = annotation, time
@@ -109,10 +111,10 @@ def _by_image(
     task: dict[str, Any], annotation: dict[str, Any], where: str
 ) -> dict[str, list[dict[str, Any]]]:
     """The shapes of each image, by its path or URL; a task without any still has its image."""
-    data = json_files.field(task, "data", dict, where)
+    data = json_files.get_field(task, "data", dict, where)
     shapes: dict[str, list[dict[str, Any]]] = {}
     for i, result in enumerate(annotation["result"]):
-        kind = json_files.field(result, "type", str, f"{where}, result[{i}],")
+        kind = json_files.get_field(result, "type", str, f"{where}, result[{i}],")
         if is_shape(kind):
             shapes.setdefault(_reference(data, result, where), []).append(result)
     return shapes or {_reference(data, {}, where): []}
@@ -153,4 +155,4 @@ def _read_layers(
         (f"{where}, region {result.get('id')},", partial(to_mask, result, image, size, where))
         for result in results
     ]
-    return pack(drawn(regions, left_out), size)
+    return pack(draw_regions(regions, left_out), size)

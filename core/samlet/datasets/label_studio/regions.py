@@ -13,11 +13,12 @@ from typing import Any
 
 import numpy as np
 
-from samlet.datasets import json_files, shapes
+from samlet.datasets import json_files
 from samlet.datasets.label_studio import brush_rle
-from samlet.datasets.labelled import check_size
+from samlet.datasets.labelled_images import check_size
 from samlet.errors import UserError
 from samlet.images.decoding import decode
+from samlet.masks import fill_ellipse, fill_polygon, fill_rectangle
 
 _Draw = Callable[[dict[str, Any], tuple[int, int], str], np.ndarray]
 
@@ -50,14 +51,14 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
             f"{where} is of the type {result['type']}, which is not read: "
             "draw it with a brush or bitmask, or as a polygon, rectangle or ellipse."
         )
-    stated = json_files.pixel_size(result, "original_width", "original_height", where)
+    stated = json_files.stated_size(result, "original_width", "original_height", where)
     check_size(stated or size, image, size, where)
-    if json_files.number(result, "image_rotation", where, default=0) % 360:
+    if json_files.get_number(result, "image_rotation", where, default=0) % 360:
         raise UserError(
             f"{where} was drawn on an image that was turned in Label Studio: "
             "turn it back there and export the labels again."
         )
-    return _DRAW[kind](json_files.field(result, "value", dict, where), size, where)
+    return _DRAW[kind](json_files.get_field(result, "value", dict, where), size, where)
 
 
 def _bare(kind: str) -> str:
@@ -66,7 +67,7 @@ def _bare(kind: str) -> str:
 
 
 def _brush(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
-    numbers = json_files.field(value, "rle", list, where)
+    numbers = json_files.get_field(value, "rle", list, where)
     try:
         packed = bytes(numbers)
     except (TypeError, ValueError) as error:
@@ -81,7 +82,7 @@ def _brush(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarr
 
 def _bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
     """A PNG of the image's size as a data URL, black and opaque on the object."""
-    url = json_files.field(value, "imageDataURL", str, where)
+    url = json_files.get_field(value, "imageDataURL", str, where)
     try:
         content = base64.b64decode(url.partition(",")[2], validate=True)
         pixels = decode("imageDataURL", content=content).values
@@ -98,26 +99,26 @@ def _bitmask(value: dict[str, Any], size: tuple[int, int], where: str) -> np.nda
 
 
 def _polygon(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
-    return shapes.polygon(json_files.outline(value.get("points"), where) * _percent(size), size)
+    return fill_polygon(json_files.parse_polygon(value.get("points"), where) * _percent(size), size)
 
 
 def _rectangle(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
     x, y, width, height = _lengths(value, ("x", "y", "width", "height"), size, where)
-    degrees = json_files.number(value, "rotation", where, default=0)
-    return shapes.rectangle(x, y, width, height, degrees, size)
+    degrees = json_files.get_number(value, "rotation", where, default=0)
+    return fill_rectangle(x, y, width, height, degrees, size)
 
 
 def _ellipse(value: dict[str, Any], size: tuple[int, int], where: str) -> np.ndarray:
     x, y, radius_x, radius_y = _lengths(value, ("x", "y", "radiusX", "radiusY"), size, where)
-    degrees = json_files.number(value, "rotation", where, default=0)
-    return shapes.ellipse(x, y, radius_x, radius_y, degrees, size)
+    degrees = json_files.get_number(value, "rotation", where, default=0)
+    return fill_ellipse(x, y, radius_x, radius_y, degrees, size)
 
 
 def _lengths(
     value: dict[str, Any], names: tuple[str, ...], size: tuple[int, int], where: str
 ) -> list[float]:
     """Numbers in percent of the width and the height, in turns, as pixels."""
-    percent = np.array([json_files.number(value, name, where) for name in names])
+    percent = np.array([json_files.get_number(value, name, where) for name in names])
     return (percent.reshape(-1, 2) * _percent(size)).ravel().tolist()
 
 

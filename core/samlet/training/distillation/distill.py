@@ -12,9 +12,8 @@ import torch
 from torch import nn
 
 import samlet
-from samlet import datasets as labels
-from samlet.datasets import Found, Labelled
-from samlet.datasets.checking import check
+from samlet.datasets import LabelledImage, LabelledImages, find_labelled_images
+from samlet.datasets.checking import check_labels
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
@@ -56,7 +55,7 @@ class Distilled:
     validation: list[Item]
     skipped: dict[str, str]
     path: Path
-    truth: dict[str, Labelled]
+    truth: dict[str, LabelledImage]
     notes: Sequence[str]
 
 
@@ -219,20 +218,20 @@ def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozen
 
 def _labelled(
     settings: DistillSettings, validation: Sequence[Item]
-) -> tuple[dict[str, Labelled], list[str]]:
+) -> tuple[dict[str, LabelledImage], list[str]]:
     """The labels of the images to judge by, and what is to be told about them."""
     if settings.labels is None:
         return {}, []
     folder = Path(settings.validation or settings.images)
-    found = labels.find(folder, settings.labels)
+    found = find_labelled_images(folder, settings.labels)
     key_of = {item.path: str(item.path.relative_to(folder)) for item in found}
     keys = {item.key for item in validation}
     own = [item for item in found if key_of[item.path] in keys]
     if not own:
         return {}, [f"None of the images kept for validation has labels in {settings.labels}."]
     without = [folder / key for key in sorted(keys - {key_of[item.path] for item in own})]
-    checked = check(Found(own, without), threads=settings.threads)
-    return {key_of[item.path]: item for item in checked.usable}, checked.told()
+    checked = check_labels(LabelledImages(own, without), threads=settings.threads)
+    return {key_of[item.path]: item for item in checked.usable}, checked.messages()
 
 
 def _known_part(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> Source:

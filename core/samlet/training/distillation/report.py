@@ -13,9 +13,9 @@ import numpy as np
 import torch
 
 import samlet
-from samlet import datasets as labels
 from samlet import images
-from samlet.datasets.examples import Example, LabelledExamples
+from samlet.datasets import objects
+from samlet.datasets.examples import Example, LabelledDataset
 from samlet.evaluation import agreement
 from samlet.evaluation import single_prompts as prompts
 from samlet.evaluation.measure import measure_agreement, measure_prompts
@@ -66,7 +66,7 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
     scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
     Report(agreement=scores).write(out / "evaluation")
     keys = [item.key for item in measured if item.key in made.truth]
-    examples = LabelledExamples([made.truth[key] for key in keys])
+    examples = LabelledDataset([made.truth[key] for key in keys])
     table, truth, log = agreement.summary(scores), dict(zip(keys, examples, strict=True)), _log(out)
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
     sections = [
@@ -164,7 +164,7 @@ def _side_by_side(
             drawn = [m if m.mean() < LARGEST else np.zeros_like(m) for m in masks]
             row[name] = overlay(image, drawn, points)
         if item.key in truth:
-            row["labels"] = overlay(image, [m for _, m in labels.objects(truth[item.key].labels)])
+            row["labels"] = overlay(image, [m for _, m in objects(truth[item.key].labels)])
         rows.append(html_page.pictures(row))
     return rows
 

@@ -11,10 +11,10 @@ import torch
 from torch import nn
 
 import samlet
-from samlet import datasets as labels
-from samlet.datasets.checking import check
-from samlet.datasets.examples import LabelledExamples
-from samlet.datasets.labelled import Labelled
+from samlet.datasets import find_labelled_images
+from samlet.datasets.checking import check_labels
+from samlet.datasets.examples import LabelledDataset
+from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam
 from samlet.training.finetuning.crops import Crops
@@ -56,7 +56,7 @@ class Finetuned:
 
     before: Sam
     after: Sam
-    validation: LabelledExamples
+    validation: LabelledDataset
     path: Path
     left_out: dict[str, list[str]]
     notes: Sequence[str]
@@ -78,10 +78,10 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
     share = settings.share(accelerator.num_processes)
-    found = labels.find(settings.images, settings.labels, out)
-    checked = check(found, settings.split, settings.threads)
+    found = find_labelled_images(settings.images, settings.labels, out)
+    checked = check_labels(found, settings.split, settings.threads)
     learning, judged = _parted(checked.usable, Path(settings.images))
-    for paragraph in checked.told():
+    for paragraph in checked.messages():
         tell(paragraph)
     if not any(item.path in checked.with_objects for item in learning):
         raise UserError(
@@ -105,7 +105,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 
     torch.manual_seed(settings.seed)
     crops = Crops(
-        LabelledExamples(learning), before.config.image_size, crop_side(before), share,
+        LabelledDataset(learning), before.config.image_size, crop_side(before), share,
         settings.seed, scale_jitter=(0.7, 1.6),
         zoom_share=VIEWS if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
@@ -135,8 +135,8 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     accelerator.wait_for_everyone()
     assert isinstance(averaged, MaskLearner)
     return Finetuned(
-        before, averaged.model, LabelledExamples(judged[:JUDGED]), path, checked.left_out,
-        checked.told(),
+        before, averaged.model, LabelledDataset(judged[:JUDGED]), path, checked.left_out,
+        checked.messages(),
     )  # fmt: skip
 
 
@@ -155,7 +155,9 @@ def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
     )
 
 
-def _parted(usable: Sequence[Labelled], images: Path) -> tuple[list[Labelled], list[Labelled]]:
+def _parted(
+    usable: Sequence[LabelledImage], images: Path
+) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """What is learnt from, and what is kept back, by rising hash."""
     names = Counter(item.path.name for item in usable)
     own = {

@@ -8,7 +8,7 @@ import numpy as np
 from skimage import draw
 
 
-def polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
+def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Fill a closed polygon; where it crosses itself, by the even-odd rule.
 
     Args:
@@ -23,7 +23,7 @@ def polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     return mask
 
 
-def rectangle(
+def fill_rectangle(
     x: float, y: float, width: float, height: float, degrees: float, size: tuple[int, int]
 ) -> np.ndarray:
     """Fill a rectangle that is turned about its corner (x, y).
@@ -42,10 +42,12 @@ def rectangle(
     cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
     along, down = width * np.array([cos, sin]), height * np.array([-sin, cos])
     corner = np.array([x, y])
-    return polygon(np.stack([corner, corner + along, corner + along + down, corner + down]), size)
+    return fill_polygon(
+        np.stack([corner, corner + along, corner + along + down, corner + down]), size
+    )
 
 
-def ellipse(
+def fill_ellipse(
     x: float, y: float, radius_x: float, radius_y: float, degrees: float, size: tuple[int, int]
 ) -> np.ndarray:
     """Fill an ellipse that is turned about its centre; without a radius it is empty.

@@ -27,7 +27,7 @@ class ReadLayers(Protocol):
 
 
 @dataclass(frozen=True)
-class Labelled:
+class LabelledImage:
     """An image that has labels.
 
     Attributes:
@@ -40,7 +40,7 @@ class Labelled:
 
 
 @dataclass(frozen=True)
-class Found(Sequence[Labelled]):
+class LabelledImages(Sequence[LabelledImage]):
     """The images of a folder that have labels, and what does not fit.
 
     Attributes:
@@ -50,7 +50,7 @@ class Found(Sequence[Labelled]):
         faults: a sentence for each entry of the labels that cannot be used.
     """
 
-    labelled: Sequence[Labelled]
+    labelled: Sequence[LabelledImage]
     unlabelled: Sequence[Path] = ()
     unmatched: Sequence[str] = ()
     faults: Sequence[str] = ()
@@ -59,18 +59,18 @@ class Found(Sequence[Labelled]):
         return len(self.labelled)
 
     @overload
-    def __getitem__(self, index: int) -> Labelled: ...
+    def __getitem__(self, index: int) -> LabelledImage: ...
     @overload
-    def __getitem__(self, index: slice) -> Sequence[Labelled]: ...
-    def __getitem__(self, index: int | slice) -> Labelled | Sequence[Labelled]:
+    def __getitem__(self, index: slice) -> Sequence[LabelledImage]: ...
+    def __getitem__(self, index: int | slice) -> LabelledImage | Sequence[LabelledImage]:
         return self.labelled[index]
 
-    def first(self, limit: int | None) -> "Found":
+    def first(self, limit: int | None) -> "LabelledImages":
         """The same with so many labelled images alone; None for all."""
         return replace(self, labelled=self.labelled[:limit])
 
 
-def drawn(
+def draw_regions(
     regions: Iterable[tuple[str, Callable[[], np.ndarray]]], left_out: list[str] | None
 ) -> Iterator[np.ndarray]:
     """Draw regions one by one, without those that are faulty.

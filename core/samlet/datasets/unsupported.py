@@ -24,7 +24,7 @@ _BY_SUFFIX = {
 }
 
 
-def by_suffix(paths: Iterable[Path]) -> str | None:
+def describe_file(paths: Iterable[Path]) -> str | None:
     """What the first file of a format that is not read is, and what to do; None if there is none.
 
     Returns:
@@ -37,7 +37,7 @@ def by_suffix(paths: Iterable[Path]) -> str | None:
     return None
 
 
-def refuse(content: Any, source: Path) -> None:
+def refuse_json(content: Any, source: Path) -> None:
     """Refuse JSON of another program that is known but not read.
 
     Raises:
