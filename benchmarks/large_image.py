@@ -28,7 +28,7 @@ from samlet.everything.crops import is_cut_off
 from samlet.everything.settings import default_settings
 from samlet.everything.tiling import TiledMaskGenerator
 from samlet.masks import Cutout, area, cut_out
-from samlet.utils.progress import bar
+from samlet.utils.progress import progress_bar
 
 MOVED = 24
 
@@ -55,7 +55,7 @@ def main(
     )
     generator.generate(picture[: tiled.tile, : tiled.tile])
     before, begun = _peak_megabytes(), time.monotonic()
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("tiles", total=1)
         records = tiled.generate(picture, progress=lambda n: progress.update(task, completed=n))
     seconds, after = time.monotonic() - begun, _peak_megabytes()
@@ -65,7 +65,7 @@ def main(
         f"tile, {after:.0f} MB with all tiles"
     )
     wanted, by_tiles, steady, steady_by_tiles = 0, 0, 0, 0
-    with bar() as progress:
+    with progress_bar() as progress:
         for top in progress.track(range(0, size, cell), description="cells"):
             for left in range(0, size, cell):
                 x, y = (at + (cell - tiled.tile) // 2 for at in (left, top))

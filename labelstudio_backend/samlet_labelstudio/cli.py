@@ -67,7 +67,7 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
-    from samlet.checkpoints.loading import locate
+    from samlet.checkpoints.loading import resolve_path
     from samlet_labelstudio.server.serving import ready_to_serve
     from samlet_labelstudio.server.serving import serve as run
 
@@ -83,7 +83,7 @@ def serve(
     )
     settings = ready_to_serve(given, host, port)
     # Downloaded, or found missing, before anybody waits for it.
-    locate(settings.model)
+    resolve_path(settings.model)
     console.print(f"samlet serves {settings.model} at http://{host}:{port} (Ctrl-C stops it).")
     if settings.label_studio_url is None:
         console.print(

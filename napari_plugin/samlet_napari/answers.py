@@ -17,7 +17,7 @@ from samlet.errors import UserError
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache, bytes_in_use
 from samlet.predict.predictor import MaskPrediction, Predictor
-from samlet.utils.single_flight import Shared
+from samlet.utils.single_flight import SingleFlightCache
 from samlet_napari.pixels import Picture
 from samlet_napari.prompts import Step, Steps, box_of, points_of
 from samlet_napari.windows import Window
@@ -45,7 +45,7 @@ class Encodings:
         self.predictor = predictor
         self.picture = picture
         self._cache = cache
-        self._made: Shared[ImageEmbedding] = Shared(MEMORY_BYTES, bytes_in_use)
+        self._made = SingleFlightCache[ImageEmbedding](MEMORY_BYTES, bytes_in_use)
 
     @property
     def side(self) -> int:
@@ -67,7 +67,7 @@ class Encodings:
     def keep(self, cache: EmbeddingCache) -> None:
         """Look for embeddings, and keep them, elsewhere from now on; also those in memory."""
         self._cache = cache
-        self._made = Shared(MEMORY_BYTES, bytes_in_use)
+        self._made = SingleFlightCache(MEMORY_BYTES, bytes_in_use)
 
     def _make(self, window: Window) -> ImageEmbedding:
         pixels = self.picture.read(window.plane, window.box, self.side)

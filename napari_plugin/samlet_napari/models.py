@@ -14,7 +14,7 @@ from samlet.checkpoints.downloads import REMOTE_FILES
 from samlet.checkpoints.loading import BUNDLED
 from samlet.utils.cache_folder import cache_dir
 from samlet.utils.files import atomic_path
-from samlet.utils.single_flight import Shared
+from samlet.utils.single_flight import SingleFlightCache
 
 SUFFIX = ".safetensors"
 LONGEST = 80
@@ -22,7 +22,7 @@ LONGEST = 80
 KEPT = 3
 """Models in memory: more than that are seldom compared."""
 
-_loaded: Shared[Predictor] = Shared(KEPT, lambda predictor: 1)
+_loaded: SingleFlightCache[Predictor] = SingleFlightCache(KEPT, lambda predictor: 1)
 
 
 class Listing:
@@ -99,7 +99,7 @@ def predictor(name: str) -> Predictor:
         UserError: see `samlet.load`.
     """
     located = locate(name)
-    file = checkpoints.loading.locate(located)
+    file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))

@@ -21,7 +21,7 @@ import samlet
 from samlet.checkpoints.downloads import REMOTE_FILES
 from samlet.checkpoints.loading import read_card
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
-from samlet.modeling.official_names import to_own_names
+from samlet.modeling.official_names import to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS, SamViTConfig
 from samlet.modeling.tiny_vit import TINY_VITS, TinyViTConfig
@@ -128,7 +128,7 @@ WRAPPED: dict[str, Callable[[Sam, Mapping[str, Tensor]], Any]] = {
     "a whole module": lambda m, s: m,
     "a whole module in another": lambda m, s: {"model": Trained(m), **beside()},
     "parameters": lambda m, s: {k: torch.nn.Parameter(v.float()) for k, v in s.items()},
-    "names of samlet's modules": lambda m, s: to_own_names(s),
+    "names of samlet's modules": lambda m, s: to_samlet_names(s),
 }  # fmt: skip
 
 
@@ -188,7 +188,7 @@ def test_the_lines_of_finetuning_scripts(tiny: Sam, tmp_path: Path) -> None:
     assert "sam.image_encoder.layers.0.blocks.0.conv1.c.weight" in wrapped.state_dict()
     Trained(Sam(tiny.config)).load_state_dict(pickle.loads(pickle.dumps(wrapped)).state_dict())
     # Names of the modules are understood, too: those of a state dict of before.
-    again.load_state_dict(to_own_names(state))
+    again.load_state_dict(to_samlet_names(state))
 
 
 def test_teacher_round_trip(tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from samlet.errors import UserError
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import STATE_SHARE, EmbeddingCache
-from samlet.utils.files import TEMPORARY
+from samlet.utils.files import TEMPORARY_PREFIX
 from tests.models import nuclei_at
 
 LARGE = 1 << 40
@@ -256,7 +256,10 @@ def test_many_write_and_tidy_one_folder(predictor: Counting, tmp_path: Path) -> 
 
 
 def test_what_a_killed_process_left_is_removed(predictor: Counting, tmp_path: Path) -> None:
-    old, new = tmp_path / f"{TEMPORARY}a.safetensors", tmp_path / f"{TEMPORARY}b.safetensors"
+    old, new = (
+        tmp_path / f"{TEMPORARY_PREFIX}a.safetensors",
+        tmp_path / f"{TEMPORARY_PREFIX}b.safetensors",
+    )
     for path in (old, new):
         path.write_bytes(b"half")
     os.utime(old, (0, 0))

@@ -19,9 +19,9 @@ from torch import nn
 import samlet
 from samlet.training.loop import LoopSettings, train
 from samlet.training.stream import Batches, Position, in_background
-from samlet.utils.prefetch import ahead
+from samlet.utils.messages import pluralize
+from samlet.utils.prefetch import prefetch
 from samlet.utils.progress import _Rate
-from samlet.utils.wording import counted
 
 from .training_worker import STEPS
 
@@ -172,7 +172,7 @@ def test_rates_and_counts_read_well() -> None:
     assert [told(*x) for x in ((50, 0.001), (20_000, 2), (30, 2), (2, 8))] == [
         "", "10,000/s", "15.0/s", "4.0 s each",
     ]  # fmt: skip
-    assert [counted(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
+    assert [pluralize(n, "image") for n in (0, 1, 2000)] == ["0 images", "1 image", "2,000 images"]
 
 
 def test_work_ahead_keeps_order_and_tells_errors() -> None:
@@ -183,9 +183,11 @@ def test_work_ahead_keeps_order_and_tells_errors() -> None:
         return x * x
 
     for threads in (0, 3):
-        assert list(ahead(range(10), slow_square, threads, depth=4)) == [x * x for x in range(10)]
+        assert list(prefetch(range(10), slow_square, threads, depth=4)) == [
+            x * x for x in range(10)
+        ]
         with pytest.raises(ValueError, match="seventeen"):
-            list(ahead(range(20), slow_square, threads, depth=4))
+            list(prefetch(range(20), slow_square, threads, depth=4))
 
 
 def test_a_background_stream_stops_drawing_when_closed() -> None:

@@ -13,8 +13,8 @@ from skimage import data
 from torch import nn
 
 import samlet
-from samlet.checkpoints.official import config_of, to_official
-from samlet.modeling.official_names import to_own_names
+from samlet.checkpoints.official import infer_config, to_official
+from samlet.modeling.official_names import to_samlet_names
 from samlet.modeling.sam import Sam
 from samlet.modeling.sam_vit import SAM_VITS, SamViT, SamViTConfig
 
@@ -46,7 +46,7 @@ def randomised(theirs: nn.Module) -> Any:
 def in_samlet(theirs: nn.Module) -> Sam:
     """The same weights in samlet, by way of their official names alone."""
     state = theirs.state_dict()
-    config = config_of(state)
+    config = infer_config(state)
     assert config is not None
     ours = Sam(config).eval()
     ours.load_state_dict(state)
@@ -128,10 +128,10 @@ def test_names_and_shapes_at_full_depth(name: str) -> None:
         encoder = segment_anything.sam_model_registry[name.removeprefix("sam_")]().image_encoder
         ours = SamViT(SAM_VITS[name])
     state = {f"image_encoder.{key}": value for key, value in encoder.state_dict().items()}
-    config = config_of(state)
+    config = infer_config(state)
     assert config is not None
     assert (config.sam_vit, config.image_size) == (SAM_VITS[name], 1024)
-    assert {key: value.shape for key, value in to_own_names(state).items()} == {
+    assert {key: value.shape for key, value in to_samlet_names(state).items()} == {
         f"image_encoder.{key}": value.shape for key, value in ours.state_dict().items()
     }
 

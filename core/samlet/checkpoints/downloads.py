@@ -18,7 +18,7 @@ from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
 
 from samlet.errors import UserError
 from samlet.utils.cache_folder import cache_dir
-from samlet.utils.files import publish, sha256_of
+from samlet.utils.files import replace_durably, sha256_of
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -144,7 +144,7 @@ def _download(remote: RemoteFile, path: Path) -> None:
         part.unlink()
         sums = f"SHA-256 {found} instead of {remote.sha256}"
         raise _failure(remote, path, f"what arrived is another file ({sums}) and was not kept")
-    publish(part, path)
+    replace_durably(part, path)
     _remember(path, remote)
 
 

@@ -12,10 +12,10 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from samlet.checkpoints.downloads import REMOTE_FILES, fetch
-from samlet.checkpoints.official import config_of, to_official
+from samlet.checkpoints.official import infer_config, to_official
 from samlet.checkpoints.weight_files import read_weights
 from samlet.errors import UserError
-from samlet.modeling.official_names import to_official_names, to_own_names
+from samlet.modeling.official_names import to_official_names, to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
@@ -41,14 +41,14 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     Raises:
         UserError: no such name or file, a damaged file, or another architecture.
     """
-    path = locate(name)
+    path = resolve_path(name)
     is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
     model = _load_ours(path) if is_ours else _load_official(path)
     model.name = str(name)
     return model.to(device).eval()
 
 
-def locate(name: str | Path) -> Path:
+def resolve_path(name: str | Path) -> Path:
     """The file of a model, downloaded if need be; see `load`."""
     key = str(name)
     if key in BUNDLED:
@@ -95,7 +95,7 @@ def save(
         }
         state = {
             key: (value.to(dtype) if value.is_floating_point() else value).cpu().contiguous()
-            for key, value in to_own_names(model.state_dict()).items()
+            for key, value in to_samlet_names(model.state_dict()).items()
         }
         with atomic_path(path) as temporary:
             save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
@@ -139,14 +139,14 @@ def _load_ours(path: Path) -> Sam:
         raise UserError(f"{path} is damaged; fetch it again.") from error
     model = Sam(SamConfig.from_dict(facts["config"]))
     model.card = facts["card"]
-    _fill(model, state, path)
+    _load_strict(model, state, path)
     return model
 
 
 def _load_official(path: Path) -> Sam:
     # Those of samlet's own modules, too, as a state dict of before could have them.
     state = to_official_names(read_weights(path))
-    config = config_of(state)
+    config = infer_config(state)
     if config is None:
         raise UserError(
             f"{path} is of another architecture than MobileSAM and SAM: it has {_some(state)}, and "
@@ -154,12 +154,12 @@ def _load_official(path: Path) -> Sam:
             "image_encoder.blocks.*.attn.rel_pos_h."
         )
     model = Sam(config)
-    _fill(model, state, path)
+    _load_strict(model, state, path)
     return model
 
 
-def _fill(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
-    wanted, state = to_own_names(model.state_dict()), to_own_names(state)
+def _load_strict(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
+    wanted, state = to_samlet_names(model.state_dict()), to_samlet_names(state)
     missing = wanted.keys() - state.keys()
     unexpected = state.keys() - wanted.keys()
     misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]

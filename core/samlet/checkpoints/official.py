@@ -29,7 +29,7 @@ def to_official(model: Sam) -> dict[str, Tensor]:
     return model.state_dict()
 
 
-def config_of(state: Mapping[str, Tensor]) -> SamConfig | None:
+def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:
     """Read the architecture off official weights; None if they are neither MobileSAM's nor SAM's.
 
     The input size is in SAM's weights but not in MobileSAM's, where it is 1024.

@@ -12,7 +12,7 @@ from samlet.cli import training as cli_training
 from samlet.errors import UserError
 from samlet.images import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console, run_app
-from samlet.utils.wording import counted
+from samlet.utils.messages import pluralize
 
 if TYPE_CHECKING:
     import numpy as np
@@ -90,7 +90,7 @@ def segment(
     source = image_source(image)
     if before is not None and not add:
         raise UserError(
-            f"{out} has {counted(len(before.records), 'object')} of {image.name} already: give "
+            f"{out} has {pluralize(len(before.records), 'object')} of {image.name} already: give "
             "--add to add this one, --replace to write over them, or another --out."
         )
     if before is not None and before.info["image"] != source["image"]:
@@ -176,7 +176,7 @@ def everything(
     from samlet.everything.segment import segment_everything
     from samlet.everything.settings import EverythingSettings, complete_settings
     from samlet.modeling.fingerprint import model_fingerprint
-    from samlet.utils.progress import bar
+    from samlet.utils.progress import progress_bar
 
     paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
@@ -199,7 +199,7 @@ def everything(
         "channels": channels,
     }
     try:
-        with bar() as progress:
+        with progress_bar() as progress:
             outcome = segment_images(
                 paths,
                 [out / path.relative_to(root).parent for path in paths],

@@ -10,7 +10,7 @@ import typer
 from rich.console import Console
 
 from samlet.errors import UserError
-from samlet.utils.wording import counted
+from samlet.utils.messages import pluralize
 
 if TYPE_CHECKING:
     from samlet.evaluation.report import Report
@@ -144,7 +144,8 @@ def embed(
     for key, reason in skipped.items():
         console.print(f"Skipped {key}: {reason}")
     console.print(
-        f"{counted(len(store), 'embedding')} {'is' if len(store) == 1 else 'are'} in {store.folder}"
+        f"{pluralize(len(store), 'embedding')} {'is' if len(store) == 1 else 'are'} "
+        f"in {store.folder}"
     )
 
 
@@ -213,7 +214,7 @@ def finetune(
                 console.print("Nothing was measured: what was kept back has no objects.")
                 return
             console.print(
-                f"\nMean IoU on what was kept back ({counted(len(made.validation), 'image')}):\n"
+                f"\nMean IoU on what was kept back ({pluralize(len(made.validation), 'image')}):\n"
             )
             console.print(format_table(table, "model"))
 

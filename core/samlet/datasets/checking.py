@@ -11,9 +11,9 @@ from skimage.measure import label as connected
 from samlet import images
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages, ReadLayers
 from samlet.errors import UserError
-from samlet.utils.prefetch import ahead
-from samlet.utils.progress import bar
-from samlet.utils.wording import counted, lines, some
+from samlet.utils.messages import bullet_list, join_first, pluralize
+from samlet.utils.prefetch import prefetch
+from samlet.utils.progress import progress_bar
 
 SPECK = 16
 """Parts with fewer pixels do not count where parts are counted."""
@@ -66,16 +66,17 @@ class CheckedLabels:
         found = self.found
         count = len(found) + len(found.unlabelled)
         has = "has" if len(found) == 1 else "have"
-        paragraphs = [f"{len(found):,} of {counted(count, 'image')} {has} labels."]
+        paragraphs = [f"{len(found):,} of {pluralize(count, 'image')} {has} labels."]
         if found.unlabelled:
-            paragraphs[0] += f" Without labels: {some([p.name for p in found.unlabelled])}."
+            paragraphs[0] += f" Without labels: {join_first([p.name for p in found.unlabelled])}."
         if found.unmatched:
-            paragraphs[0] += f" Labels without an image: {some(found.unmatched)}."
+            paragraphs[0] += f" Labels without an image: {join_first(found.unmatched)}."
         faults = [*found.faults, *(fault for of_one in self.left_out.values() for fault in of_one)]
         if faults:
             lost = len(found) - len(self.usable)
             paragraphs.append(
-                f"Left out of the labels, {counted(lost, 'whole image')} among them:{lines(faults)}"
+                f"Left out of the labels, {pluralize(lost, 'whole image')} among them:"
+                f"{bullet_list(faults)}"
             )
         return paragraphs + [f"Warning: {doubt}" for doubt in self.warnings]
 
@@ -99,9 +100,9 @@ def check_labels(
     """
     left_out = {"labels": list(found.faults)} if found.faults else {}
     usable, facts = [], []
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Checking labels", total=len(found))
-        for item, told, faults in ahead(found, _examine, threads, depth=2 * max(1, threads)):
+        for item, told, faults in prefetch(found, _examine, threads, depth=2 * max(1, threads)):
             progress.advance(task)
             if faults:
                 left_out[str(item.path)] = faults
@@ -110,7 +111,7 @@ def check_labels(
                 facts.append(told)
     if not usable:
         faults = [fault for of_one in left_out.values() for fault in of_one]
-        raise UserError(f"None of the labels can be used:{lines(faults)}")
+        raise UserError(f"None of the labels can be used:{bullet_list(faults)}")
     doubts = _doubts(usable, facts)
     classes = _classes(usable, facts)
     if split:
@@ -178,11 +179,11 @@ def _classes(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> s
     worst = max(range(len(facts)), key=lambda i: facts[i].parts / max(1, len(facts[i].numbers)))
     one = facts[worst]
     return (
-        f"The labels look like masks of classes, as {counted(numbers, 'object')} "
+        f"The labels look like masks of classes, as {pluralize(numbers, 'object')} "
         f"{'is' if numbers == 1 else 'are'} in {parts:,} separate parts, and each would be learnt "
         f"as one object ({usable[worst].path.name}: "
         f"{'number' if len(one.numbers) == 1 else 'numbers'} "
-        f"{some(one.numbers.tolist(), 3)} in {one.parts:,} parts)"
+        f"{join_first(one.numbers.tolist(), 3)} in {one.parts:,} parts)"
     )
 
 
@@ -197,13 +198,13 @@ def _doubts(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> li
     doubts = []
     if 2 * len(apart) > len(facts):
         doubts.append(
-            f"The labels of {some(apart, 3)} have the number 255 or 65535 beside small ones: if it "
-            "marks borders or what to ignore, as in PASCAL VOC, make it 0."
+            f"The labels of {join_first(apart, 3)} have the number 255 or 65535 beside small ones: "
+            "if it marks borders or what to ignore, as in PASCAL VOC, make it 0."
         )
     if 2 * len(inverted) > len(facts):
         doubts.append(
-            f"The one object of {some(inverted, 3)} covers most of the image and has holes: if it "
-            "is the background, invert the labels."
+            f"The one object of {join_first(inverted, 3)} covers most of the image and has holes: "
+            "if it is the background, invert the labels."
         )
     return doubts
 

@@ -19,7 +19,7 @@ from samlet.datasets.labelled_images import (
 from samlet.datasets.layers import pack
 from samlet.errors import UserError
 from samlet.masks import fill_polygon, from_rle
-from samlet.utils.wording import counted, lines, some
+from samlet.utils.messages import bullet_list, join_first, pluralize
 
 
 def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any) -> LabelledImages:
@@ -95,11 +95,13 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
 
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
     if faults:
-        return UserError(f"{source} has no image with labels that can be used:{lines(faults)}")
+        return UserError(
+            f"{source} has no image with labels that can be used:{bullet_list(faults)}"
+        )
     name = entries[0].get("file_name") or entries[0].get("coco_url") if entries else None
     example = f', such as "{name}",' if name else ""
     return UserError(
-        f"{source} lists {counted(len(entries), 'image')}{example} and none is below {images}: "
+        f"{source} lists {pluralize(len(entries), 'image')}{example} and none is below {images}: "
         "give the folder that holds the images of their file_name."
     )
 
@@ -141,8 +143,8 @@ def read_layers(
     crowds = [at for at, annotation in annotations if _is_crowd(annotation)]
     if crowds and left_out is not None:
         left_out.append(
-            f"{some(crowds, 1)}: marked iscrowd, as several objects in one; set it to 0 if each is "
-            "a single object."
+            f"{join_first(crowds, 1)}: marked iscrowd, as several objects in one; set it to 0 if "
+            "each is a single object."
         )
     regions: list[tuple[str, Callable[[], np.ndarray]]] = [
         (at, partial(_mask, annotation, size, image, at))

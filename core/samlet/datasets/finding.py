@@ -11,7 +11,7 @@ from samlet.datasets.label_studio.export import find_in_export
 from samlet.datasets.labelled_images import LabelledImages
 from samlet.datasets.sa1b import find_sa1b_files
 from samlet.errors import UserError
-from samlet.utils.wording import lines
+from samlet.utils.messages import bullet_list
 
 
 def find_labelled_images(
@@ -82,7 +82,7 @@ def _in_folder(images: Path, paths: list[Path], labels: Path) -> LabelledImages:
     if len(maps) or len(jsons):
         return maps if len(maps) else jsons
     if faults := [*maps.faults, *jsons.faults]:
-        raise UserError(f"{labels} has no labels that can be used:{lines(faults)}")
+        raise UserError(f"{labels} has no labels that can be used:{bullet_list(faults)}")
     if not paths:
         raise UserError(f"{images} holds no image beside those in {labels}: check the paths.")
     own = {path.resolve() for path in paths}

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 
-from samlet.utils.files import files_below
+from samlet.utils.files import walk_files
 
 _MARK = re.compile(
     r"[-_ ]((cp[-_ ])?masks?|labels?|lbls?|seg(mentation)?|instances?|gt|object[-_ ]identities)$",
@@ -86,7 +86,7 @@ def _are_one(images: Path, labels: Path) -> bool:
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
     """Below a folder, links to folders included, as for images; sorted by path."""
-    found = (path for path in files_below(root) if path.suffix.lower() in suffixes)
+    found = (path for path in walk_files(root) if path.suffix.lower() in suffixes)
     return sorted(path for path in found if path.is_file())
 
 

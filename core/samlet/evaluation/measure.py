@@ -20,7 +20,7 @@ from samlet.evaluation.object_batches import GroupOf
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts
 from samlet.predict.predictor import Predictor
-from samlet.utils.progress import bar, tell
+from samlet.utils.progress import print_status, progress_bar
 
 KINDS = ("prompts", "clicks", "everything", "agreement")
 
@@ -70,7 +70,7 @@ def measure(
     if label_path is not None and wanted & {*KINDS[:3]}:
         checked = check_labels(find_labelled_images(data, label_path).first(limit), split)
         for paragraph in checked.messages():
-            tell(paragraph)
+            print_status(paragraph)
     predictor, report = Predictor(samlet.load(model), engine), Report()
     if checked is not None:
         report = measure_all(predictor, LabelledDataset(checked.usable), only=wanted)
@@ -126,7 +126,7 @@ def measure_agreement(
 
 
 def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:
-    with bar() as progress:
+    with progress_bar() as progress:
         yield from progress.track(islice(items, total), total, description=name)
 
 

@@ -10,8 +10,8 @@ from rich.progress import Progress, TaskID
 
 from samlet.errors import UserError
 from samlet.outputs.results import image_source, is_done, is_of_another, read_results, write_results
-from samlet.utils.prefetch import ahead
-from samlet.utils.wording import counted
+from samlet.utils.messages import pluralize
+from samlet.utils.prefetch import prefetch
 
 
 @dataclass
@@ -78,7 +78,7 @@ def segment_images(
             return error
 
     def find() -> Iterator[tuple[_Loaded, list[dict[str, Any]]]]:
-        images = ahead(places, load, threads=1, depth=2)
+        images = prefetch(places, load, threads=1, depth=2)
         for number, ((path, _), image) in enumerate(zip(places, images, strict=True)):
             progress.update(task, completed=number, description=path.name)
             if image == "done":
@@ -94,9 +94,9 @@ def segment_images(
     def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
         (path, folder, pixels, own), records = found
         write_results(folder, path, pixels, records, own)
-        progress.console.print(f"{path.name}: {counted(len(records), 'object')}")
+        progress.console.print(f"{path.name}: {pluralize(len(records), 'object')}")
 
-    for _ in ahead(find(), write, threads=1, depth=2):
+    for _ in prefetch(find(), write, threads=1, depth=2):
         pass
     progress.update(task, completed=len(paths))
     return outcome

@@ -19,7 +19,7 @@ from samlet._version import __version__
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam
-from samlet.utils.files import TEMPORARY, publish, write_errors
+from samlet.utils.files import TEMPORARY_PREFIX, explain_write_errors, replace_durably
 
 if TYPE_CHECKING:
     from samlet.export.onnx_graphs import Graph
@@ -152,12 +152,12 @@ def _filled(folder: Path) -> Iterator[Path]:
     """
     is_new = not folder.exists()
     try:
-        with write_errors(folder, folder):
+        with explain_write_errors(folder, folder):
             folder.mkdir(parents=True, exist_ok=True)
-            with tempfile.TemporaryDirectory(prefix=TEMPORARY, dir=folder) as temporary:
+            with tempfile.TemporaryDirectory(prefix=TEMPORARY_PREFIX, dir=folder) as temporary:
                 yield Path(temporary)
                 for path in Path(temporary).iterdir():
-                    publish(path, folder / path.name)
+                    replace_durably(path, folder / path.name)
     finally:
         if is_new:
             # Not if it holds anything.

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from samlet.errors import UserError
 from samlet.images.stored import SUFFIXES
-from samlet.utils.files import files_below
+from samlet.utils.files import walk_files
 
 _RESULT = re.compile(
     rf"({'|'.join(map(re.escape, SUFFIXES))})\.(labels\.(png|tif)|overlay\.png)$|\.samlet\.tiff?$",
@@ -34,7 +34,7 @@ def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
         raise UserError(f"{folder} is not a folder: give one that holds images.")
     found = sorted(
         path
-        for path in files_below(folder, None if results is None else os.path.realpath(results))
+        for path in walk_files(folder, None if results is None else os.path.realpath(results))
         if path.suffix.lower() in SUFFIXES
         and not is_result(path)
         # A link that leads nowhere is an image that is missing, which reading it will say.

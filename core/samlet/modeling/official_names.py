@@ -40,7 +40,7 @@ _TO_OFFICIAL: Rules = (
 )  # fmt: skip
 
 
-def to_own_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_samlet_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Official parameter names to ours; the classifier is left out. Ours stay as they are."""
     kept = {key: value for key, value in state.items() if not CLASSIFIER.match(key)}
     return _renamed(kept, _TO_OURS)
@@ -51,7 +51,7 @@ def to_official_names(state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     return _renamed(state, _TO_OFFICIAL)
 
 
-def speak_official_names(model: nn.Module, tiny_vit_width: int | None) -> None:
+def use_official_names(model: nn.Module, tiny_vit_width: int | None) -> None:
     """Let a model's `state_dict` and `load_state_dict` use the official names.
 
     Args:
@@ -83,7 +83,7 @@ class _Written:
 
 def _read(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """A hook before `load_state_dict`."""
-    _replace(state, prefix, to_own_names)
+    _replace(state, prefix, to_samlet_names)
 
 
 def _replace(

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from samlet.modeling.efficientnet import EfficientNetEncoder
 from samlet.modeling.mask_decoder import MaskDecoder
-from samlet.modeling.official_names import speak_official_names
+from samlet.modeling.official_names import use_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam_vit import SamViT, SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
@@ -93,7 +93,7 @@ class Sam(nn.Module):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         if config.tiny_vit is not None or config.sam_vit is not None:
             vit = config.tiny_vit
-            speak_official_names(self, None if vit is None else vit.embed_dims[-1])
+            use_official_names(self, None if vit is None else vit.embed_dims[-1])
 
     @property
     def device(self) -> torch.device:

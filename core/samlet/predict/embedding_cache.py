@@ -13,8 +13,8 @@ from samlet.errors import UserError
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 from samlet.predict.zoom import MAX_CACHED_ROIS
-from samlet.utils.files import TEMPORARY
-from samlet.utils.single_flight import Shared
+from samlet.utils.files import TEMPORARY_PREFIX
+from samlet.utils.single_flight import SingleFlightCache
 
 ABANDONED_S = 3600
 """Seconds after which nobody is writing a temporary file any more."""
@@ -38,7 +38,7 @@ class EmbeddingCache:
     def __init__(self, folder: Path, memory_bytes: int, disk_bytes: int) -> None:
         self.folder = folder
         self.disk_bytes = disk_bytes
-        self._kept: Shared[ImageEmbedding] = Shared(memory_bytes, bytes_in_use)
+        self._kept = SingleFlightCache[ImageEmbedding](memory_bytes, bytes_in_use)
         self._disk_lock = threading.Lock()
 
     def get(
@@ -96,7 +96,7 @@ class EmbeddingCache:
             for path in self.folder.glob("*.safetensors"):
                 with suppress(FileNotFoundError):
                     files.append((path, path.stat()))
-            unfinished = [item for item in files if item[0].name.startswith(TEMPORARY)]
+            unfinished = [item for item in files if item[0].name.startswith(TEMPORARY_PREFIX)]
             finished = [item for item in files if not item[0].name.startswith(".")]
             for path, stat in unfinished:
                 if time.time() - stat.st_mtime > ABANDONED_S:

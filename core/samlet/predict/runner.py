@@ -16,7 +16,7 @@ from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.mask_upsampler import MaskUpsampler
 from samlet.predict.prompts import Prompts
-from samlet.utils.single_flight import Shared
+from samlet.utils.single_flight import SingleFlightCache
 
 
 class Runner:
@@ -42,7 +42,7 @@ class Runner:
         self.model_id = encoder_fingerprint(model)
         self.transform = ResizeLongestSide(model.config.image_size)
         self.grid = model.config.image_size // 4
-        self._states: WeakKeyDictionary[ImageEmbedding, Shared[ImageState]] = WeakKeyDictionary()
+        self._states = WeakKeyDictionary[ImageEmbedding, SingleFlightCache[ImageState]]()
         self._lock = Lock()
 
     @torch.no_grad()
@@ -95,7 +95,7 @@ class Runner:
         """What all prompts on an image share; computed once, and kept as long as the embedding."""
         # Prompts on other images do not wait while this one's state is computed.
         with self._lock:
-            state = self._states.setdefault(embedding, Shared(1, lambda _: 1))
+            state = self._states.setdefault(embedding, SingleFlightCache(1, lambda _: 1))
         return state.get("", lambda: self.engine.prepare(embedding.features.unsqueeze(0)))
 
     def upsample(self, low_res_masks: Tensor, embedding: ImageEmbedding) -> np.ndarray:

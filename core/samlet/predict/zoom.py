@@ -33,7 +33,7 @@ from samlet.predict.roi import (
     resample_logits,
 )
 from samlet.predict.runner import Runner
-from samlet.utils.single_flight import Shared
+from samlet.utils.single_flight import SingleFlightCache
 
 MAX_CACHED_ROIS = 4
 """ROIs per image whose embeddings are kept while it is being worked on."""
@@ -109,7 +109,7 @@ class Zoom:
 
     def __init__(self, full: Runner, half: Runner) -> None:
         self._full, self._half = full, half
-        self._rois: WeakKeyDictionary[ImageEmbedding, Shared[ImageEmbedding]] = WeakKeyDictionary()
+        self._rois = WeakKeyDictionary[ImageEmbedding, SingleFlightCache[ImageEmbedding]]()
         self._lock = Lock()
 
     def predict(
@@ -164,7 +164,7 @@ class Zoom:
 
     def _encoded(self, embedding: ImageEmbedding, roi: Box) -> ImageEmbedding:
         with self._lock:
-            rois = self._rois.setdefault(embedding, Shared(MAX_CACHED_ROIS, lambda _: 1))
+            rois = self._rois.setdefault(embedding, SingleFlightCache(MAX_CACHED_ROIS, lambda _: 1))
         return rois.get(str(roi), lambda: self._encode(embedding, roi))
 
     def _encode(self, embedding: ImageEmbedding, roi: Box) -> ImageEmbedding:

@@ -13,7 +13,7 @@ from samlet.errors import UserError
 from samlet.training.disk_space import check_room
 from samlet.training.stream import Position
 from samlet.utils.files import atomic_path
-from samlet.utils.progress import tell
+from samlet.utils.progress import print_status
 
 CHECKPOINT = "state.pt"
 BEFORE = "state-before.pt"
@@ -140,7 +140,7 @@ class RunState:
             self._take(state, path)
             self._newest_is_good = path == self.path
             for other in damaged:
-                tell(
+                print_status(
                     f"{other} is damaged, as a power cut or a full disk leaves it: going on from "
                     f"the state before, at step {self.step}."
                 )

@@ -16,7 +16,7 @@ from rich.console import Console
 from torch import Tensor
 
 from samlet.utils.files import atomic_path
-from samlet.utils.progress import bar
+from samlet.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
@@ -55,7 +55,7 @@ class Journal:
         self._sums: dict[str, Tensor] = {}
         self._notes = 0
         self._is_cut = False
-        self._bar = bar()
+        self._bar = progress_bar()
         self._task = self._bar.add_task("", total=steps, completed=step)
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         if accelerator.is_main_process:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from samlet.errors import UserError
 
-TEMPORARY = ".samlet-"
+TEMPORARY_PREFIX = ".samlet-"
 """How the names of temporary files and folders begin."""
 
 _NO_ROOM = 1 << 20
@@ -38,16 +38,16 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     """
     target = Path(os.path.realpath(path))
     suffix = target.suffix if len(target.suffix) <= 16 else ""
-    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}{suffix}")
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}{suffix}")
     try:
-        with write_errors(path, target.parent):
+        with explain_write_errors(path, target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
             # The umask decides who may read it, as for every new file.
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
             with suppress(FileNotFoundError):
                 shutil.copymode(target, temporary)
-            publish(temporary, target)
+            replace_durably(temporary, target)
     finally:
         with suppress(OSError):
             temporary.unlink()
@@ -61,9 +61,9 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         UserError: the folder cannot be written.
     """
     target = Path(os.path.realpath(path))
-    temporary = target.with_name(f"{TEMPORARY}{secrets.token_hex(8)}")
+    temporary = target.with_name(f"{TEMPORARY_PREFIX}{secrets.token_hex(8)}")
     try:
-        with write_errors(path, target.parent):
+        with explain_write_errors(path, target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
             temporary.mkdir()
             yield temporary
@@ -77,7 +77,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
         shutil.rmtree(temporary, ignore_errors=True)
 
 
-def publish(temporary: Path, target: Path) -> None:
+def replace_durably(temporary: Path, target: Path) -> None:
     """Give a finished file its name, in such an order that a power cut leaves the old or the new.
 
     Raises:
@@ -102,7 +102,7 @@ def sha256_of(path: str | Path) -> str:
 
 
 @contextmanager
-def write_errors(path: str | Path, folder: Path) -> Iterator[None]:
+def explain_write_errors(path: str | Path, folder: Path) -> Iterator[None]:
     """Say in one sentence that `path` cannot be written, in whatever way a library reports it.
 
     Args:
@@ -144,7 +144,7 @@ def _free_bytes(folder: Path) -> float:
         return float("inf")
 
 
-def files_below(folder: Path, left_out: str | None = None) -> Iterator[Path]:
+def walk_files(folder: Path, left_out: str | None = None) -> Iterator[Path]:
     """All files of a folder and those in it, links to folders included, each folder once.
 
     Args:

@@ -9,7 +9,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 
-def ahead(
+def prefetch(
     items: Iterable[Item], work: Callable[[Item], Result], threads: int, depth: int
 ) -> Iterator[Result]:
     """Apply `work` in threads, at most `depth` items early, and yield the results in order.

@@ -14,7 +14,7 @@ from rich.progress import (
 )
 from rich.text import Text
 
-SHORTEST = 1.0
+MIN_RATE_SECONDS = 1.0
 """Seconds of work below which a rate says nothing."""
 
 
@@ -22,14 +22,14 @@ class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
         """How fast it goes, in the unit that reads better."""
         speed = task.finished_speed or task.speed
-        if not speed or (task.elapsed or 0) < SHORTEST:
+        if not speed or (task.elapsed or 0) < MIN_RATE_SECONDS:
             return Text("")
         if speed >= 100:
             return Text(f"{speed:,.0f}/s")
         return Text(f"{speed:.1f}/s" if speed >= 1 else f"{1 / speed:.1f} s each")
 
 
-def bar() -> Progress:
+def progress_bar() -> Progress:
     """A bar on standard error, silent where that is not a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
@@ -41,7 +41,7 @@ def bar() -> Progress:
     )
 
 
-def tell(text: str) -> None:
+def print_status(text: str) -> None:
     """Print a line on standard output; of several processes the first one talks."""
     if os.environ.get("RANK", "0") == "0":
         Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)

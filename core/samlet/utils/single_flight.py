@@ -9,7 +9,7 @@ from typing import Generic, TypeVar
 T = TypeVar("T")
 
 
-class Shared(Generic[T]):
+class SingleFlightCache(Generic[T]):
     """Values by key; those who ask for one that is being made wait for it.
 
     The least recently used go first, but never the one that was asked for last, however large it

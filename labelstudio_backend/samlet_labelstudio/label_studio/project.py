@@ -8,7 +8,7 @@ from label_studio_sdk import LabelStudio
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.utils.progress import bar
+from samlet.utils.progress import progress_bar
 from samlet_labelstudio.label_studio.client import connect, told
 from samlet_labelstudio.settings import Settings
 
@@ -130,7 +130,7 @@ def _connect(client: LabelStudio, settings: Settings, project: int, backend_url:
 
 def _upload(client: LabelStudio, settings: Settings, project: int, paths: list[Path]) -> None:
     http = client._client_wrapper.httpx_client
-    with bar() as progress:
+    with progress_bar() as progress:
         for path in progress.track(paths, description="Uploading"):
             with told(settings), path.open("rb") as file:
                 answer = http.request(

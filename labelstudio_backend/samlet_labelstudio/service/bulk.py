@@ -17,8 +17,8 @@ from samlet.errors import UserError
 from samlet.images.stored import SUFFIXES
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.utils.files import atomic_path
-from samlet.utils.prefetch import ahead
-from samlet.utils.progress import bar
+from samlet.utils.prefetch import prefetch
+from samlet.utils.progress import progress_bar
 from samlet_labelstudio.images.image_resolver import open_file
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.label_studio.client import connect, told
@@ -150,14 +150,14 @@ def preannotate_folder(
 
 
 def _all_of(items: Sequence[Any], work: Callable[[Any], str | None], workers: int) -> list[str]:
-    with bar() as progress:
+    with progress_bar() as progress:
         return [failure for failure in _tracked(progress, items, work, workers) if failure]
 
 
 def _tracked(
     progress: Progress, items: Sequence[Any], work: Callable[[Any], str | None], workers: int
 ) -> Iterator[str | None]:
-    outcomes = ahead(items, work, threads=workers, depth=2 * workers)
+    outcomes = prefetch(items, work, threads=workers, depth=2 * workers)
     yield from progress.track(outcomes, total=len(items), description="Pre-annotating")
 
 

@@ -2,7 +2,7 @@
 
 import samlet
 from samlet import Predictor
-from samlet.utils.single_flight import Shared
+from samlet.utils.single_flight import SingleFlightCache
 
 KEPT = 3
 """Models in memory: the bundled one, and those of the projects that are worked on."""
@@ -17,7 +17,7 @@ class Models:
 
     def __init__(self, engine: str) -> None:
         self.engine = engine
-        self._loaded: Shared[Predictor] = Shared(KEPT, lambda predictor: 1)
+        self._loaded: SingleFlightCache[Predictor] = SingleFlightCache(KEPT, lambda predictor: 1)
 
     def get(self, name: str) -> Predictor:
         """Give a model, ready to predict; all that wait for it wait for one loading.

@@ -14,7 +14,7 @@ from samlet.datasets.label_studio.regions import is_shape, to_mask
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages, draw_regions, image_size
 from samlet.datasets.layers import pack
 from samlet.errors import UserError
-from samlet.utils.wording import counted, lines
+from samlet.utils.messages import bullet_list, pluralize
 
 
 def find_in_export(
@@ -63,14 +63,14 @@ def find_in_export(
     ]
     faults += matches.faults
     if not found and faults:
-        raise UserError(f"{source} has no task with labels that can be used:{lines(faults)}")
+        raise UserError(f"{source} has no task with labels that can be used:{bullet_list(faults)}")
     if not found and not matches.unmatched:
         raise UserError(
             f"{source} has no annotation that was submitted: label images and export again."
         )
     if not found:
         raise UserError(
-            f"{source} labels {counted(len(matches.unmatched), 'image')}, such as "
+            f"{source} labels {pluralize(len(matches.unmatched), 'image')}, such as "
             f"{matches.unmatched[0]}, and none is below {images}: put the images there under the "
             "names that Label Studio knows."
         )

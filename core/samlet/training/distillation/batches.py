@@ -14,7 +14,7 @@ from samlet.errors import UserError
 from samlet.training.distillation.embedding_store import EmbeddingStore, content_hash
 from samlet.training.distillation.sources import Item, Source
 from samlet.training.stream import Batches, Position
-from samlet.utils.prefetch import ahead
+from samlet.utils.prefetch import prefetch
 
 TOLERATED = 0.01
 """Share of images that may be broken before a run stops."""
@@ -181,7 +181,7 @@ class Lessons:
         stream = self.source.shuffled(self.seed, position, self.rank, self.world)
         batch: list[tuple[Picture, np.ndarray | None]] = []
         seen = used = 0
-        loaded = ahead(stream, self._load, self.threads, depth=2 * self.batch_size)
+        loaded = prefetch(stream, self._load, self.threads, depth=2 * self.batch_size)
         for found, after in loaded:
             seen += 1
             if found is None:

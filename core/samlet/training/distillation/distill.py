@@ -29,7 +29,7 @@ from samlet.training.loop import SO_FAR, UnsavedError, train
 from samlet.training.precision import open_accelerator
 from samlet.training.settings import DistillSettings, keep, loop_settings
 from samlet.utils.files import atomic_path
-from samlet.utils.progress import tell
+from samlet.utils.progress import print_status
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
@@ -84,7 +84,7 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     validation, held_out = hold_out(source, settings.validation)
     truth, notes = _labelled(settings, validation)
     for paragraph in notes:
-        tell(paragraph)
+        print_status(paragraph)
     skipped = Skipped(source.count())
     store = None
     if not settings.on_the_fly:

@@ -18,9 +18,9 @@ from samlet.training.distillation.batches import Picture, Skipped, collate, load
 from samlet.training.distillation.decoupled import teaching_of
 from samlet.training.distillation.embedding_store import EmbeddingStore, Entry
 from samlet.training.distillation.sources import Item, Source
-from samlet.utils.prefetch import ahead
-from samlet.utils.progress import bar
-from samlet.utils.wording import counted
+from samlet.utils.messages import pluralize
+from samlet.utils.prefetch import prefetch
+from samlet.utils.progress import progress_bar
 
 
 def open_store(folder: Path, teacher: Sam) -> EmbeddingStore:
@@ -75,13 +75,13 @@ def embed(
         """Pictures whose content has no embedding yet, each content once."""
         seen: set[str] = set()
         todo = (item for item in source.once(rank, world) if not _is_known(item, store))
-        for item, picture in ahead(todo, load, threads, 2 * batch_size):
+        for item, picture in prefetch(todo, load, threads, 2 * batch_size):
             if picture and picture.sha256 not in store and picture.sha256 not in seen:
                 seen.add(picture.sha256)
                 yield Entry(item.key, picture.sha256, item.stamp), picture
 
     written = 0
-    with bar() as progress:
+    with progress_bar() as progress:
         task = progress.add_task("Embedding", total=None if missing is None else missing // world)
 
         def announce(seconds: float) -> None:
@@ -133,7 +133,7 @@ def _check_space(store: EmbeddingStore, missing: int, console: Console) -> None:
     told = check_room(
         store.folder,
         missing * store.bytes_per_image,
-        f"{counted(missing, 'image')} need{'s' * (missing == 1)}",
+        f"{pluralize(missing, 'image')} need{'s' * (missing == 1)}",
         "choose another folder with --embeddings, or teach without storing with --on-the-fly",
     )
     console.print(f"{told}.")

@@ -11,7 +11,7 @@ import numpy as np
 
 from samlet.errors import UserError
 from samlet.utils.files import atomic_path
-from samlet.utils.progress import tell
+from samlet.utils.progress import print_status
 
 SHARD_BYTES = 2**27
 """A shard is written whole, so this much work at most is lost when a run is killed."""
@@ -79,7 +79,7 @@ class EmbeddingStore:
         for index in sorted(self.folder.glob("*.json")):
             entries = self._entries(index)
             if entries is None:
-                tell(f"{index} or its .npy is damaged: their images are embedded again.")
+                print_status(f"{index} or its .npy is damaged: their images are embedded again.")
                 index.unlink(missing_ok=True)
                 index.with_suffix(".npy").unlink(missing_ok=True)
                 continue

@@ -32,7 +32,7 @@ from samlet.training.distillation.sources import Item
 from samlet.training.settings import DistillSettings
 from samlet.training.train_logger import LOG
 from samlet.utils.files import atomic_path
-from samlet.utils.wording import counted
+from samlet.utils.messages import pluralize
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -75,9 +75,9 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
             "Agreement with the teacher",
             html_page.figures(table, "prompt"),
             html_page.note(
-                f"Both models are asked the same about {counted(len(measured), 'image')} kept for "
-                "validation. “100 px” is a pair of points at that distance, one on the object and "
-                "one beside it, as in MobileSAM's README."
+                f"Both models are asked the same about {pluralize(len(measured), 'image')} kept "
+                "for validation. “100 px” is a pair of points at that distance, one on the object "
+                "and one beside it, as in MobileSAM's README."
             ),
         ),
         _accuracy(models, examples, made.notes) if truth else "",
@@ -99,7 +99,7 @@ def _headline(table: Table, count: int) -> str:
     return (
         '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
         f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
-        f"{counted(count, 'image')} that it has not seen.</p>"
+        f"{pluralize(count, 'image')} that it has not seen.</p>"
     )
 
 
@@ -114,9 +114,9 @@ def _accuracy(
         "Accuracy",
         html_page.figures(table, "model"),
         html_page.note(
-            f"Mean IoU with the labelled objects of {counted(len(examples), 'image')}. A click is "
-            "at an object's deepest point, a random click anywhere in it; “iou error” is the mean "
-            "distance of predicted from true IoU."
+            f"Mean IoU with the labelled objects of {pluralize(len(examples), 'image')}. A click "
+            "is at an object's deepest point, a random click anywhere in it; “iou error” is the "
+            "mean distance of predicted from true IoU."
         ),
         *(html_page.note(paragraph) for paragraph in notes),
     )

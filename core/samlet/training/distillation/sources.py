@@ -17,7 +17,7 @@ from samlet import images
 from samlet.errors import UserError
 from samlet.images.stored import SUFFIXES
 from samlet.training.stream import Position
-from samlet.utils.wording import counted, some
+from samlet.utils.messages import join_first, pluralize
 
 SHUFFLE_WITHIN = 256
 """Images of a shard that are mixed with each other; shards come in random order besides."""
@@ -113,8 +113,8 @@ def _open_list(path: Path) -> Source:
     missing = [name for name, file in files if not file.is_file()]
     if missing:
         raise UserError(
-            f"{path} lists {counted(len(missing), 'file')} that cannot be found: "
-            f"{some(missing)}. Paths are relative to the list."
+            f"{path} lists {pluralize(len(missing), 'file')} that cannot be found: "
+            f"{join_first(missing)}. Paths are relative to the list."
         )
     return ImageFiles(str(path), files)
 

@@ -24,8 +24,8 @@ from samlet.training.loop import SO_FAR, UnsavedError, train
 from samlet.training.precision import open_accelerator
 from samlet.training.settings import FinetuneSettings, keep, loop_settings
 from samlet.utils.files import atomic_path
-from samlet.utils.progress import tell
-from samlet.utils.wording import counted, some
+from samlet.utils.messages import join_first, pluralize
+from samlet.utils.progress import print_status
 
 MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
@@ -82,16 +82,16 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     checked = check_labels(found, settings.split, settings.threads)
     learning, judged = _parted(checked.usable, Path(settings.images))
     for paragraph in checked.messages():
-        tell(paragraph)
+        print_status(paragraph)
     if not any(item.path in checked.with_objects for item in learning):
         raise UserError(
-            f"No object is left to learn from in {counted(len(learning), 'image')} of "
+            f"No object is left to learn from in {pluralize(len(learning), 'image')} of "
             f"{settings.images} with labels: label some."
         )
-    tell(
-        f"{counted(len(learning), 'image')} to learn from, {len(judged):,} kept back"
+    print_status(
+        f"{pluralize(len(learning), 'image')} to learn from, {len(judged):,} kept back"
         + (
-            f": {some([item.path.name for item in judged])}."
+            f": {join_first([item.path.name for item in judged])}."
             if judged
             else ". A single image is learnt from: label another to measure the model on."
         )
