@@ -1,33 +1,83 @@
-"""How the whole suite runs: which engine, how many threads, and which tests share a process.
+"""How the whole suite runs: which engine, threads and cache, and which tests share a process.
 
 Models run in PyTorch here, unless a test is about the engines: converting takes seconds each. With
 `-n` there are several processes of one thread each, which is faster than one process of several.
 """
 
+import atexit
 import os
+import shutil
+import tempfile
+from collections.abc import Iterator
 
 import pytest
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
+from xdist.workermanage import WorkerController
 
 os.environ["SAMLET_ENGINE"] = "torch"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 
-WITH_A_SERVER = tuple(
-    f"tests/labelstudio/test_{name}"
-    for name in ("label_studio", "browser", "access", "batches", "container")
+CACHE = "SAMLET_TESTS_CACHE"
+"""Names a folder that all processes of a run share, so that a model is converted once."""
+if CACHE not in os.environ:
+    os.environ[CACHE] = tempfile.mkdtemp(prefix="samlet-tests-")
+    atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
+os.environ["SAMLET_CACHE"] = os.environ[CACHE]
+
+WITH_SERVER = tuple(
+    f"tests/labelstudio/test_{name}.py"
+    for name in (
+        "label_studio",
+        "label_studio_elsewhere",
+        "label_studio_predictions",
+        "label_studio_training",
+        "browser",
+        "access",
+        "batches",
+        "container",
+    )
 )
+"""These need a Label Studio, which takes long to start."""
+
+
+@pytest.fixture(scope="module")
+def fastest_engine() -> Iterator[None]:
+    """What users get: for a model that is used much, converting it once is worth its time."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("SAMLET_ENGINE", "auto")
+        yield
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Start with what takes longest as a whole, so that no process works alone at the end."""
+    items.sort(key=lambda item: not item.nodeid.startswith(WITH_SERVER))
 
 
 class OneServer(LoadFileScheduling):
-    """Tests of a file go to one process, and all that need a Label Studio, which takes a minute.
+    """Tests of a file go to one process, and all that need a Label Studio to the same one.
 
     xdist's own groups have no effect with pytest 9: it no longer reads the ids that they change.
     """
 
     def _split_scope(self, nodeid: str) -> str:
-        return "server" if nodeid.startswith(WITH_A_SERVER) else super()._split_scope(nodeid)
+        return "server" if nodeid.startswith(WITH_SERVER) else super()._split_scope(nodeid)
+
+    def remove_node(self, node: WorkerController) -> str | None:
+        """Forget a process; the test that ended it has failed, and is not run again."""
+        units = self.assigned_work[node].values()
+        crashed = next((test for unit in units for test, done in unit.items() if not done), None)
+        for unit in units:
+            if crashed in unit:
+                unit[crashed] = True
+        super().remove_node(node)
+        return crashed
+
+    def _reschedule(self, node: WorkerController) -> None:
+        # One that replaces another has collected nothing at first.
+        if node in self.registered_collections:
+            super()._reschedule(node)
 
 
 @pytest.hookimpl(optionalhook=True)

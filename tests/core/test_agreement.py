@@ -5,6 +5,7 @@ from collections.abc import Iterable
 from typing import Any, cast
 
 import numpy as np
+import pytest
 import torch
 
 import samlet
@@ -12,8 +13,15 @@ from samlet.evaluation import agreement
 from samlet.evaluation.agreement import AgreementScore, evaluate_agreement, point_pairs
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
+from tests.models import nuclei_at
 
 from .conftest import sample
+
+
+@pytest.fixture(scope="module")
+def nuclei() -> Sam:
+    """The bundled model at a quarter of its size: here it need only agree with itself."""
+    return nuclei_at(256)
 
 
 def blurred(model: Sam, noise: float) -> samlet.Predictor:

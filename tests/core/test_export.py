@@ -118,9 +118,21 @@ def in_openvino(
     return Exported(folder)
 
 
-@pytest.fixture(params=["in_onnx", "in_openvino"])
+@pytest.fixture(scope="module", params=["in_onnx", "in_openvino"])
 def exported(request: pytest.FixtureRequest) -> Exported:
     return request.getfixturevalue(request.param)
+
+
+@pytest.fixture(scope="module")
+def encoded(exported: Exported, nuclei: Sam, picture: np.ndarray) -> np.ndarray:
+    """The picture's embedding by an exported encoder."""
+    return exported.encode(nuclei, picture)
+
+
+@pytest.fixture(scope="module")
+def embedding(predictor: samlet.Predictor, picture: np.ndarray) -> samlet.ImageEmbedding:
+    """The same by samlet."""
+    return predictor.encode(picture)
 
 
 @pytest.fixture(scope="module")
@@ -148,16 +160,20 @@ PROMPTS = {
 
 @pytest.mark.parametrize("prompt", PROMPTS)
 def test_masks_are_samlets(
-    exported: Exported, predictor: samlet.Predictor, picture: np.ndarray, prompt: str
+    exported: Exported,
+    encoded: np.ndarray,
+    predictor: samlet.Predictor,
+    embedding: samlet.ImageEmbedding,
+    picture: np.ndarray,
+    prompt: str,
 ) -> None:
     coords, labels, box, has_mask = PROMPTS[prompt]
-    embedding = predictor.encode(picture)
     mask_input = (
         predictor.segment(embedding, [[120, 80]], [1]).low_res_masks[0] if has_mask else None
     )
     corners = [box[:2], box[2:]] if box else []
     found = exported.decode(
-        exported.encode(predictor.model, picture),
+        encoded,
         picture.shape[:2],
         coords + corners,
         labels + ([2, 3] if box else []),
@@ -173,14 +189,15 @@ def test_masks_are_samlets(
 
 
 def test_many_prompts_at_once(
-    exported: Exported, predictor: samlet.Predictor, picture: np.ndarray
+    exported: Exported,
+    encoded: np.ndarray,
+    predictor: samlet.Predictor,
+    embedding: samlet.ImageEmbedding,
+    picture: np.ndarray,
 ) -> None:
     """Five boxes on one image: each as if it were asked for alone."""
     corners = np.array([[[x, x], [x + 60.0, x + 80]] for x in range(10, 110, 20)])
-    found = exported.decode(
-        exported.encode(predictor.model, picture), picture.shape[:2], corners, [[2, 3]] * 5
-    )
-    embedding = predictor.encode(picture)
+    found = exported.decode(encoded, picture.shape[:2], corners, [[2, 3]] * 5)
     expected = predictor.segment_batch(
         embedding, boxes=corners.reshape(5, 4), multimask_output=False
     )
@@ -355,6 +372,22 @@ def test_an_encoder_of_two_files_is_not_brought_to_eight_bits(tmp_path: Path) ->
         quantisation.quantise(tmp_path / "encoder.onnx", [])
 
 
+@pytest.fixture(scope="module")
+def small_folder(small_model: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The small model in ONNX."""
+    folder = tmp_path_factory.mktemp("small")
+    export(small_model, "onnx", folder)
+    return folder
+
+
+@pytest.fixture
+def small_in_onnx(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The small model's ONNX files are there when it is exported to another format."""
+    monkeypatch.setattr(
+        onnx_graphs, "write_onnx", lambda _, path: shutil.copy(small_folder / path.name, path)
+    )
+
+
 def call(*arguments: str | Path) -> str:
     """`samlet export ARGUMENTS`; a mistake is raised."""
     done = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)
@@ -362,6 +395,7 @@ def call(*arguments: str | Path) -> str:
     return done.output
 
 
+@pytest.mark.usefixtures("small_in_onnx")
 def test_the_command(small_file: Path, tmp_path: Path) -> None:
     out = tmp_path / "new" / "folder"
     flags = ("--int8", "--calibration", samples.IMAGES)
@@ -436,6 +470,7 @@ def test_a_full_disk_leaves_the_folder_as_it_was(small_model: Sam, tmp_path: Pat
     assert [path.read_text() for path in tmp_path.iterdir()] == ["of before"]
 
 
+@pytest.mark.usefixtures("small_in_onnx")
 def test_openvinos_word_for_a_full_disk_is_understood(
     small_model: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

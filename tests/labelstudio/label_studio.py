@@ -12,6 +12,7 @@ import signal
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 import uuid
 from collections.abc import Iterator, Sequence
@@ -30,7 +31,8 @@ TOKEN = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = "http://127.0.0.1:9"
 """No proxy is there: what Label Studio would fetch from outside fails at once."""
 START_S = 240
-"""The first start of all compiles Python files and makes the database's tables."""
+"""The first start of all compiles Python files."""
+DATABASE = "label_studio.sqlite3"
 REQUEST_S = 120
 """Above the 100 s that Label Studio itself gives a backend."""
 
@@ -161,7 +163,26 @@ def install() -> Path:
         subprocess.run([*pip, f"label-studio=={VERSION}"], check=True)
         marker.touch()
         print(f"Installed in {time.monotonic() - start:.0f} s.", flush=True)
-    return folder / "bin" / "label-studio"
+    command = folder / "bin" / "label-studio"
+    if not empty_database().exists():
+        _make_empty_database(command)
+    return command
+
+
+def empty_database() -> Path:
+    """A database with all tables and nothing in them, which takes half a minute to make."""
+    return venv() / f"empty-{VERSION}.sqlite3"
+
+
+def _make_empty_database(command: Path) -> None:
+    with tempfile.TemporaryDirectory(dir=venv()) as name:
+        folder = Path(name)
+        variables = {**os.environ, **settings(folder, NOWHERE)}
+        # Any command makes the tables before it does what it is for.
+        subprocess.run(
+            [command, "version"], env=variables, cwd=folder, capture_output=True, check=True
+        )
+        (folder / DATABASE).replace(empty_database())
 
 
 def free_port() -> int:
@@ -178,6 +199,7 @@ def running(folder: Path, **environment: str) -> Iterator[LabelStudio]:
     url = f"http://127.0.0.1:{port}"
     start = time.monotonic()
     print(f"Starting Label Studio at {url}, data and log in {folder} ...", flush=True)
+    shutil.copy(empty_database(), folder / DATABASE)
     options = ["--no-browser", "--port", str(port), "--internal-host", "127.0.0.1"]
     with (folder / "log.txt").open("wb") as log:
         process = subprocess.Popen(
@@ -228,7 +250,7 @@ def wait_for_health(url: str, process: subprocess.Popen[bytes], log: Path) -> No
         with contextlib.suppress(requests.RequestException):
             if requests.get(f"{url}/health", timeout=5).ok:
                 return
-        time.sleep(0.5)
+        time.sleep(0.1)
     raise RuntimeError(f"Label Studio did not start:\n{log.read_text(errors='replace')[-4000:]}")
 
 
