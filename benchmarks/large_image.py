@@ -27,7 +27,7 @@ from samlet import images
 from samlet.everything.crops import is_cut_off
 from samlet.everything.settings import default_settings
 from samlet.everything.tiling import TiledMaskGenerator
-from samlet.masks import Cutout, area, cut_out
+from samlet.masks import CroppedMask, area, crop_mask
 from samlet.utils.progress import progress_bar
 
 MOVED = 24
@@ -59,7 +59,7 @@ def main(
         task = progress.add_task("tiles", total=1)
         records = tiled.generate(picture, progress=lambda n: progress.update(task, completed=n))
     seconds, after = time.monotonic() - begun, _peak_megabytes()
-    found = [cut_out(record["segmentation"]) for record in records]
+    found = [crop_mask(record["segmentation"]) for record in records]
     print(
         f"{len(found)} masks in {seconds:.0f} s; peak memory {before:.0f} MB with the image and a "
         f"tile, {after:.0f} MB with all tiles"
@@ -108,7 +108,7 @@ def mosaic(paths: Sequence[Path], size: int, cell: int) -> np.ndarray:
 
 def in_window(
     generator: samlet.SamAutomaticMaskGenerator, picture: np.ndarray, x: int, y: int, side: int
-) -> list[Cutout]:
+) -> list[CroppedMask]:
     """Masks of a square window, pushed into the picture where it juts out; none that it cuts."""
     size = (picture.shape[0], picture.shape[1])
     x, y = max(0, min(x, size[1] - side)), max(0, min(y, size[0] - side))
@@ -118,22 +118,22 @@ def in_window(
     return [mask for mask in masks if not is_cut_off(_box(mask), window, size)]
 
 
-def _moved(record: dict[str, Any], x: int, y: int, size: tuple[int, int]) -> Cutout:
-    cutout = cut_out(record["segmentation"])
-    return Cutout(cutout.mask, cutout.x + x, cutout.y + y, size)
+def _moved(record: dict[str, Any], x: int, y: int, size: tuple[int, int]) -> CroppedMask:
+    cutout = crop_mask(record["segmentation"])
+    return CroppedMask(cutout.mask, cutout.x + x, cutout.y + y, size)
 
 
-def _box(mask: Cutout) -> tuple[int, int, int, int]:
+def _box(mask: CroppedMask) -> tuple[int, int, int, int]:
     height, width = mask.mask.shape
     return mask.x, mask.y, mask.x + width, mask.y + height
 
 
-def is_found(mask: Cutout, found: Sequence[Cutout]) -> bool:
+def is_found(mask: CroppedMask, found: Sequence[CroppedMask]) -> bool:
     """Tell whether one of the masks has an IoU of at least 0.5 with a mask."""
     return any(_iou(mask, other) >= 0.5 for other in found)
 
 
-def _iou(a: Cutout, b: Cutout) -> float:
+def _iou(a: CroppedMask, b: CroppedMask) -> float:
     (left_a, top_a, right_a, bottom_a), (left_b, top_b, right_b, bottom_b) = _box(a), _box(b)
     x0, y0 = max(left_a, left_b), max(top_a, top_b)
     x1, y1 = min(right_a, right_b), min(bottom_a, bottom_b)

@@ -16,7 +16,7 @@ from qtpy.QtCore import Signal as QtSignal
 
 from samlet.errors import UserError
 from samlet.everything.segment import segment_everything
-from samlet.masks import Box, cut_out
+from samlet.masks import Box, crop_mask
 from samlet.predict.predictor import Predictor
 from samlet_napari import models
 from samlet_napari.answers import Encodings
@@ -287,7 +287,7 @@ def _find_all(
 
 
 def _placed(record: dict[str, Any], plane: Plane, box: Box) -> tuple[Placed, Box, np.ndarray]:
-    cutout = cut_out(record["segmentation"])
+    cutout = crop_mask(record["segmentation"])
     left, top = box[0] + cutout.x, box[1] + cutout.y
     height, width = cutout.mask.shape
     points = tuple((box[0] + x, box[1] + y, True) for x, y in record["point_coords"])

@@ -14,7 +14,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 
 from samlet.errors import UserError
-from samlet.masks import Box, extent
+from samlet.masks import Box, bounding_slices
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Placed
 
@@ -163,7 +163,7 @@ class LabelStore:
     def extent_of(self, plane: Plane, label: int) -> Box | None:
         """An object's box in a plane, half open; None if it has no pixel there."""
         height, width = plane.size(self.data.shape)
-        rows, columns = extent(self._read(plane, (0, 0, width, height)) == label)
+        rows, columns = bounding_slices(self._read(plane, (0, 0, width, height)) == label)
         if rows.start == rows.stop:
             return None
         return columns.start, rows.start, columns.stop, rows.stop
@@ -221,7 +221,7 @@ class LabelStore:
             window = after[top : top + mask.shape[0], left : left + mask.shape[1]]
             window[mask & ((window == 0) | overwrite)] = label
         self._set(plane, region, before, after)
-        rows, columns = extent(after == label)
+        rows, columns = bounding_slices(after == label)
         placed = [found.to_json() for found in self._all_placed(label) if found.plane != plane]
         if mask is not None:
             is_there = rows.start != rows.stop
@@ -270,7 +270,7 @@ class LabelStore:
 
     def _set(self, plane: Plane, box: Box, before: np.ndarray, after: np.ndarray) -> None:
         changed = before != after
-        rows, columns = extent(changed)
+        rows, columns = bounding_slices(changed)
         if rows.start == rows.stop:
             return
         x0, y0 = box[:2]

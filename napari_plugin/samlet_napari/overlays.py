@@ -8,7 +8,7 @@ from napari.layers import Image, Labels, Points
 from napari.utils.colormaps import DirectLabelColormap
 from scipy import ndimage
 
-from samlet.masks import Box, extent
+from samlet.masks import Box, bounding_slices
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Steps, points_of
 
@@ -139,7 +139,7 @@ class Overlays:
 def outlined(mask: np.ndarray, value: int, thickness: int) -> np.ndarray:
     """Values, uint8, h x w, of a mask, bool, h x w, with a line along its border."""
     values = np.zeros(mask.shape, np.uint8)
-    rows, columns = extent(mask)
+    rows, columns = bounding_slices(mask)
     inside = mask[rows, columns]
     # Padding makes the line close along the window's border, too.
     inner = ndimage.binary_erosion(np.pad(inside, 1), iterations=thickness)[1:-1, 1:-1]

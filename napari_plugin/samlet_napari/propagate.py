@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import numpy as np
 from scipy import ndimage
 
-from samlet.masks import Box, area, extent, iou
+from samlet.masks import Box, area, bounding_slices, iou
 from samlet_napari.answers import Encodings
 from samlet_napari.pixels import Plane
 from samlet_napari.prompts import Placed, Step
@@ -112,7 +112,7 @@ def contrast(pixels: np.ndarray, mask: np.ndarray) -> float:
         mask = mask[np.ix_(rows, columns)]
     if not mask.any():
         return 0.0
-    rows, columns = extent(mask)
+    rows, columns = bounding_slices(mask)
     reach = max(3, round(0.3 * np.sqrt(area(mask))))
     near = (
         slice(max(rows.start - reach - 2, 0), rows.stop + reach + 2),
@@ -140,7 +140,7 @@ def moved(mask: np.ndarray, box: Box, to: Box) -> np.ndarray:
 
 
 def _extent(mask: np.ndarray, box: Box) -> Extent:
-    rows, columns = extent(mask)
+    rows, columns = bounding_slices(mask)
     left, top = box[:2]
     return (
         float(left + columns.start),

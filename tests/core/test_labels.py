@@ -24,8 +24,8 @@ from samlet.datasets import find_labelled_images, objects, pack
 from samlet.datasets.checking import check_labels
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.masks import Cutout, cut_out
-from samlet.masks.compressed_rle import run_lengths
+from samlet.masks import CroppedMask, crop_mask
+from samlet.masks.compressed_rle import decode_counts
 from samlet.outputs.results import write_results
 
 NAMES = ("fluorescence_2", "fluorescence_3", "stained_1")
@@ -187,7 +187,7 @@ def test_compressed_run_lengths() -> None:
     for _ in range(200):
         mask = rng.random(rng.integers(1, 90, 2)) < rng.random() ** 3
         mask[rng.integers(mask.shape[0]) :, rng.integers(mask.shape[1]) :] = rng.random() < 0.5
-        assert run_lengths(compressed(mask)["counts"]) == uncompressed(mask)["counts"]
+        assert decode_counts(compressed(mask)["counts"]) == uncompressed(mask)["counts"]
 
 
 def test_coco_polygons(images: Path, tmp_path: Path) -> None:
@@ -379,9 +379,9 @@ def test_brush_masks_are_packed_as_label_studio_does() -> None:
         assert np.array_equal(reference_brush.decode_rle(bytes(packed), False), rgba)
         size = (mask.shape[0], mask.shape[1])
         assert np.array_equal(brush_rle.decode(bytes(packed), size), mask)
-        assert brush_rle.encode(cut_out(mask)) == packed
+        assert brush_rle.encode(crop_mask(mask)) == packed
     with pytest.raises(UserError, match=r"32768 x 32768 pixels is too large .* use polygons"):
-        brush_rle.encode(Cutout(SQUARE, 0, 0, (1 << 15, 1 << 15)))
+        brush_rle.encode(CroppedMask(SQUARE, 0, 0, (1 << 15, 1 << 15)))
 
 
 def test_turned_images(tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Run lengths and cutouts, against pycocotools."""
+"""Run lengths and cropped masks, against pycocotools."""
 
 import tracemalloc
 
@@ -6,8 +6,18 @@ import numpy as np
 import pytest
 from pycocotools import mask as coco
 
+import samlet.masks
 from samlet.errors import UserError
-from samlet.masks import Cutout, area, box_xyxy, cut_out, from_rle, to_label_map, to_rle
+from samlet.masks import (
+    CroppedMask,
+    area,
+    bounding_slices,
+    box_xyxy,
+    crop_mask,
+    from_rle,
+    to_label_map,
+    to_rle,
+)
 
 
 def masks_of_all_kinds() -> list[np.ndarray]:
@@ -31,24 +41,28 @@ def reference(mask: np.ndarray) -> dict:
 def test_cutouts_make_the_rle_that_coco_makes_of_the_whole_mask() -> None:
     for mask in masks_of_all_kinds():
         whole = reference(mask)
-        for cutout in (cut_out(mask), cut_out(whole), Cutout(mask, 0, 0, mask.shape)):
-            assert cutout.rle() == whole == to_rle(mask)
-            runs = cutout.runs()
+        for cropped in (crop_mask(mask), crop_mask(whole), CroppedMask(mask, 0, 0, mask.shape)):
+            assert cropped.to_rle() == whole == to_rle(mask)
+            runs = cropped.to_uncompressed_rle()
             assert all(type(n) is int for n in runs["counts"])
             assert reference(coco.decode(coco.frPyObjects(runs, *mask.shape))) == whole
-            assert np.array_equal(cutout.whole(), mask)
+            assert np.array_equal(cropped.to_full(), mask)
 
 
-def test_a_cutout_is_the_masks_box() -> None:
+def test_a_cropped_mask_is_the_masks_box() -> None:
     for mask in masks_of_all_kinds():
-        for cutout in (cut_out(mask), cut_out(to_rle(mask)), cut_out(cut_out(mask).runs())):
-            assert cutout.size == mask.shape and cutout.mask.dtype == bool
+        for cropped in (
+            crop_mask(mask),
+            crop_mask(to_rle(mask)),
+            crop_mask(crop_mask(mask).to_uncompressed_rle()),
+        ):
+            assert cropped.size == mask.shape and cropped.mask.dtype == bool
             if mask.any():
                 x0, y0, x1, y1 = box_xyxy(mask)
-                assert (cutout.x, cutout.y) == (x0, y0)
-                assert np.array_equal(cutout.mask, mask[y0:y1, x0:x1])
+                assert (cropped.x, cropped.y) == (x0, y0)
+                assert np.array_equal(cropped.mask, mask[y0:y1, x0:x1])
             else:
-                assert cutout.mask.shape == (0, 0)
+                assert cropped.mask.shape == (0, 0)
 
 
 def test_a_cutout_is_placed_anywhere() -> None:
@@ -60,35 +74,40 @@ def test_a_cutout_is_placed_anywhere() -> None:
         small = rng.random((h, w)) < 0.6
         expected = np.zeros((height, width), bool)
         expected[y : y + h, x : x + w] = small
-        assert Cutout(small, x, y, (height, width)).rle() == reference(expected)
+        assert CroppedMask(small, x, y, (height, width)).to_rle() == reference(expected)
 
 
 def test_area_and_empty_runs() -> None:
     for mask in masks_of_all_kinds():
-        assert area(mask) == area(to_rle(mask)) == area(cut_out(mask).runs()) == mask.sum()
+        assert (
+            area(mask)
+            == area(to_rle(mask))
+            == area(crop_mask(mask).to_uncompressed_rle())
+            == mask.sum()
+        )
     # Other programs write runs of length 0 in the middle.
     odd = {"size": [3, 4], "counts": [0, 2, 0, 3, 4, 0, 1, 0, 1, 1]}
     mask = coco.decode(coco.frPyObjects(odd, 3, 4)).astype(bool)
-    assert np.array_equal(from_rle(odd), mask) and np.array_equal(cut_out(odd).whole(), mask)
-    assert cut_out(odd).rle() == reference(mask)
+    assert np.array_equal(from_rle(odd), mask) and np.array_equal(crop_mask(odd).to_full(), mask)
+    assert crop_mask(odd).to_rle() == reference(mask)
 
 
 def test_large_images_cost_no_more_than_the_mask() -> None:
     """Of 3.6 gigapixels, only the mask's own box is ever made."""
     size = (60_000, 60_000)
-    cutout = Cutout(np.ones((40, 30), bool), 50_000, 40_000, size)
+    cropped = CroppedMask(np.ones((40, 30), bool), 50_000, 40_000, size)
     tracemalloc.start()
-    again = cut_out(cutout.rle())
+    again = crop_mask(cropped.to_rle())
     _, peak = tracemalloc.get_traced_memory()
     tracemalloc.stop()
     assert (again.x, again.y, again.size) == (50_000, 40_000, size)
-    assert np.array_equal(again.mask, cutout.mask)
+    assert np.array_equal(again.mask, cropped.mask)
     assert peak < 1e6
 
 
 def test_damaged_rle_cannot_be_cut_out() -> None:
     for rle in ({"size": [4, 5], "counts": [3, 4]}, {"size": [4, 5], "counts": "0"}, {"size": 4}):
-        for use in (cut_out, area, from_rle):
+        for use in (crop_mask, area, from_rle):
             with pytest.raises(UserError, match="not a valid COCO RLE"):
                 use(rle)
 
@@ -100,3 +119,10 @@ def test_label_maps_of_rle() -> None:
     assert np.array_equal(to_label_map([to_rle(mask) for mask in stack], scores), expected)
     with pytest.raises(UserError, match="not of one image"):
         to_label_map([to_rle(stack[0]), stack[1].T])
+
+
+def test_old_names_still_import() -> None:
+    for old, new in (("Cutout", CroppedMask), ("cut_out", crop_mask), ("extent", bounding_slices)):
+        with pytest.warns(DeprecationWarning, match=f"{old} is now"):
+            assert getattr(samlet.masks, old) is new
+    assert not hasattr(samlet.masks, "nothing_of_this_name")

@@ -12,7 +12,7 @@ import pytest
 import requests
 
 from samlet.errors import UserError
-from samlet.masks import cut_out, iou
+from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.server.access import opened_to
@@ -257,6 +257,6 @@ def test_label_studio_gives_the_password(server: LabelStudio, tmp_path: Path) ->
         text = server.project(project.number)["label_config"]
         control = labeling_config.parse(text).answering("image", "cell")
         assert control is not None
-        server.annotate(project.tasks[NAME], to_results(cut_out(mask), control, "cell", 1.0))
+        server.annotate(project.tasks[NAME], to_results(crop_mask(mask), control, "cell", 1.0))
         wait(lambda: "It has 1 annotated images" in backend.said())
         assert "password is missing" not in backend.said() and password not in backend.said()

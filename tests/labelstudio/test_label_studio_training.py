@@ -6,7 +6,7 @@ from typing import TypeVar
 
 import pytest
 
-from samlet.masks import cut_out, iou
+from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
 from tests.labelstudio import asking
@@ -30,7 +30,7 @@ def project(server: LabelStudio, backend: Backend) -> Project:
     control = config.answering("image", "object")
     assert control is not None
     for name, task in made.tasks.items():
-        masks = [cut_out(mask) for mask in asking.objects(name)[:OBJECTS]]
+        masks = [crop_mask(mask) for mask in asking.objects(name)[:OBJECTS]]
         regions = [to_results(mask, control, "object", 1.0)[0] for mask in masks]
         server.annotate(task, regions)
     return made

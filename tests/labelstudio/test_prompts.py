@@ -9,7 +9,7 @@ from skimage import draw
 
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.masks import cut_out, deepest_point
+from samlet.masks import crop_mask, deepest_point
 from samlet_labelstudio.label_studio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.regions.prompts import image_of, read_box, read_prompt
@@ -63,7 +63,7 @@ def test_a_turned_page_changes_nothing() -> None:
 
 
 def test_earlier_answers_are_no_prompts() -> None:
-    (answer,) = to_results(cut_out(np.ones(SIZE, bool)), CONFIG.controls[2], "a", 0.9)
+    (answer,) = to_results(crop_mask(np.ones(SIZE, bool)), CONFIG.controls[2], "a", 0.9)
     prompt = read_prompt([click(10, 20), answer], CONFIG, SIZE)
     assert prompt.box is None and len(prompt.points) == 1
     with pytest.raises(UserError, match="no keypoint"):

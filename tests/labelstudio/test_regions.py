@@ -13,7 +13,7 @@ from skimage.measure import label as parts_of
 from skimage.measure import regionprops
 
 from samlet.datasets.label_studio.regions import to_mask
-from samlet.masks import cut_out, iou
+from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import is_own, to_results
 
@@ -26,7 +26,7 @@ def control(tag: str) -> Control:
 
 
 def results_of(mask: np.ndarray, tag: str, **options: Any) -> list[dict[str, Any]]:
-    results = to_results(cut_out(mask), control(tag), "cell", 0.875, **options)
+    results = to_results(crop_mask(mask), control(tag), "cell", 0.875, **options)
     return json.loads(json.dumps(results))
 
 

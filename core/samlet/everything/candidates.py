@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from torchvision.ops import nms
 
-from samlet.masks import Box, Cutout, box_xyxy, from_rle, to_rle
+from samlet.masks import Box, CroppedMask, box_xyxy, from_rle, to_rle
 
 
 @dataclass(frozen=True)
@@ -31,9 +31,9 @@ class Candidate:
     point: list[float]
     crop: Box
 
-    def cutout(self, size: tuple[int, int]) -> Cutout:
+    def cutout(self, size: tuple[int, int]) -> CroppedMask:
         """Give the mask within an image of H x W."""
-        return Cutout(from_rle(self.rle), self.box[0], self.box[1], size)
+        return CroppedMask(from_rle(self.rle), self.box[0], self.box[1], size)
 
 
 def box_and_rle(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:

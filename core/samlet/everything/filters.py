@@ -22,7 +22,7 @@ def without_small_regions(
     """
     cleaned, untouched = [], []
     for candidate in candidates:
-        mask, filled = remove_small_regions(candidate.cutout(size).whole(), min_area, "holes")
+        mask, filled = remove_small_regions(candidate.cutout(size).to_full(), min_area, "holes")
         mask, dropped = remove_small_regions(mask, min_area, "islands")
         if filled or dropped:
             box, rle = box_and_rle(mask)

@@ -21,7 +21,7 @@ from samlet.everything.refine import refine_candidates
 from samlet.everything.search import MaskFilter, PointSearch
 from samlet.everything.settings import PROMPTS, default_settings
 from samlet.images import to_rgb
-from samlet.masks import Box, Cutout, area
+from samlet.masks import Box, CroppedMask, area
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
 
@@ -270,9 +270,9 @@ def _xywh(box: Box) -> list[int]:
     return [x0, y0, x1 - x0, y1 - y0]
 
 
-OUTPUT_MODES: dict[str, Callable[[Cutout], Any]] = {
-    "binary_mask": Cutout.whole,
-    "uncompressed_rle": Cutout.runs,
-    "coco_rle": Cutout.rle,
+OUTPUT_MODES: dict[str, Callable[[CroppedMask], Any]] = {
+    "binary_mask": CroppedMask.to_full,
+    "uncompressed_rle": CroppedMask.to_uncompressed_rle,
+    "coco_rle": CroppedMask.to_rle,
 }
 """What `segmentation` can be, and how it is made from a mask."""

@@ -13,7 +13,7 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
-from samlet.masks import Box, Cutout, area, cut_out, from_rle, to_rle
+from samlet.masks import Box, CroppedMask, area, crop_mask, from_rle, to_rle
 
 SAME_OBJECT_IOU = 0.5
 """Masks of several tiles that agree better than this (IoU) are the same object."""
@@ -41,8 +41,8 @@ class TilePart:
     def of(record: Mapping[str, Any], tile: Box) -> "TilePart":
         """Move a tile's record into the image."""
         left, top = tile[:2]
-        cutout = cut_out(record["segmentation"])
-        rows, columns = cutout.window
+        cutout = crop_mask(record["segmentation"])
+        rows, columns = cutout.slices
         box = (left + columns.start, top + rows.start, left + columns.stop, top + rows.stop)
         crop_x, crop_y, *crop_sides = record["crop_box"]
         moved = {
@@ -97,7 +97,7 @@ class TiledObject:
         """The object's record in an image of (H, W), see `TiledMaskGenerator.generate`."""
         x0, y0, x1, y1 = self.box
         found = {
-            "segmentation": Cutout(self.pixels(self.box), x0, y0, size).rle(),
+            "segmentation": CroppedMask(self.pixels(self.box), x0, y0, size).to_rle(),
             "area": self.area,
             "bbox": [x0, y0, x1 - x0 - 1, y1 - y0 - 1],
         }

@@ -1,14 +1,15 @@
 """Images in: files and arrays of any kind become RGB, uint8, H x W x 3."""
 
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from samlet.images.finding import find, is_result
 from samlet.images.reading import read
 from samlet.images.resizing import resize_longest, resized_shape
 from samlet.images.rgb import to_rgb
-from samlet.images.stored import DEFAULT_MAX_PIXELS
 from samlet.images.transforms import ResizeLongestSide
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
+    "IMAGE_SUFFIXES",
     "ResizeLongestSide",
     "find",
     "is_result",

@@ -9,8 +9,8 @@ from io import BytesIO
 from pathlib import Path
 
 from samlet.errors import UserError
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, DecodedImage
 from samlet.images.pillow_files import decode_pillow
-from samlet.images.stored import DEFAULT_MAX_PIXELS, Stored
 from samlet.images.tiff_files import decode_tiff
 
 _TIFF_SIGNATURES = (b"II*\0", b"MM\0*", b"II+\0", b"MM\0+")
@@ -22,14 +22,15 @@ def decode(
     content: bytes | None = None,
     max_pixels: int = DEFAULT_MAX_PIXELS,
     palette_indices: bool = False,
-) -> Stored:
+) -> DecodedImage:
     """Read the first image of a file without changing its values.
 
     A JPEG, PNG or WebP is turned as its EXIF orientation says. A TIFF is left as stored, as ImageJ,
     napari and tifffile do. Of several TIFF series (a pyramid, a thumbnail) the first counts.
 
     Args:
-        path: one of `KINDS`, recognised by content; of several frames the first.
+        path: a file of one of `samlet.images.decoded_image.IMAGE_FORMATS`, recognised by its
+            content; of several frames the first.
         content: the file's bytes where it is no file of its own; `path` then only names it.
         max_pixels: limit on height x width (four values each), checked before anything is decoded.
         palette_indices: return the indices of a palette image (labels) instead of its colours.

@@ -6,11 +6,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from samlet.errors import UserError
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 from samlet.utils.files import walk_files
 
 _RESULT = re.compile(
-    rf"({'|'.join(map(re.escape, SUFFIXES))})\.(labels\.(png|tif)|overlay\.png)$|\.samlet\.tiff?$",
+    rf"({'|'.join(map(re.escape, IMAGE_SUFFIXES))})\.(labels\.(png|tif)|overlay\.png)$"
+    r"|\.samlet\.tiff?$",
     re.IGNORECASE,
 )
 
@@ -35,13 +36,15 @@ def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
     found = sorted(
         path
         for path in walk_files(folder, None if results is None else os.path.realpath(results))
-        if path.suffix.lower() in SUFFIXES
+        if path.suffix.lower() in IMAGE_SUFFIXES
         and not is_result(path)
         # A link that leads nowhere is an image that is missing, which reading it will say.
         and (path.is_file() or not path.exists())
     )
     if not found:
-        raise UserError(f"{folder} holds no image: put files there that end in {_listed(SUFFIXES)}")
+        raise UserError(
+            f"{folder} holds no image: put files there that end in {_listed(IMAGE_SUFFIXES)}"
+        )
     return found
 
 

@@ -7,13 +7,15 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from samlet.errors import UserError
-from samlet.images.stored import KINDS, Kind, Stored, check_size
+from samlet.images.decoded_image import IMAGE_FORMATS, ChannelKind, DecodedImage, check_size
 
 # Left out on purpose: formats that are programs (EPS), wrappers or too rare to be tested here.
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 
 
-def decode_pillow(path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool) -> Stored:
+def decode_pillow(
+    path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool
+) -> DecodedImage:
     """Decode anything but TIFF; see `samlet.images.decoding.decode` for arguments and errors."""
     image = open_pillow(path, stream, PILLOW_FORMATS)
     check_size(path, image.height, image.width, 0, max_pixels)
@@ -24,13 +26,13 @@ def decode_pillow(path: Path, stream: IO[bytes], max_pixels: int, palette_indice
         low = open_pillow(path, stream, PILLOW_FORMATS)
         _set_raw_mode(low, mode.replace("16B", "16L"))
         high_bytes, low_bytes = (_upright(half).astype(np.uint16) for half in (image, low))
-        kind: Kind = "colour" if mode == "RGB;16B" else "colour+alpha"
-        return Stored(high_bytes << 8 | low_bytes, kind)
+        kind: ChannelKind = "colour" if mode == "RGB;16B" else "colour+alpha"
+        return DecodedImage(high_bytes << 8 | low_bytes, kind)
     if mode == "LA;16B":
         # Four bytes a pixel, as in 8-bit RGBA.
         _set_raw_mode(image, "RGBA")
         pixels = _upright(image).astype(np.uint16)
-        return Stored(pixels[..., 0::2] << 8 | pixels[..., 1::2], "colour+alpha")
+        return DecodedImage(pixels[..., 0::2] << 8 | pixels[..., 1::2], "colour+alpha")
     return from_pillow(image, palette_indices)
 
 
@@ -45,7 +47,7 @@ def open_pillow(path: Path, stream: IO[bytes], formats: tuple[str, ...]) -> Imag
         if accept is not None and accept(prefix) is True:
             stream.seek(0)
             return factory(stream, str(path))
-    raise UserError(f"{path} is not an image that samlet reads ({KINDS}).")
+    raise UserError(f"{path} is not an image that samlet reads ({IMAGE_FORMATS}).")
 
 
 def _set_raw_mode(image: ImageFile.ImageFile, mode: str) -> None:
@@ -57,12 +59,12 @@ def _upright(image: Image.Image) -> np.ndarray:
     return np.asarray(ImageOps.exif_transpose(image))
 
 
-def from_pillow(image: Image.Image, palette_indices: bool) -> Stored:
+def from_pillow(image: Image.Image, palette_indices: bool) -> DecodedImage:
     """Values and kind of an image that Pillow has loaded, upright."""
     # Upright first, since a conversion of colours forgets the orientation.
     image = ImageOps.exif_transpose(image)
     plain = image.mode in ("1", "L", "LA", "RGB", "RGBA", "I", "F") or image.mode.startswith("I;16")
     if not plain and not (image.mode == "P" and palette_indices):
         image = image.convert("RGB")
-    kind: Kind = "colour+alpha" if image.mode in ("LA", "RGBA") else "colour"
-    return Stored(np.asarray(image), kind)
+    kind: ChannelKind = "colour+alpha" if image.mode in ("LA", "RGBA") else "colour"
+    return DecodedImage(np.asarray(image), kind)

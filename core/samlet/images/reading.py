@@ -6,9 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from samlet.errors import UserError
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.images.decoding import decode
-from samlet.images.rgb import PERCENTILES, _must_choose, _to_rgb, _without_alpha
-from samlet.images.stored import DEFAULT_MAX_PIXELS
+from samlet.images.rgb import PERCENTILES, channel_choice_error, convert_to_rgb, drop_alpha
 
 
 def read(
@@ -29,7 +29,8 @@ def read(
     and last is the channels, and `channels` must confirm that these are channels, not slices.
 
     Args:
-        path: an image, see `samlet.images.stored.KINDS`; of several frames the first.
+        path: an image of one of `samlet.images.decoded_image.IMAGE_FORMATS`; of several frames the
+            first.
         content: the file's bytes where it is no file of its own (a member of a tar file); `path`
             then only names it.
         channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
@@ -52,9 +53,9 @@ def read(
                 "with channels= (--channels) if they are channels, or save one slice as a file."
             )
         if kind == "colour+alpha":
-            values = _without_alpha(values)
+            values = drop_alpha(values)
         elif kind == "channels":
             if count > 3:
-                raise _must_choose(str(path), count)
+                raise channel_choice_error(str(path), count)
             channels = range(count)
-    return _to_rgb(values, channels, percentiles, str(path))
+    return convert_to_rgb(values, channels, percentiles, str(path))

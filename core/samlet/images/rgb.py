@@ -7,10 +7,10 @@ import numpy as np
 from samlet.errors import UserError
 
 PERCENTILES = (0.1, 99.9)
+"""The values that become black and full intensity, so that a few outliers do not matter."""
 
-
-MOST_CHANNELS = 32
-"""Where the last axis is longer than this and the first very short, that one holds the channels."""
+MAX_CHANNELS_LAST = 32
+"""With more than this on the last axis and at most 4 on the first, the first holds the channels."""
 
 
 def to_rgb(
@@ -45,15 +45,16 @@ def to_rgb(
         array([[  0,  64],
                [128, 255]], dtype=uint8)
     """
-    return _to_rgb(np.asarray(array), channels, percentiles, "The image")
+    return convert_to_rgb(np.asarray(array), channels, percentiles, "The image")
 
 
-def _to_rgb(
+def convert_to_rgb(
     array: np.ndarray,
     channels: Sequence[int] | None,
     percentiles: tuple[float, float],
     name: str,
 ) -> np.ndarray:
+    """Convert as `to_rgb`, calling the image `name` in error messages."""
     if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
         raise UserError(
             f"{name} is {array.dtype} of shape {array.shape}: "
@@ -72,14 +73,14 @@ def _to_rgb(
             )
         array = array[:, :, list(channels)]
     elif count == 4:
-        array = _without_alpha(array)
-    elif array.shape[0] <= 4 and count > MOST_CHANNELS:
+        array = drop_alpha(array)
+    elif array.shape[0] <= 4 and count > MAX_CHANNELS_LAST:
         raise UserError(
             f"{name} has the shape {array.shape}, its channels first, it seems: give H x W x C, as "
             "np.moveaxis(image, 0, -1) does."
         )
     elif count > 4:
-        raise _must_choose(name, count)
+        raise channel_choice_error(name, count)
 
     jointly = channels is None and array.shape[2] == 3
     if array.dtype == bool:
@@ -96,14 +97,16 @@ def _to_rgb(
     return np.ascontiguousarray(array)
 
 
-def _must_choose(name: str, count: int) -> UserError:
+def channel_choice_error(name: str, count: int) -> UserError:
+    """The error for an image whose channels are too many to show without a choice."""
     return UserError(
         f"{name} has {count} channels: choose one, or up to three as red, green and blue, "
         "with channels=(0, 1, 2) in Python or --channels 0,1,2 on the command line."
     )
 
 
-def _without_alpha(array: np.ndarray) -> np.ndarray:
+def drop_alpha(array: np.ndarray) -> np.ndarray:
+    """Drop the last channel, opacity; fully transparent pixels become 0 unless all of them are."""
     colour, visible = array[:, :, :-1], array[:, :, -1:] != 0
     return np.where(visible, colour, np.zeros_like(colour)) if visible.any() else colour
 

@@ -10,8 +10,8 @@ from PIL import ExifTags
 from PIL.TiffImagePlugin import TiffImageFile
 
 from samlet.errors import UserError
+from samlet.images.decoded_image import ChannelKind, DecodedImage, check_size
 from samlet.images.pillow_files import from_pillow, open_pillow
-from samlet.images.stored import Kind, Stored, check_size
 
 GDAL_NODATA = 42113
 """The tag in which GIS programs name the value that stands for no measurement."""
@@ -26,7 +26,9 @@ class _Series(NamedTuple):
     load: Callable[[], np.ndarray]
 
 
-def decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool) -> Stored:
+def decode_tiff(
+    path: Path, stream: IO[bytes], max_pixels: int, palette_indices: bool
+) -> DecodedImage:
     """Decode a TIFF; see `samlet.images.decoding.decode` for arguments and errors."""
     stream.seek(0)
     with tifffile.TiffFile(stream, name=path.name) as tiff:
@@ -44,7 +46,7 @@ def decode_tiff(path: Path, stream: IO[bytes], max_pixels: int, palette_indices:
             if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
                 values = -values if values.dtype.kind == "f" else ~values
             values = _channels_last(_without_nodata(values, page), axes)
-            return Stored(values, _kind(axes, shape, page))
+            return DecodedImage(values, _kind(axes, shape, page))
         # Elsewhere Pillow would read one page of many, or drop the low byte of 16-bit colour.
         if len(axes) > 2 and (page.bitspersample != 8 or axes[-1] != "S"):
             kind = tifffile.PHOTOMETRIC(page.photometric).name
@@ -133,7 +135,7 @@ def _channels_last(values: np.ndarray, axes: str) -> np.ndarray:
     return values.transpose([axes.index(axis) for axis in order])
 
 
-def _kind(axes: str, shape: tuple[int, ...], page: tifffile.TiffPage) -> Kind:
+def _kind(axes: str, shape: tuple[int, ...], page: tifffile.TiffPage) -> ChannelKind:
     if len(axes) == 2:
         return "colour"
     if set(axes) & set("IQ"):

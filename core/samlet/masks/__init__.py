@@ -5,23 +5,42 @@ square from (0, 0) to (1, 1), and a full H x W mask spans (0, 0) to (W, H), as i
 a pixel, so their centre is at integers, as in segment_anything's prompts.
 """
 
+import warnings
+from typing import TYPE_CHECKING, Any
+
 from samlet.masks.boxes import Box, box_xyxy
 from samlet.masks.label_maps import from_label_map, to_label_map
 from samlet.masks.overlap import iou, iou_matrix
 from samlet.masks.polygons import to_polygons
 from samlet.masks.regions import deepest_point, remove_small_regions
-from samlet.masks.rle import Cutout, Mask, area, cut_out, extent, from_rle, to_rle
+from samlet.masks.rle import CroppedMask, Mask, area, bounding_slices, crop_mask, from_rle, to_rle
 from samlet.masks.shapes import fill_ellipse, fill_polygon, fill_rectangle
+
+_RENAMED = {"Cutout": "CroppedMask", "cut_out": "crop_mask", "extent": "bounding_slices"}
+
+if not TYPE_CHECKING:
+
+    def __getattr__(name: str) -> Any:
+        """Give what has another name since 0.2 under its old one, with a DeprecationWarning."""
+        if name not in _RENAMED:
+            raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+        warnings.warn(
+            f"samlet.masks.{name} is now samlet.masks.{_RENAMED[name]}.",
+            DeprecationWarning,
+            stacklevel=2,
+        )
+        return globals()[_RENAMED[name]]
+
 
 __all__ = [
     "Box",
-    "Cutout",
+    "CroppedMask",
     "Mask",
     "area",
+    "bounding_slices",
     "box_xyxy",
-    "cut_out",
+    "crop_mask",
     "deepest_point",
-    "extent",
     "fill_ellipse",
     "fill_polygon",
     "fill_rectangle",

@@ -3,7 +3,7 @@
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.masks.rle import extent
+from samlet.masks.rle import bounding_slices
 
 Box = tuple[int, int, int, int]
 
@@ -14,13 +14,13 @@ def box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
     Raises:
         UserError: the mask is empty.
     """
-    rows, columns = nonempty_extent(mask)
+    rows, columns = nonempty_bounding_slices(mask)
     return columns.start, rows.start, columns.stop, rows.stop
 
 
-def nonempty_extent(mask: np.ndarray) -> tuple[slice, slice]:
+def nonempty_bounding_slices(mask: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns that bound a mask, or UserError where it has no pixel."""
-    rows, columns = extent(mask)
+    rows, columns = bounding_slices(mask)
     if rows.stop == 0:
         raise UserError("The mask is empty: it has no box and no inside. Leave it out.")
     return rows, columns

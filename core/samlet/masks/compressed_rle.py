@@ -16,7 +16,7 @@ import numpy as np
 _MOST_GROUPS = 7
 
 
-def run_lengths(counts: str) -> list[int]:
+def decode_counts(counts: str) -> list[int]:
     """Decode the "counts" of a compressed RLE.
 
     Returns:

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.masks.rle import Mask, cut_out
+from samlet.masks.rle import Mask, crop_mask
 
 
 def to_label_map(
@@ -30,7 +30,7 @@ def to_label_map(
     if isinstance(masks, np.ndarray) and masks.ndim == 3:
         shape = masks.shape[1:]
     elif len(masks):
-        shape = cut_out(masks[0]).size
+        shape = crop_mask(masks[0]).size
     else:
         raise UserError("No mask tells the size: give an array of shape 0 x H x W instead.")
     if scores is not None and len(scores) != len(masks):
@@ -38,10 +38,12 @@ def to_label_map(
     labels = np.zeros(shape, np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32)
     best_first = np.argsort(-np.asarray(scores), kind="stable") if scores is not None else None
     for i in reversed(range(len(masks)) if best_first is None else best_first.tolist()):
-        cutout = cut_out(masks[i])
-        if cutout.size != shape:
-            raise UserError(f"Masks of {shape} and {cutout.size} are not of one image: resize one.")
-        labels[cutout.window][cutout.mask] = i + 1
+        cropped = crop_mask(masks[i])
+        if cropped.size != shape:
+            raise UserError(
+                f"Masks of {shape} and {cropped.size} are not of one image: resize one."
+            )
+        labels[cropped.slices][cropped.mask] = i + 1
     return labels
 
 

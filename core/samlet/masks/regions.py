@@ -5,7 +5,7 @@ from typing import Literal
 import numpy as np
 from scipy import ndimage
 
-from samlet.masks.boxes import nonempty_extent
+from samlet.masks.boxes import nonempty_bounding_slices
 
 
 def deepest_point(mask: np.ndarray) -> tuple[int, int]:
@@ -23,7 +23,7 @@ def deepest_point(mask: np.ndarray) -> tuple[int, int]:
     Raises:
         UserError: the mask is empty.
     """
-    rows, columns = nonempty_extent(mask)
+    rows, columns = nonempty_bounding_slices(mask)
     inside = np.pad(np.asarray(mask[rows, columns], dtype=bool), 1)
     depth = ndimage.distance_transform_edt(inside)
     ys, xs = np.nonzero(depth == depth.max())

@@ -2,7 +2,7 @@
 
 A run-length encoding (RLE) counts pixels down the columns, background first: {"size": [H, W],
 "counts": ...}, with counts a list of run lengths, or COCO's string or bytes of them. What is done
-with a `Cutout` costs what its box does, however large the image is.
+with a `CroppedMask` costs what its box does, however large the image is.
 """
 
 from collections.abc import Mapping
@@ -13,7 +13,7 @@ import numpy as np
 from pycocotools import mask as coco
 
 from samlet.errors import UserError
-from samlet.masks.compressed_rle import run_lengths
+from samlet.masks.compressed_rle import decode_counts
 
 Mask = np.ndarray | Mapping[str, Any]
 """H x W, bool or 0 and 1; or its RLE."""
@@ -46,7 +46,7 @@ def from_rle(rle: Mapping[str, Any]) -> np.ndarray:
 
 
 @dataclass(frozen=True)
-class Cutout:
+class CroppedMask:
     """A mask's box, and where in the image it is.
 
     Attributes:
@@ -62,18 +62,18 @@ class Cutout:
     size: tuple[int, int]
 
     @property
-    def window(self) -> tuple[slice, slice]:
+    def slices(self) -> tuple[slice, slice]:
         """Where the box is in an H x W array."""
         height, width = self.mask.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
-    def whole(self) -> np.ndarray:
+    def to_full(self) -> np.ndarray:
         """Put the mask back into its image: bool, H x W."""
         mask = np.zeros(self.size, dtype=bool)
-        mask[self.window] = self.mask
+        mask[self.slices] = self.mask
         return mask
 
-    def runs(self) -> dict[str, Any]:
+    def to_uncompressed_rle(self) -> dict[str, Any]:
         """Encode the whole mask as RLE with a list of run lengths."""
         height, width = self.size
         # With background above and below, no run goes on in the next column.
@@ -87,12 +87,12 @@ class Cutout:
             counts.pop()
         return {"size": [height, width], "counts": counts}
 
-    def rle(self) -> dict[str, Any]:
+    def to_rle(self) -> dict[str, Any]:
         """Encode the whole mask as `to_rle` does."""
-        return _text(coco.frPyObjects(self.runs(), *self.size))
+        return _text(coco.frPyObjects(self.to_uncompressed_rle(), *self.size))
 
 
-def cut_out(mask: Mask) -> Cutout:
+def crop_mask(mask: Mask) -> CroppedMask:
     """Cut a mask out of its image.
 
     Raises:
@@ -100,16 +100,16 @@ def cut_out(mask: Mask) -> Cutout:
     """
     if not isinstance(mask, Mapping):
         mask = np.asarray(mask, dtype=bool)
-        rows, columns = extent(mask)
+        rows, columns = bounding_slices(mask)
         height, width = mask.shape
         # A view would keep the whole mask in memory.
-        return Cutout(mask[rows, columns].copy(), columns.start, rows.start, (height, width))
+        return CroppedMask(mask[rows, columns].copy(), columns.start, rows.start, (height, width))
     counts, height, width = _checked(mask)
     edges = np.cumsum(counts)
     first, last = edges[:-1:2], edges[1::2] - 1
     first, last = first[last >= first], last[last >= first]
     if first.size == 0:
-        return Cutout(np.zeros((0, 0), dtype=bool), 0, 0, (height, width))
+        return CroppedMask(np.zeros((0, 0), dtype=bool), 0, 0, (height, width))
     x, right = int(first[0]) // height, int(last[-1]) // height + 1
     y, bottom = int((first % height).min()), int((last % height).max()) + 1
     # A run that goes on in the next column holds the last row of one and the first of the other.
@@ -124,7 +124,7 @@ def cut_out(mask: Mask) -> Cutout:
     np.add.at(steps, places(first), 1)
     np.add.at(steps, places(last) + 1, -1)
     inside = np.cumsum(steps[:-1], dtype=np.int8).astype(bool)
-    return Cutout(inside.reshape(wide, tall).T, x, y, (height, width))
+    return CroppedMask(inside.reshape(wide, tall).T, x, y, (height, width))
 
 
 def area(mask: Mask) -> int:
@@ -134,7 +134,7 @@ def area(mask: Mask) -> int:
     return int(np.count_nonzero(mask))
 
 
-def extent(mask: np.ndarray) -> tuple[slice, slice]:
+def bounding_slices(mask: np.ndarray) -> tuple[slice, slice]:
     """Rows and columns from the first to the last with a pixel of an H x W mask, or none."""
     rows, columns = (np.flatnonzero(np.any(mask, axis=axis)).tolist() or [0, -1] for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
@@ -146,7 +146,7 @@ def _checked(rle: Mapping[str, Any]) -> tuple[np.ndarray, int, int]:
         height, width = (int(n) for n in rle["size"])
         counts = rle["counts"]
         if isinstance(counts, str | bytes):
-            counts = run_lengths(counts if isinstance(counts, str) else counts.decode("ascii"))
+            counts = decode_counts(counts if isinstance(counts, str) else counts.decode("ascii"))
         lengths = np.array(counts, dtype=np.int64).reshape(-1)
         # COCO's own decoder does not check: it would write past the end, or leave the rest of the
         # mask as whatever the memory held.

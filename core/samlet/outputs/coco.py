@@ -6,7 +6,7 @@ from typing import Any
 
 from pycocotools import mask as coco
 
-from samlet.outputs.records import cutout_of, scores_of, write_json
+from samlet.outputs.records import record_mask, record_scores, write_json
 
 
 def write_coco(
@@ -37,8 +37,8 @@ def write_coco(
     height, width = size
     annotations = []
     for number, record in enumerate(records, start=1):
-        rle = cutout_of(record, size).rle()
-        scores = scores_of(record)
+        rle = record_mask(record, size).to_rle()
+        scores = record_scores(record)
         if "predicted_iou" in scores:
             scores.setdefault("score", scores["predicted_iou"])
         annotations.append(

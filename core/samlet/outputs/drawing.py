@@ -7,7 +7,7 @@ import numpy as np
 from scipy import ndimage
 
 from samlet.errors import UserError
-from samlet.masks import Cutout, Mask, area, cut_out
+from samlet.masks import CroppedMask, Mask, area, crop_mask
 
 # Pixels that are drawn at once, in whole rows: bounds the memory at some 200 MB.
 _BLOCK = 1 << 22
@@ -71,7 +71,7 @@ def overlay(
         canvas = image[rows].astype(np.float32)
         for i in large_first:
             if spans[i][0] < rows.stop and spans[i][1] > top:
-                _draw_mask(canvas, top, cut_out(masks[i]), palette[i], alpha, thickness)
+                _draw_mask(canvas, top, crop_mask(masks[i]), palette[i], alpha, thickness)
         for box in frames:
             _draw_box(canvas, top, np.clip(box, 0, [width, height, width, height]), thickness)
         for (x, y), label in zip(clicks, labels, strict=True):
@@ -86,26 +86,31 @@ def _measure(
 ) -> tuple[list[int], list[tuple[int, int]]]:
     """Each mask's area, and its first row and the one behind its last."""
     areas, spans = [], []
-    for cutout in map(cut_out, masks):
-        if cutout.size != size:
+    for cropped in map(crop_mask, masks):
+        if cropped.size != size:
             raise UserError(
-                f"A mask of {cutout.size} cannot be drawn on an image of {size}: resize one."
+                f"A mask of {cropped.size} cannot be drawn on an image of {size}: resize one."
             )
-        areas.append(area(cutout.mask))
-        spans.append((cutout.window[0].start, cutout.window[0].stop))
+        areas.append(area(cropped.mask))
+        spans.append((cropped.slices[0].start, cropped.slices[0].stop))
     return areas, spans
 
 
 def _draw_mask(
-    canvas: np.ndarray, top: int, cutout: Cutout, colour: np.ndarray, alpha: float, thickness: int
+    canvas: np.ndarray,
+    top: int,
+    cropped: CroppedMask,
+    colour: np.ndarray,
+    alpha: float,
+    thickness: int,
 ) -> None:
     """Draw what of a mask lies in a canvas whose first row is the image's row `top`."""
     # Padding makes the outline close along the image's border too.
-    inner = ndimage.binary_erosion(np.pad(cutout.mask, 1), iterations=thickness)[1:-1, 1:-1]
-    rows = slice(max(top - cutout.y, 0), top + len(canvas) - cutout.y)
-    mask, outline = cutout.mask[rows], (cutout.mask & ~inner)[rows]
-    below = max(cutout.y - top, 0)
-    window = canvas[below : below + len(mask), cutout.window[1]]
+    inner = ndimage.binary_erosion(np.pad(cropped.mask, 1), iterations=thickness)[1:-1, 1:-1]
+    rows = slice(max(top - cropped.y, 0), top + len(canvas) - cropped.y)
+    mask, outline = cropped.mask[rows], (cropped.mask & ~inner)[rows]
+    below = max(cropped.y - top, 0)
+    window = canvas[below : below + len(mask), cropped.slices[1]]
     window[mask] += alpha * (colour - window[mask])
     window[outline] = colour
 

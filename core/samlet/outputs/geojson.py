@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from samlet.masks import to_polygons
-from samlet.outputs.records import cutout_of, scores_of, write_json
+from samlet.outputs.records import record_mask, record_scores, write_json
 
 
 def write_polygons(
@@ -32,10 +32,10 @@ def write_polygons(
     """
     features = []
     for number, record in enumerate(records, start=1):
-        cutout = cutout_of(record, size)
+        cropped = record_mask(record, size)
         polygons = [
             [np.vstack([ring, ring[:1]]).tolist() for ring in polygon]
-            for polygon in to_polygons(cutout.mask, tolerance, (cutout.x, cutout.y))
+            for polygon in to_polygons(cropped.mask, tolerance, (cropped.x, cropped.y))
         ]
         if not polygons:
             continue
@@ -49,7 +49,7 @@ def write_polygons(
             {
                 "type": "Feature",
                 "geometry": geometry,
-                "properties": {**properties, "measurements": scores_of(record)},
+                "properties": {**properties, "measurements": record_scores(record)},
             }
         )
     write_json(path, {"type": "FeatureCollection", "features": features})

@@ -6,22 +6,22 @@ from pathlib import Path
 from typing import Any
 
 from samlet.errors import UserError
-from samlet.masks import Cutout, cut_out
+from samlet.masks import CroppedMask, crop_mask
 from samlet.utils.files import atomic_path
 
 _SCORES = ("score", "predicted_iou", "stability_score")
 _TIFF = (".tif", ".tiff")
 
 
-def cutout_of(record: Mapping[str, Any], size: tuple[int, int]) -> Cutout:
+def record_mask(record: Mapping[str, Any], size: tuple[int, int]) -> CroppedMask:
     """A record's mask, or UserError where it is not of an image of this size, (H, W)."""
-    cutout = cut_out(record["segmentation"])
-    if cutout.size != tuple(size):
-        raise UserError(f"A mask of {cutout.size} does not belong to an image of {tuple(size)}.")
-    return cutout
+    cropped = crop_mask(record["segmentation"])
+    if cropped.size != tuple(size):
+        raise UserError(f"A mask of {cropped.size} does not belong to an image of {tuple(size)}.")
+    return cropped
 
 
-def scores_of(record: Mapping[str, Any]) -> dict[str, float]:
+def record_scores(record: Mapping[str, Any]) -> dict[str, float]:
     """The record's scores, by name."""
     return {key: float(record[key]) for key in _SCORES if key in record}
 

@@ -17,7 +17,7 @@ import requests
 from label_studio_sdk._extensions.label_studio_tools.core.utils import io as resolver
 
 from samlet.errors import UserError
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 from samlet_labelstudio.label_studio.client import access_token
 from samlet_labelstudio.settings import Settings, host_of, is_listed
 
@@ -194,7 +194,7 @@ class GuardedSession(requests.Session):
         if served is None and not is_allowed(url, self._settings):
             if own is not None and host_of(url) == host_of(own):
                 suffix = Path(urlsplit(url).path).suffix.lower()
-                if not self._is_signed and suffix not in SUFFIXES:
+                if not self._is_signed and suffix not in IMAGE_SUFFIXES:
                     raise UserError(
                         f"{_shown(url)} is a path of Label Studio that images may not come from: "
                         "give tasks an upload, a local file or cloud storage."

@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
-from samlet.masks import Cutout
+from samlet.masks import CroppedMask
 from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import brush, ellipse, polygon, rectangle
 
@@ -20,7 +20,7 @@ def is_own(result: Mapping[str, Any]) -> bool:
 
 
 def to_results(
-    mask: Cutout, control: Control, label: str, score: float, tolerance: float = 1.0
+    mask: CroppedMask, control: Control, label: str, score: float, tolerance: float = 1.0
 ) -> list[dict[str, Any]]:
     """Write a mask as a control's regions.
 
@@ -38,7 +38,7 @@ def to_results(
     Raises:
         UserError: the image is too large for a brush mask.
     """
-    values: dict[str, Callable[[Cutout], list[dict[str, Any]]]] = {
+    values: dict[str, Callable[[CroppedMask], list[dict[str, Any]]]] = {
         "BrushLabels": brush.values,
         "PolygonLabels": partial(polygon.values, tolerance=tolerance),
         "RectangleLabels": rectangle.values,

@@ -3,10 +3,10 @@
 from typing import Any
 
 from samlet.datasets.label_studio import brush_rle
-from samlet.masks import Cutout
+from samlet.masks import CroppedMask
 
 
-def values(mask: Cutout) -> list[dict[str, Any]]:
+def values(mask: CroppedMask) -> list[dict[str, Any]]:
     """Give the "value" of the one region, without its label.
 
     Raises:

@@ -4,11 +4,11 @@ from typing import Any
 
 import numpy as np
 
-from samlet.masks import Cutout
+from samlet.masks import CroppedMask
 from samlet_labelstudio.regions.parts import larger_parts
 
 
-def values(mask: Cutout) -> list[dict[str, Any]]:
+def values(mask: CroppedMask) -> list[dict[str, Any]]:
     """Give the "value" of the one region, without its label.
 
     The ellipse has the centre and the second moments of the mask's larger parts, each pixel being

@@ -5,11 +5,11 @@ from typing import Any
 import numpy as np
 from scipy import ndimage
 
-from samlet.masks import Cutout, to_polygons
+from samlet.masks import CroppedMask, to_polygons
 from samlet_labelstudio.regions.parts import larger_parts
 
 
-def values(mask: Cutout, tolerance: float) -> list[dict[str, Any]]:
+def values(mask: CroppedMask, tolerance: float) -> list[dict[str, Any]]:
     """Give the "value" of each region, without its label.
 
     A polygon of Label Studio is one ring. So each 4-connected part of the mask is a region of its

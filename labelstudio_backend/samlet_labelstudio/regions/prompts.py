@@ -14,7 +14,7 @@ from scipy import ndimage
 
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
-from samlet.masks import cut_out
+from samlet.masks import crop_mask
 from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
 from samlet_labelstudio.regions import is_own
 
@@ -225,7 +225,7 @@ def _stroke(value: Mapping[str, Any], size: _Size, where: str) -> np.ndarray:
 
 def _spread(mask: np.ndarray) -> np.ndarray:
     """Points far from each other and from the border of a stroke, the deepest first."""
-    stroke = cut_out(mask)
+    stroke = crop_mask(mask)
     depth = ndimage.distance_transform_edt(np.pad(stroke.mask, 1))[1:-1, 1:-1]
     deepest = depth.max()
     ys, xs = np.nonzero(depth >= deepest / 2)

@@ -2,11 +2,11 @@
 
 from typing import Any
 
-from samlet.masks import Cutout, box_xyxy
+from samlet.masks import CroppedMask, box_xyxy
 from samlet_labelstudio.regions.parts import larger_parts
 
 
-def values(mask: Cutout) -> list[dict[str, Any]]:
+def values(mask: CroppedMask) -> list[dict[str, Any]]:
     """Give the "value" of the one region, without its label: along pixel edges, in percent.
 
     Args:

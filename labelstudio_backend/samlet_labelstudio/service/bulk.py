@@ -14,7 +14,7 @@ from rich.progress import Progress
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.utils.files import atomic_path
 from samlet.utils.prefetch import prefetch
@@ -91,7 +91,7 @@ def preannotate_folder(
     Raises:
         UserError: no images, a file that cannot be written, or `out` is taken or no name of JSON.
     """
-    if out.is_dir() or out.suffix.lower() in (".xml", *SUFFIXES):
+    if out.is_dir() or out.suffix.lower() in (".xml", *IMAGE_SUFFIXES):
         raise UserError(
             f"{out} cannot become the tasks to import: give --out a file's name that ends in .json."
         )

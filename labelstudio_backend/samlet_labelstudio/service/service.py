@@ -15,7 +15,7 @@ import numpy as np
 from samlet import Predictor
 from samlet.errors import UserError
 from samlet.everything.segment import segment_everything
-from samlet.masks import Cutout, area, cut_out
+from samlet.masks import CroppedMask, area, crop_mask
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import MaskPrediction
@@ -233,13 +233,13 @@ class Service:
 
     def _answer(
         self, predictor: Predictor, embedding: ImageEmbedding, image_hash: str, prompt: Prompt
-    ) -> tuple[Cutout, float]:
+    ) -> tuple[CroppedMask, float]:
         count = len(prompt.points)
         draft = self._draft(predictor, embedding, image_hash, prompt, count - 1)
         answer = _segmented(predictor, embedding, prompt, count, draft)
         best = answer.low_res_masks[answer.best_index]
         self._keep(_draft_key(predictor, image_hash, prompt, count), best)
-        return cut_out(answer.best), _score(answer)
+        return crop_mask(answer.best), _score(answer)
 
     def _draft(
         self,
@@ -271,15 +271,17 @@ class Service:
             while len(self._drafts) > DRAFTS:
                 self._drafts.popitem(last=False)
 
-    def _everything(self, predictor: Predictor, picture: Picture) -> list[tuple[Cutout, float]]:
+    def _everything(
+        self, predictor: Predictor, picture: Picture
+    ) -> list[tuple[CroppedMask, float]]:
         return [
-            (cut_out(record["segmentation"]), min(record["predicted_iou"], 1.0))
+            (crop_mask(record["segmentation"]), min(record["predicted_iou"], 1.0))
             for record in segment_everything(predictor, picture.read())
         ]
 
     def _in_boxes(
         self, predictor: Predictor, picture: Picture, results: Sequence[Mapping[str, Any]]
-    ) -> list[tuple[Cutout, float, str | None]]:
+    ) -> list[tuple[CroppedMask, float, str | None]]:
         embedding = self.embeddings.get(predictor, picture.hash, picture.read)
         size, side = embedding.original_size, predictor.model.config.image_size
         boxes = [read_box(result, size) for result in results]
@@ -294,7 +296,7 @@ class Service:
                 embedding, boxes=[box for box, _ in some], multimask_output=False
             )
             found += [
-                (cut_out(answer.best), _score(answer), label)
+                (crop_mask(answer.best), _score(answer), label)
                 for answer, (_, label) in zip(answers, some, strict=True)
             ]
         return found

@@ -8,7 +8,7 @@ from typing import Any
 from samlet.datasets.label_studio.export import image_key
 from samlet.datasets.label_studio.regions import is_shape
 from samlet.errors import UserError
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 from samlet_labelstudio.images.fetching import fetch
 from samlet_labelstudio.label_studio.client import connect, told
 from samlet_labelstudio.settings import Settings
@@ -77,4 +77,4 @@ def _suffix(url: str) -> str:
     """The image's suffix; readers go by content, but only look at files that have one."""
     path = url.partition("?")[0] if "?d=" not in url else url
     suffix = Path(path).suffix.lower()
-    return suffix if suffix in SUFFIXES and not url.startswith("data:") else ".png"
+    return suffix if suffix in IMAGE_SUFFIXES and not url.startswith("data:") else ".png"

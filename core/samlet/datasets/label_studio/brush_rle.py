@@ -12,7 +12,7 @@ Source: https://github.com/thi-ng/umbrella/tree/develop/packages/rle-pack#encodi
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.masks import Cutout, cut_out
+from samlet.masks import CroppedMask, crop_mask
 
 _WORD = 8
 # The sizes of a count in bits that Label Studio itself writes.
@@ -20,7 +20,7 @@ _COUNT_SIZES = np.array([3, 4, 8, 16])
 _HEADER = 32 + 5 + 4 * 4
 
 
-def encode(mask: np.ndarray | Cutout) -> list[int]:
+def encode(mask: np.ndarray | CroppedMask) -> list[int]:
     """Pack a mask, byte for byte as Label Studio's own converter does.
 
     The image that is packed has 255 in all four channels on the mask and 0 elsewhere. The cost is
@@ -35,7 +35,7 @@ def encode(mask: np.ndarray | Cutout) -> list[int]:
     Raises:
         UserError: 2**30 pixels or more, whose words 32 bits cannot count.
     """
-    cutout = mask if isinstance(mask, Cutout) else cut_out(mask)
+    cutout = mask if isinstance(mask, CroppedMask) else crop_mask(mask)
     height, width = cutout.size
     total = height * width * 4
     if total >= 1 << 32:
@@ -63,7 +63,7 @@ def encode(mask: np.ndarray | Cutout) -> list[int]:
     return packed.tolist()
 
 
-def _runs(cutout: Cutout) -> tuple[np.ndarray, np.ndarray]:
+def _runs(cutout: CroppedMask) -> tuple[np.ndarray, np.ndarray]:
     """Lengths in words, and values, of the runs of the RGBA image, row by row."""
     height, width = cutout.size
     # With background at either side, no run goes on in the next row.

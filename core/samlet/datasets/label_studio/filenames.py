@@ -16,7 +16,7 @@ from itertools import takewhile
 from pathlib import Path
 from urllib.parse import parse_qs, unquote, urlsplit
 
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 
 _PREFIX = re.compile(r"[0-9a-f]{8}-")
 
@@ -90,7 +90,7 @@ def match(images: Path, paths: Sequence[Path], references: Mapping[str, str]) ->
 
 def is_image(reference: str) -> bool:
     """Tell whether a path or URL ends in the suffix of an image."""
-    return any(Path(parts[-1]).suffix.lower() in SUFFIXES for parts in _readings(reference))
+    return any(Path(parts[-1]).suffix.lower() in IMAGE_SUFFIXES for parts in _readings(reference))
 
 
 def _ranked(

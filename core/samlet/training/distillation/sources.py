@@ -15,7 +15,7 @@ import numpy as np
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.images.stored import SUFFIXES
+from samlet.images import IMAGE_SUFFIXES
 from samlet.training.stream import Position
 from samlet.utils.messages import join_first, pluralize
 
@@ -220,7 +220,7 @@ class TarShards:
         total = 0
         for shard in self.shards:
             with _sentences(shard), tarfile.open(shard) as tar:
-                total += sum(Path(name).suffix.lower() in SUFFIXES for name in tar.getnames())
+                total += sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in tar.getnames())
         return total
 
     def holds(self, key: str) -> bool:
@@ -291,7 +291,7 @@ def read_shard(shard: str) -> Iterator[Item]:
     with _sentences(shard):
         stream = webdataset.WebDataset([shard], shardshuffle=False, empty_check=False)
         for sample in stream:
-            for suffix in SUFFIXES:
+            for suffix in IMAGE_SUFFIXES:
                 content = sample.get(suffix[1:])
                 if content is not None:
                     key = f"{_name_of(shard)}/{sample['__key__']}{suffix}"

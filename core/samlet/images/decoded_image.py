@@ -1,4 +1,4 @@
-"""The values of an image file as stored, and how many pixels are decoded at most."""
+"""What decoding a file gives: values as stored; which formats are read, and how large at most."""
 
 from pathlib import Path
 from typing import Literal, NamedTuple
@@ -11,20 +11,21 @@ from samlet.errors import UserError
 # slides, which have to be tiled anyway, or attacks.
 DEFAULT_MAX_PIXELS = 10_000 * 10_000
 
+ChannelKind = Literal["colour", "colour+alpha", "channels", "pages"]
 
-Kind = Literal["colour", "colour+alpha", "channels", "pages"]
 
+class DecodedImage(NamedTuple):
+    """The values of a file, unscaled.
 
-class Stored(NamedTuple):
-    """The values of a file: H x W, or H x W x C with the channels last, in the file's own dtype.
-
-    `kind` tells what the channels are: "colour" is grey or RGB, "colour+alpha" has opacity as its
-    last channel, "channels" are separate signals (stains, detectors), and "pages" come from a file
-    that does not tell whether its pages are channels, slices or times.
+    Attributes:
+        values: H x W, or H x W x C with the channels last, in the file's own dtype.
+        kind: what the channels are: "colour" is grey or RGB, "colour+alpha" has opacity as its last
+            channel, "channels" are separate signals (stains, detectors), and "pages" come from a
+            file that does not say whether its pages are channels, slices or time points.
     """
 
     values: np.ndarray
-    kind: Kind
+    kind: ChannelKind
 
 
 def check_size(path: Path, height: int, width: int, values: int, max_pixels: int) -> None:
@@ -40,11 +41,11 @@ def check_size(path: Path, height: int, width: int, values: int, max_pixels: int
         )
 
 
-SUFFIXES = (
+IMAGE_SUFFIXES = (
     ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp", ".gif", ".webp",
     ".pgm", ".ppm", ".jp2", ".avif",
 )  # fmt: skip
+"""File name suffixes of the formats that are read, in lower case."""
 
-
-KINDS = "PNG, JPEG, TIFF, BMP, GIF, WebP, PGM and PPM, JPEG 2000, AVIF"
-"""What is read, for people."""
+IMAGE_FORMATS = "PNG, JPEG, TIFF, BMP, GIF, WebP, PGM and PPM, JPEG 2000, AVIF"
+"""The formats that are read, as text for messages and help."""
