@@ -17,8 +17,7 @@ from typing import NamedTuple
 import platformdirs
 
 from samlet.errors import UserError
-from samlet.training.finetuning.finetune import MODEL
-from samlet.training.train_logger import LOG
+from samlet.training.run_files import LOG, MODEL
 from samlet_napari.pairs import IMAGES, LABELS
 
 RUN, OUTPUT = "run", "log.txt"

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 import samlet
 from samlet import images, samples
@@ -59,3 +60,17 @@ def small_file(small_model: Sam, tmp_path: Path) -> Path:
     path = tmp_path / "small.safetensors"
     samlet.save(small_model, path, card={"summary": "random"})
     return path
+
+
+@pytest.fixture
+def data(tmp_path: Path) -> Path:
+    """Ten pieces of a sample, with label maps of their objects."""
+    whole = samlet.images.read(samples.IMAGES / "fluorescence_1.png")
+    truth = np.asarray(Image.open(samples.LABELS / "fluorescence_1.png"))
+    for kind in ("images", "labels"):
+        (tmp_path / kind).mkdir()
+    for i in range(10):
+        part = np.s_[12 * i : 12 * i + 128, 10:138]
+        Image.fromarray(whole[part]).save(tmp_path / "images" / f"{i}.png")
+        Image.fromarray(truth[part].astype(np.uint16)).save(tmp_path / "labels" / f"{i}.png")
+    return tmp_path

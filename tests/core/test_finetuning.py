@@ -41,20 +41,6 @@ from .test_training import Line, numbers
 RUNNER = CliRunner()
 
 
-@pytest.fixture
-def data(tmp_path: Path) -> Path:
-    """Ten pieces of a sample, with label maps of their objects."""
-    whole = samlet.images.read(samples.IMAGES / "fluorescence_1.png")
-    truth = np.asarray(Image.open(samples.LABELS / "fluorescence_1.png"))
-    for kind in ("images", "labels"):
-        (tmp_path / kind).mkdir()
-    for i in range(10):
-        part = np.s_[12 * i : 12 * i + 128, 10:138]
-        Image.fromarray(whole[part]).save(tmp_path / "images" / f"{i}.png")
-        Image.fromarray(truth[part].astype(np.uint16)).save(tmp_path / "labels" / f"{i}.png")
-    return tmp_path
-
-
 def settings(data: Path, model: Path, **more: object) -> FinetuneSettings:
     chosen = FinetuneSettings(
         images=str(data / "images"), labels=str(data / "labels"), model=str(model), steps=2,

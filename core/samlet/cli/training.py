@@ -187,11 +187,8 @@ def finetune(
     """
     flags = locals()
     with _training_extra():
-        from samlet.evaluation.measure import measure_prompts
-        from samlet.evaluation.single_prompts import summary
         from samlet.evaluation.tables import format_table
-        from samlet.predict.predictor import Predictor
-        from samlet.training.finetuning.finetune import SKIPPED
+        from samlet.training.finetuning.finetune import SKIPPED, measure_held_out
         from samlet.training.finetuning.finetune import finetune as run
         from samlet.training.settings import FinetuneSettings, resolve
     settings = resolve(FinetuneSettings, config, _given(flags))
@@ -201,15 +198,8 @@ def finetune(
         if made.left_out:
             console.print(f"What was left out of the labels is listed in {out / SKIPPED}")
         if len(made.validation) and os.environ.get("RANK", "0") == "0":
-            table = {
-                name: figures
-                for name, model in (("before", made.before), ("after", made.after))
-                if (
-                    figures := summary(
-                        measure_prompts(Predictor(model, "torch"), made.validation)
-                    ).get("all")
-                )
-            }
+            before, after = measure_held_out(made)
+            table = {"before": before, "after": after} if before and after else {}
             if not table:
                 console.print("Nothing was measured: what was kept back has no objects.")
                 return

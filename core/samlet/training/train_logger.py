@@ -15,13 +15,13 @@ from accelerate import Accelerator
 from rich.console import Console
 from torch import Tensor
 
+from samlet.training.run_files import LOG
 from samlet.utils.files import atomic_path
 from samlet.utils.progress import progress_bar
 
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-LOG = "log.csv"
 EVERY = 10
 """Steps between rows of the log, each with the mean losses since the row before."""
 LINE_SECONDS = 20.0

@@ -16,18 +16,21 @@ from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import LabelledDataset
 from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
+from samlet.evaluation.measure import measure_prompts
+from samlet.evaluation.single_prompts import summary
 from samlet.modeling.sam import Sam
+from samlet.predict.predictor import Predictor
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
 from samlet.training.held_out import JUDGED, kept_back
 from samlet.training.loop import SO_FAR, UnsavedError, train
 from samlet.training.precision import open_accelerator
+from samlet.training.run_files import MODEL, TRAIN
 from samlet.training.settings import FinetuneSettings, keep, loop_settings
 from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first, pluralize
 from samlet.utils.progress import print_status
 
-MODEL = "model.safetensors"
 SKIPPED = "skipped.json"
 HELD_OUT = 1 / 10
 """Share of the images that is kept back; see `samlet.training.held_out`."""
@@ -46,20 +49,24 @@ class Finetuned:
 
     Attributes:
         before, after: the model as it was, and as it is.
+        images: number of images that it was trained on.
         validation: labelled images that it has not learnt from, 50 at most; empty if there was but
             one.
         path: of the checkpoint.
         left_out: by image, what was left out of the labels, and why; also in `skipped.json`.
         notes: paragraphs on the labels: how many images have some, what was left out, what looks
             wrong.
+        warnings: sentences about what looks wrong.
     """
 
     before: Sam
     after: Sam
+    images: int
     validation: LabelledDataset
     path: Path
     left_out: dict[str, list[str]]
     notes: Sequence[str]
+    warnings: Sequence[str]
 
 
 def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
@@ -128,16 +135,32 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         return path
 
     try:
-        averaged = train(learner, crops, loop_settings(settings, steps), out / "train", accelerator)
+        averaged = train(learner, crops, loop_settings(settings, steps), out / TRAIN, accelerator)
     except UnsavedError as error:
         raise error.told(partial(write, path=out / SO_FAR)) from error
     path = write(averaged, out / MODEL)
     accelerator.wait_for_everyone()
     assert isinstance(averaged, MaskLearner)
     return Finetuned(
-        before, averaged.model, LabelledDataset(judged[:JUDGED]), path, checked.left_out,
-        checked.messages(),
+        before, averaged.model, len(learning), LabelledDataset(judged[:JUDGED]), path,
+        checked.left_out, checked.messages(), checked.warnings,
     )  # fmt: skip
+
+
+def measure_held_out(
+    finetuned: Finetuned,
+) -> tuple[dict[str, float] | None, dict[str, float] | None]:
+    """Measure a model before and after on its validation images.
+
+    Returns:
+        for each the figures of `samlet.evaluation.single_prompts.summary` over all objects; None
+        if there are none.
+    """
+    before, after = (
+        summary(measure_prompts(Predictor(model, "torch"), finetuned.validation)).get("all")
+        for model in (finetuned.before, finetuned.after)
+    )
+    return before, after
 
 
 def crop_side(model: Sam) -> int:
