@@ -123,7 +123,7 @@ class Cache:
         return fetch(replace(self.remote, **changes), self.folder)
 
     def refusal(self, **changes: Any) -> str:
-        """Return what a failing fetch tells, which must always offer the way by hand."""
+        """Return the error of a failing fetch, which must always say how to do it by hand."""
         with pytest.raises(UserError) as caught:
             self.fetch(**changes)
         sentence = str(caught.value)

@@ -1,6 +1,9 @@
-"""Official checkpoints: fetched once, checked, and kept in the user's cache folder.
+"""Official checkpoints: downloaded once, verified, and kept in the user's cache folder.
 
-A file gets its final name only after its SHA-256 was checked; until then it is a `.part`.
+A file gets its final name only after its SHA-256 was verified; until then it is a `.part`.
+
+The transfer is our own, on `requests`: pooch starts an interrupted download again from the first
+byte, and huggingface_hub resumes only what lies on its own hub; the largest file has 2.6 GB.
 """
 
 import sys
@@ -12,6 +15,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 import requests
+from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
 from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
@@ -23,13 +27,22 @@ from samlet.utils.files import replace_durably, sha256_of
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
 RETRY_PAUSES = (1.0, 2.0, 4.0)
-# Also the most that a cut or a kill can cost.
+"""Seconds to wait before each further attempt."""
 CHUNK_BYTES = 1 << 16
+"""Read at once, and so the most that an interruption can lose."""
 
 
 @dataclass(frozen=True)
 class RemoteFile:
-    """A file on the web whose content is known in advance."""
+    """A file on the web whose content is known in advance.
+
+    Attributes:
+        name: what users call it.
+        url: its address, http or https.
+        filename: its name in the cache folder.
+        sha256: of its content, in hexadecimal.
+        size: bytes; None if not known.
+    """
 
     name: str
     url: str
@@ -65,17 +78,17 @@ def fetch(remote: RemoteFile, folder: Path | None = None) -> Path:
     at any moment, the next call resumes.
 
     Args:
-        remote: what to fetch, for example `REMOTE_FILES["mobile_sam"]`.
-        folder: where to keep it; `cache_dir()` when None.
+        remote: what to download, for example `REMOTE_FILES["mobile_sam"]`.
+        folder: where to keep it; `cache_dir()` if None.
 
     Raises:
-        UserError: no connection, an answer that is not the file, a wrong SHA-256, or a folder
+        UserError: no connection, a response that is not the file, a wrong SHA-256, or a folder
             that cannot be written.
     """
     folder = folder or cache_dir()
     path = folder / remote.filename
     try:
-        # Looked at before anything is written, so that a read-only cache works.
+        # Checked before anything is written, so that a read-only cache works.
         if not _is_verified(path, remote):
             folder.mkdir(parents=True, exist_ok=True)
             with _exclusive(path.with_name(f"{path.name}.lock"), remote.name):
@@ -91,96 +104,102 @@ def fetch(remote: RemoteFile, folder: Path | None = None) -> Path:
 
 
 def _is_verified(path: Path, remote: RemoteFile) -> bool:
-    """Tell whether `path` holds the content of `remote`.
+    """Whether `path` holds the content of `remote`.
 
-    Hashing takes seconds a gigabyte, so a note beside the file remembers for which size and
+    Hashing takes seconds per gigabyte, so a `.verified` file beside it records for which size and
     modification time it was done. A file that was put there by hand is hashed once.
     """
     if not path.is_file():
         return False
-    note, fingerprint = _note(path, remote)
+    record, content = _verification_record(path, remote)
     with suppress(OSError):
-        if note.read_bytes() == fingerprint:
+        if record.read_bytes() == content:
             return True
     if sha256_of(path) != remote.sha256:
         return False
-    _remember(path, remote)
+    _record_verification(path, remote)
     return True
 
 
-def _note(path: Path, remote: RemoteFile) -> tuple[Path, bytes]:
+def _verification_record(path: Path, remote: RemoteFile) -> tuple[Path, bytes]:
     stat = path.stat()
-    fingerprint = f"{remote.sha256} {stat.st_size} {stat.st_mtime_ns}".encode()
-    return path.with_name(f"{path.name}.verified"), fingerprint
+    content = f"{remote.sha256} {stat.st_size} {stat.st_mtime_ns}".encode()
+    return path.with_name(f"{path.name}.verified"), content
 
 
-def _remember(path: Path, remote: RemoteFile) -> None:
-    note, fingerprint = _note(path, remote)
-    # In a read-only cache the price is only to hash again next time.
+def _record_verification(path: Path, remote: RemoteFile) -> None:
+    record, content = _verification_record(path, remote)
+    # In a read-only cache the file is only hashed again next time.
     with suppress(OSError):
-        note.write_bytes(fingerprint)
+        record.write_bytes(content)
 
 
 def _download(remote: RemoteFile, path: Path) -> None:
     if path.exists():
-        _say(f"{path} is not the expected {remote.name} (wrong SHA-256): it will be replaced.")
+        _print_status(
+            f"{path} is not the expected {remote.name} (wrong SHA-256): it will be replaced."
+        )
     part = path.with_name(f"{path.name}.part")
     for pause in (*RETRY_PAUSES, None):
         try:
-            _receive(remote, part, path)
+            _resume_download(remote, part, path)
             break
         except requests.RequestException as error:
-            reason, kept = _reason(error, remote), _size(part)
-            # With nothing received yet it is no hiccup, and the user should not have to wait.
+            reason, kept = _describe(error, remote), _size(part)
+            # Nothing received at all is not an interruption, and trying again would not help.
             if not kept:
-                raise _failure(remote, path, reason) from error
+                raise _download_error(remote, path, reason) from error
             if pause is None:
                 resumable = f"{decimal(kept)} are kept and the next run resumes there"
-                raise _failure(remote, path, f"{reason}, but {resumable}") from error
-            _say(f"{remote.name}: {reason}; trying again.")
+                raise _download_error(remote, path, f"{reason}, but {resumable}") from error
+            _print_status(f"{remote.name}: {reason}; trying again.")
             time.sleep(pause)
     found = sha256_of(part)
     if found != remote.sha256:
         part.unlink()
         sums = f"SHA-256 {found} instead of {remote.sha256}"
-        raise _failure(remote, path, f"what arrived is another file ({sums}) and was not kept")
+        raise _download_error(
+            remote, path, f"the server sent another file ({sums}), which was not kept"
+        )
     replace_durably(part, path)
-    _remember(path, remote)
+    _record_verification(path, remote)
 
 
-def _receive(remote: RemoteFile, part: Path, path: Path) -> None:
-    """Append to `part` what is missing of it.
+def _resume_download(remote: RemoteFile, part: Path, path: Path) -> None:
+    """Download what is missing at the end of `part`.
 
     Raises:
-        requests.RequestException: the connection failed or was cut; what arrived is in `part`.
-        UserError: the server answered with something else than the file.
+        requests.RequestException: the connection failed or was cut; `part` keeps what arrived.
+        UserError: the server's response is not the file.
     """
     start = _size(part)
-    with _get(remote.url, start) as response:
+    with _request(remote.url, start) as response:
         status = response.status_code
         if start and status == 416 and sha256_of(part) == remote.sha256:
             return
         continues = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if start and (status == 416 or (status == 206 and not continues)):
             part.unlink()
-            _receive(remote, part, path)
+            _resume_download(remote, part, path)
             return
         if status not in (200, 206):
-            raise _failure(remote, path, f"the server answered {status} {response.reason}")
+            raise _download_error(remote, path, f"the server answered {status} {response.reason}")
         start = start if status == 206 else 0
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else remote.size
-        # Checked before `part` is touched: the login page of a hotel's network must not cost
-        # the gigabytes that are already here.
+        # Checked before `part` is touched: the login page of a hotel's network must not replace
+        # gigabytes that have been downloaded.
         if remote.size is not None and total != remote.size:
-            raise _failure(remote, path, f"the file there has {total} bytes, not {remote.size}")
+            raise _download_error(
+                remote, path, f"the file there has {total} bytes, not {remote.size}"
+            )
         _write(response, part, start, total, remote)
         # urllib3 before 2.0 takes a cut connection for the end of the file.
         if total is not None and _size(part) < total:
             raise requests.ConnectionError("the server stopped early")
 
 
-def _get(url: str, start: int) -> requests.Response:
+def _request(url: str, start: int) -> requests.Response:
     # Compressed bytes could be neither counted nor resumed.
     headers = {"Accept-Encoding": "identity"}
     if start:
@@ -200,7 +219,7 @@ def _write(
 ) -> None:
     size = "unknown size" if total is None else decimal(total)
     size += f", resuming after {decimal(start)}" if start else ""
-    _say(f"Downloading {remote.name} ({size}) from {remote.url}")
+    _print_status(f"Downloading {remote.name} ({size}) from {remote.url}")
     console = Console(stderr=True)
     columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
     progress = Progress(*columns, console=console, disable=not console.is_terminal)
@@ -213,7 +232,7 @@ def _write(
             progress.update(task, advance=len(chunk))
 
 
-def _reason(error: requests.RequestException, remote: RemoteFile) -> str:
+def _describe(error: requests.RequestException, remote: RemoteFile) -> str:
     host = urlsplit(remote.url).hostname
     match error:
         case requests.exceptions.SSLError():
@@ -229,7 +248,7 @@ def _reason(error: requests.RequestException, remote: RemoteFile) -> str:
             return "its address does not lead to a file on an http or https server"
 
 
-def _failure(remote: RemoteFile, path: Path, reason: str) -> UserError:
+def _download_error(remote: RemoteFile, path: Path, reason: str) -> UserError:
     return UserError(
         f"Cannot download {remote.name}: {reason}; to do it by hand, save {remote.url} as "
         f"{path.absolute()}, or pass the path of a checkpoint file instead of a name."
@@ -240,41 +259,23 @@ def _size(part: Path) -> int:
     return part.stat().st_size if part.exists() else 0
 
 
-def _say(line: str) -> None:
+def _print_status(line: str) -> None:
     print(line, file=sys.stderr, flush=True)
 
 
 @contextmanager
-def _exclusive(lock: Path, name: str) -> Iterator[None]:
-    """Hold `lock` against other processes, waiting for it if need be.
+def _exclusive(lock_path: Path, name: str) -> Iterator[None]:
+    """Hold a lock against other processes, waiting for it if need be.
 
-    The operating system lets go of it when its process ends, however that ends. The empty file
-    stays: to remove it would let two processes lock two files of the same name.
+    The operating system releases it when its process ends, however that ends.
     """
-    with lock.open("ab") as handle:
-        if not _try_lock(handle.fileno()):
-            _say(f"Another process is downloading {name}: waiting for it.")
-            while not _try_lock(handle.fileno()):
-                time.sleep(0.2)
+    lock = FileLock(lock_path)
+    try:
+        lock.acquire(blocking=False)
+    except Timeout:
+        _print_status(f"Another process is downloading {name}: waiting for it.")
+        lock.acquire()
+    try:
         yield
-
-
-if sys.platform == "win32":
-    import msvcrt
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
-        except PermissionError:
-            return False
-        return True
-
-else:
-    import fcntl
-
-    def _try_lock(descriptor: int) -> bool:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            return False
-        return True
+    finally:
+        lock.release()
