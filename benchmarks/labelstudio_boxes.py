@@ -14,10 +14,10 @@ from typing import Annotated
 
 import numpy as np
 import typer
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 
 from samlet_labelstudio.label_studio.labeling_config import parse
-from samlet_labelstudio.service import Asked, Service
+from samlet_labelstudio.service import RequestContext, Service
 from samlet_labelstudio.settings import Settings
 
 NAMES = ("fluorescence_2", "fluorescence_3", "stained_1", "stained_2")
@@ -31,25 +31,27 @@ def main(
 ) -> None:
     """Ask for one box, then for all, and print the figures."""
     picture, found = mosaic(width, height)
-    content = asking.png(picture)
+    content = payloads.png(picture)
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Settings(engine=engine, folder=Path(folder), max_regions=10_000))
-        asked = Asked("", parse(asking.config()), service.settings)
+        context = RequestContext("", parse(payloads.config()), service.settings)
         for number in (1, boxes):
             given = [{"model_version": "detector", "result": found[:number]}]
             begun = time.monotonic()
-            answer = service.preannotate(asked, asking.task(content, predictions=given))
+            answer = service.preannotator.preannotate(
+                context, payloads.task(content, predictions=given)
+            )
             print(
                 f"{len(answer['result'])} boxes on {width * height / 1e6:.0f} megapixels: "
                 f"{time.monotonic() - begun:.0f} s, at most {peak_megabytes():.0f} MB so far"
             )
 
 
-def mosaic(width: int, height: int) -> tuple[np.ndarray, list[asking.Region]]:
+def mosaic(width: int, height: int) -> tuple[np.ndarray, list[payloads.Region]]:
     """RGB uint8, height x width x 3, and boxes of objects in it, from all over it."""
     picture = np.zeros((height, width, 3), np.uint8)
     objects = []
-    tiles = [(asking.rgb(name), asking.label_map(name)) for name in NAMES]
+    tiles = [(payloads.rgb(name), payloads.label_map(name)) for name in NAMES]
     side = min(min(labels.shape) for _, labels in tiles)
     places = product(range(0, height - side + 1, side), range(0, width - side + 1, side))
     for (y, x), (pixels, labels) in zip(
@@ -59,7 +61,7 @@ def mosaic(width: int, height: int) -> tuple[np.ndarray, list[asking.Region]]:
         for number in islice(np.unique(labels[:side, :side])[1:], 20):
             rows, columns = np.nonzero(labels[:side, :side] == number)
             corners = (x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1)
-            objects.append(asking.box(corners, (height, width)))
+            objects.append(payloads.box(corners, (height, width)))
     order = np.random.default_rng(0).permutation(len(objects))
     return picture, [objects[i] for i in order]
 

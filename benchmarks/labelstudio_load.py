@@ -30,7 +30,7 @@ from tests.labelstudio import label_studio
 from samlet import images, samples
 from samlet.datasets.layers import objects
 from samlet.outputs import read_label_map
-from samlet_labelstudio.label_studio.project import labeling_config
+from samlet_labelstudio.label_studio.project import default_labeling_config
 
 SCALES = (1, 2, 4)
 CLICKS = 4
@@ -72,7 +72,7 @@ def main(
             try:
                 address = f"http://127.0.0.1:{port}"
                 _until_up(address)
-                project = server.create_project("Load", labeling_config(["cell"]))
+                project = server.create_project("Load", default_labeling_config(["cell"]))
                 tasks = _upload(server, project, folder)
                 number = server.connect_backend(project, address)
                 stop = time.monotonic() + 60 * minutes

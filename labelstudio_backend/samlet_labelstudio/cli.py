@@ -8,7 +8,6 @@ import typer
 
 from samlet.errors import UserError
 from samlet.utils.console import console, run_app
-from samlet_labelstudio.settings import Settings
 
 if TYPE_CHECKING:
     from samlet_labelstudio.service import Service
@@ -20,15 +19,17 @@ Url = Annotated[
 ]
 Key = Annotated[
     str | None,
-    typer.Option(help="Of a Label Studio user; safer as LABEL_STUDIO_API_KEY.", metavar="KEY"),
+    typer.Option(
+        help="API key of a Label Studio user; safer as LABEL_STUDIO_API_KEY.", metavar="KEY"
+    ),
 ]
 Model = Annotated[
     str | None,
     typer.Option(help="A name from `samlet models`, or a checkpoint; nuclei by default."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino.")]
-Project = Annotated[int, typer.Option(help="The project's number.", min=1)]
-Labels = Annotated[str, typer.Option(help="Labels of the objects, with commas between them.")]
+Project = Annotated[int, typer.Option(help="Project number.", min=1)]
+Labels = Annotated[str, typer.Option(help="Labels of the objects, separated by commas.")]
 
 
 def main() -> None:
@@ -41,9 +42,10 @@ def main() -> None:
 def serve(
     context: typer.Context,
     host: Annotated[
-        str, typer.Option(help="Listen here; 0.0.0.0 for everybody, who need a password then.")
+        str,
+        typer.Option(help="Address to listen on; 0.0.0.0 for all, which requires a password."),
     ] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="The port there.", min=1, max=65535)] = 9090,
+    port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 9090,
     model: Model = None,
     engine: EngineName = None,
     label_studio_url: Url = None,
@@ -60,16 +62,16 @@ def serve(
         ),
     ] = None,
 ) -> None:
-    """Serve Label Studio: smart clicks, pre-annotation, and learning from annotations.
+    """Serve Label Studio: smart clicks, pre-annotation, and training on annotations.
 
-    Further settings are variables of the environment, such as the user and password that Label
-    Studio must give (BASIC_AUTH_USER, BASIC_AUTH_PASS): see docs/labelstudio.md.
+    Further settings are environment variables, such as the user and password that Label Studio
+    must give (BASIC_AUTH_USER, BASIC_AUTH_PASS): see docs/labelstudio.md.
     """
     if context.invoked_subcommand is not None:
         return
     from samlet.checkpoints.loading import resolve_path
-    from samlet_labelstudio.server.serving import ready_to_serve
-    from samlet_labelstudio.server.serving import serve as run
+    from samlet_labelstudio.server import serving
+    from samlet_labelstudio.settings import Settings
 
     given = Settings.read(
         {
@@ -81,59 +83,68 @@ def serve(
             "names": tuple(name) if name else None,
         }
     )
-    settings = ready_to_serve(given, host, port)
-    # Downloaded, or found missing, before anybody waits for it.
+    settings = serving.check_listening(given, host, port)
+    # A missing model is downloaded, or reported, before the first request.
     resolve_path(settings.model)
     console.print(f"samlet serves {settings.model} at http://{host}:{port} (Ctrl-C stops it).")
     if settings.label_studio_url is None:
         console.print(
-            "Without --label-studio-url and --api-key it cannot read what Label Studio serves."
+            "Without --label-studio-url and --api-key it cannot read images that Label Studio "
+            "serves."
         )
-    run(settings, host, port)
+    serving.serve(settings, host, port)
 
 
 @app.command()
 def init_project(
     labels: Labels = "object",
-    title: Annotated[str, typer.Option(help="Of the project.")] = "samlet",
+    title: Annotated[str, typer.Option(help="Title of the project.")] = "samlet",
     images: Annotated[Path | None, typer.Option(help="Folder of images to upload.")] = None,
     backend_url: Annotated[
-        str, typer.Option(help="This backend's address, as Label Studio sees it.")
+        str, typer.Option(help="This backend's address, as seen from Label Studio.")
     ] = "http://localhost:9090",
     label_studio_url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Make a Label Studio project that is ready to click in."""
-    from samlet_labelstudio.label_studio.project import init_project as run
+    """Create a Label Studio project that is ready for smart clicks."""
+    from samlet_labelstudio.label_studio import project
+    from samlet_labelstudio.settings import Settings
 
     settings = Settings.read({"label_studio_url": label_studio_url, "api_key": api_key})
-    address = run(settings, title, _listed(labels), backend_url, images)
-    console.print(f"Open {address}, choose a task, and switch Auto-Annotation on below the image.")
+    address = project.init_project(settings, title, _split(labels), backend_url, images)
+    console.print(f"Open {address}, choose a task, and switch on Auto-Annotation below the image.")
 
 
 @app.command()
 def preannotate(
-    project: Annotated[int | None, typer.Option(help="Every task of this project.", min=1)] = None,
-    images: Annotated[Path | None, typer.Option(help="Or every image in this folder.")] = None,
-    out: Annotated[Path, typer.Option(help="With --images: the JSON to import.")] = Path(
-        "tasks.json"
-    ),
+    project: Annotated[
+        int | None, typer.Option(help="Pre-annotate every task of this project.", min=1)
+    ] = None,
+    images: Annotated[
+        Path | None, typer.Option(help="Or pre-annotate every image in this folder.")
+    ] = None,
+    out: Annotated[
+        Path, typer.Option(help="With --images: JSON file to write, for Label Studio to import.")
+    ] = Path("tasks.json"),
     labels: Labels = "object",
     prefix: Annotated[
-        str, typer.Option(help="With --images: what makes their paths Label Studio's addresses.")
+        str,
+        typer.Option(
+            help="With --images: prefix that turns image paths into addresses for Label Studio."
+        ),
     ] = "/data/local-files/?d=",
-    workers: Annotated[int, typer.Option(help="Tasks at once.", min=1, max=32)] = 2,
+    workers: Annotated[
+        int, typer.Option(help="Tasks processed at the same time.", min=1, max=32)
+    ] = 2,
     model: Model = None,
     engine: EngineName = None,
     label_studio_url: Url = None,
     api_key: Key = None,
 ) -> None:
-    """Find all objects of a whole project, or of a folder; goes on where it stopped.
+    """Find all objects of a project or a folder; resumes where it stopped.
 
-    Variables such as SAMLET_MIN_SCORE choose what is kept: see docs/labelstudio.md.
+    Environment variables such as SAMLET_MIN_SCORE select what is kept: see docs/labelstudio.md.
     """
-    from samlet_labelstudio.service import bulk as work
-
     if (project is None) == (images is None):
         raise UserError("Say what to pre-annotate: --project N, or --images FOLDER.")
     service = _service(
@@ -146,22 +157,15 @@ def preannotate(
     )
     try:
         if project is not None:
-            done, before, failed = work.preannotate_project(service, project, workers)
-            console.print(f"{done} tasks pre-annotated, {before} had been before.")
-            console.print(
-                "Annotators see them if the project's settings, Annotation, show predictions."
-            )
+            failed = _preannotate_project(service, project, workers)
         else:
             assert images is not None
-            count, failed = work.preannotate_folder(
-                service, images, out, _listed(labels), prefix, workers
-            )
-            console.print(f"{out} holds {count} tasks; their labeling config is beside it.")
+            failed = _preannotate_folder(service, images, out, _split(labels), prefix, workers)
     except KeyboardInterrupt:
-        console.print("Stopped; the same command goes on where it was.")
+        console.print("Stopped; run the same command again to resume.")
         raise typer.Exit(130) from None
-    for sentence in failed:
-        console.print(f"Left out: {sentence}")
+    for message in failed:
+        console.print(f"Skipped: {message}")
     if failed:
         raise typer.Exit(1)
 
@@ -190,11 +194,31 @@ def versions(
         console.print(f"{marks[is_chosen]} {version.name} ({figures})")
 
 
+def _preannotate_project(service: "Service", project: int, workers: int) -> list[str]:
+    from samlet_labelstudio.bulk.project import preannotate_project
+
+    done, earlier, failed = preannotate_project(service, project, workers)
+    console.print(f"{done} tasks pre-annotated, {earlier} were done before.")
+    console.print("Annotators see them if the project's settings, Annotation, show predictions.")
+    return failed
+
+
+def _preannotate_folder(
+    service: "Service", images: Path, out: Path, labels: list[str], prefix: str, workers: int
+) -> list[str]:
+    from samlet_labelstudio.bulk.folder import preannotate_folder
+
+    count, failed = preannotate_folder(service, images, out, labels, prefix, workers)
+    console.print(f"{out} holds {count} tasks; their labeling config is beside it.")
+    return failed
+
+
 def _service(given: dict[str, Any]) -> "Service":
     from samlet_labelstudio.service import Service
+    from samlet_labelstudio.settings import Settings
 
     return Service(Settings.read(given))
 
 
-def _listed(labels: str) -> list[str]:
+def _split(labels: str) -> list[str]:
     return [label.strip() for label in labels.split(",") if label.strip()]

@@ -1,189 +1,192 @@
-"""What the backend is told when it starts: by the command line, or by the environment."""
+"""The backend's settings: from the command line, or from the environment."""
 
-import math
-import os
-from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, field, fields
+from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
-from urllib.parse import urlsplit
+from typing import Annotated, Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+from pydantic_core import ErrorDetails
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from samlet.errors import UserError
 from samlet.images import DEFAULT_MAX_PIXELS
 from samlet.utils.cache_folder import cache_dir
+from samlet_labelstudio.hosts import host_of
 
 PREFIX = "SAMLET_"
-STANDARD = {
-    "label_studio_url": "LABEL_STUDIO_URL",
-    "label_studio_host": "LABEL_STUDIO_HOST",
-    "api_key": "LABEL_STUDIO_API_KEY",
-    "basic_auth_user": "BASIC_AUTH_USER",
-    "basic_auth_pass": "BASIC_AUTH_PASS",
-}
-"""Variables that all backends of Label Studio share, and Label Studio's own."""
+
+_Hosts = Annotated[tuple[str, ...], NoDecode]
+_Positive = Annotated[int, Field(ge=1)]
 
 
-@dataclass(frozen=True)
-class Settings:
-    """All of it; each can be set by the variable SAMLET_ and its name in capitals.
+class PreannotationSettings(BaseModel):
+    """What the extra parameters of a project's backend can change.
+
+    Attributes:
+        label: of pre-annotations; None takes the first label of the control.
+        min_score: least predicted IoU of pre-annotations, 0 to 1.
+        min_area: least area of pre-annotations in pixels.
+        max_regions: most pre-annotations per image, those with the highest predicted IoU.
+        tolerance: how far polygons may deviate from the mask, in pixels.
+    """
+
+    model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
+
+    label: str | None = None
+    min_score: float = Field(0.0, ge=0, le=1)
+    min_area: int = Field(0, ge=0)
+    max_regions: int = Field(1000, ge=0)
+    tolerance: float = Field(1.0, ge=0)
+
+
+PER_PROJECT = tuple(PreannotationSettings.model_fields)
+"""Names of the settings that the extra parameters of a project's backend can change."""
+
+
+class Settings(PreannotationSettings, BaseSettings):
+    """All settings. Those that are not given come from the environment, then from the defaults.
+
+    Those of `PreannotationSettings` are among them. The variable of a setting is SAMLET_ and its
+    name in capitals, unless noted otherwise; the entries of lists are separated by commas. An empty
+    variable counts as unset.
 
     Attributes:
         model: a name from `samlet models`, or a checkpoint.
         engine: see `samlet.engines.open_engine`.
-        label_studio_url: where Label Studio is, as seen from here (LABEL_STUDIO_URL); None can only
-            use images that tasks carry in themselves, or from `allowed_hosts`.
+        label_studio_url: where Label Studio is, as seen from here (LABEL_STUDIO_URL); with None,
+            only images that tasks contain themselves, or from `allowed_hosts`, can be used.
         label_studio_host: where browsers find Label Studio, if elsewhere: Label Studio's own
-            LABEL_STUDIO_HOST. Images at http(s) addresses that begin like this are asked for at
+            LABEL_STUDIO_HOST. Images at http(s) addresses that begin like this are requested at
             `label_studio_url`.
         api_key: of a Label Studio user: an access token or a legacy token
             (LABEL_STUDIO_API_KEY). Never shown nor logged.
         allowed_hosts: further hosts that images may come from, as "host" or "host:port".
-        names: further names that the backend itself is reached by, as "host" or "host:port".
+        names: further names by which the backend itself is reached, as "host" or "host:port".
         basic_auth_user: who may use the backend (BASIC_AUTH_USER); None for everybody.
         basic_auth_pass: the password (BASIC_AUTH_PASS). Never shown nor logged.
-        folder: for embeddings and trained models; samlet's cache folder if not given.
-        memory_mb: for embeddings in memory.
-        disk_mb: for embeddings on disk.
+        folder: for embeddings and trained models; by default in samlet's cache folder.
+        memory_mb: limit of embeddings in memory.
+        disk_mb: limit of embeddings on disk.
         max_image_mb: larger files are refused.
         max_pixels: images with more pixels are refused.
-        label: what pre-annotations are labelled as; None takes the first label of the control.
-        min_score: pre-annotations have at least this predicted IoU, 0 to 1.
-        min_area: and so many pixels.
-        max_regions: and are at most so many an image, the most trusted.
-        tolerance: pixels that a polygon may be off the mask.
-        train_on_annotations: train also when annotations arrive, not only when asked to.
+        train_on_annotations: train also when annotations arrive, not only on request.
         train_pause: seconds without a new annotation before that starts.
-        train_steps: how long a training is.
+        train_steps: length of a training.
+
+    Raises:
+        UserError: a value of the wrong type, or out of its range.
     """
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX, env_ignore_empty=True, populate_by_name=True
+    )
 
     model: str = "nuclei"
     engine: str = "auto"
-    label_studio_url: str | None = None
-    label_studio_host: str | None = None
-    api_key: str | None = field(default=None, repr=False)
-    allowed_hosts: tuple[str, ...] = ()
-    names: tuple[str, ...] = ()
-    basic_auth_user: str | None = None
-    basic_auth_pass: str | None = field(default=None, repr=False)
-    folder: Path = field(default_factory=lambda: cache_dir() / "labelstudio")
-    memory_mb: int = 1000
-    disk_mb: int = 5000
-    max_image_mb: int = 500
-    max_pixels: int = DEFAULT_MAX_PIXELS
-    label: str | None = None
-    min_score: float = 0.0
-    min_area: int = 0
-    max_regions: int = 1000
-    tolerance: float = 1.0
+    label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
+    label_studio_host: str | None = Field(None, validation_alias="LABEL_STUDIO_HOST")
+    api_key: str | None = Field(None, validation_alias="LABEL_STUDIO_API_KEY", repr=False)
+    allowed_hosts: _Hosts = ()
+    names: _Hosts = ()
+    basic_auth_user: str | None = Field(None, validation_alias="BASIC_AUTH_USER")
+    basic_auth_pass: str | None = Field(None, validation_alias="BASIC_AUTH_PASS", repr=False)
+    folder: Path = Field(default_factory=lambda: cache_dir() / "labelstudio")
+    memory_mb: _Positive = 1000
+    disk_mb: _Positive = 5000
+    max_image_mb: _Positive = 500
+    max_pixels: _Positive = DEFAULT_MAX_PIXELS
     train_on_annotations: bool = False
-    train_pause: float = 60.0
-    train_steps: int = 200
+    train_pause: float = Field(60.0, ge=0)
+    train_steps: _Positive = 200
 
-    def __post_init__(self) -> None:
+    def __init__(self, **values: Any) -> None:
+        try:
+            super().__init__(**values)
+        except ValidationError as error:
+            raise UserError(_message(error.errors()[0], _variable_of)) from None
+
+    @classmethod
+    def read(cls, given: Mapping[str, Any] | None = None) -> Self:
+        """Take what is given, and the environment for the rest.
+
+        Args:
+            given: by name; values that are None count as not given.
+
+        Raises:
+            UserError: a value of the wrong type, or out of its range.
+        """
+        return cls(**{name: value for name, value in (given or {}).items() if value is not None})
+
+    def with_extra_params(self, params: Mapping[str, Any]) -> Self:
+        """Change what a project may change by itself: how its tasks are pre-annotated.
+
+        Args:
+            params: by name, as text or JSON values; names other than `PER_PROJECT` are ignored.
+
+        Raises:
+            UserError: a value of the wrong type, or out of its range.
+        """
+        given = {name: params[name] for name in PER_PROJECT if params.get(name) is not None}
+        try:
+            checked = PreannotationSettings.model_validate(given)
+        except ValidationError as error:
+            raise UserError(_message(error.errors()[0], "The extra parameter {}".format)) from None
+        return self.model_copy(update=checked.model_dump(include=set(given)))
+
+    @field_validator("allowed_hosts", "names", mode="before")
+    @classmethod
+    def _split(cls, value: Any) -> Any:
+        if isinstance(value, str):
+            return tuple(part.strip() for part in value.split(",") if part.strip())
+        return value
+
+    @model_validator(mode="after")
+    def _check(self) -> Self:
         url = self.label_studio_url
         is_http = url is not None and url.lower().startswith(("http://", "https://"))
         # A password in it would be used instead of the API key, and be shown.
         if url is not None and (not is_http or not host_of(url) or "@" in url):
             raise UserError(
-                f"Label Studio's address is {url.rpartition('@')[2]!r}: give it as "
-                "http://host:port or https://host, without a user or password."
+                f"Label Studio's address (LABEL_STUDIO_URL) is {url.rpartition('@')[2]!r}: give it "
+                "as http://host:port or https://host, without a user or password."
             )
         for name in ("allowed_hosts", "names"):
             for host in getattr(self, name):
                 if "/" in host:
-                    raise UserError(f"{name} has {host!r}: give a host, or host:port.")
+                    raise UserError(
+                        f"{_variable_of(name)} contains {host!r}: give a host, or host:port."
+                    )
+        self._check_password()
+        return self
+
+    def _check_password(self) -> None:
         if (self.basic_auth_user is None) != (self.basic_auth_pass is None):
             raise UserError(
                 "A user and a password belong together: set both BASIC_AUTH_USER and "
-                "BASIC_AUTH_PASS, or none of them."
+                "BASIC_AUTH_PASS, or neither."
             )
         user, password = self.basic_auth_user or "", self.basic_auth_pass or ""
-        # Of other characters, clients send different bytes.
+        # Clients encode other characters differently.
         if ":" in user or not (user + password).isascii() or not (user + password).isprintable():
             raise UserError(
-                "BASIC_AUTH_USER and BASIC_AUTH_PASS can only have letters, digits and signs of "
-                "ASCII, and the user no colon: choose others."
+                "BASIC_AUTH_USER and BASIC_AUTH_PASS may only contain printable ASCII characters, "
+                "and the user no colon: choose others."
             )
-        if not 0 <= self.min_score <= 1:
-            raise UserError(f"min_score is {self.min_score}: give a number from 0 to 1.")
-        for name in ("memory_mb", "disk_mb", "max_image_mb", "max_pixels", "train_steps"):
-            if getattr(self, name) < 1:
-                raise UserError(f"{name} is {getattr(self, name)}: give at least 1.")
-        for name in ("min_area", "max_regions", "tolerance", "train_pause"):
-            if not 0 <= getattr(self, name) < math.inf:
-                raise UserError(f"{name} is {getattr(self, name)}: give a number, at least 0.")
-
-    @classmethod
-    def read(cls, given: Mapping[str, Any], environ: Mapping[str, str] = os.environ) -> "Settings":
-        """Take what was given, the environment for the rest, and defaults for what is left.
-
-        Args:
-            given: by name; values that are None do not count.
-            environ: the environment.
-
-        Raises:
-            UserError: a value of the wrong kind, or out of its range.
-        """
-        values: dict[str, Any] = {}
-        for each in fields(cls):
-            variable = STANDARD.get(each.name, PREFIX + each.name.upper())
-            if given.get(each.name) is not None:
-                values[each.name] = given[each.name]
-            elif environ.get(variable):
-                values[each.name] = _from_text(each.type, environ[variable], variable)
-        return cls(**values)
-
-    def with_texts(self, texts: Mapping[str, Any], source: str) -> "Settings":
-        """Change what a project may change by itself: how its tasks are pre-annotated.
-
-        Args:
-            texts: by name, as text or JSON values; other names are passed over.
-            source: names where they come from, to start a sentence.
-
-        Raises:
-            UserError: a value of the wrong kind, or out of its range.
-        """
-        values = {each.name: getattr(self, each.name) for each in fields(self)}
-        for each in fields(self):
-            if each.name in PER_PROJECT and texts.get(each.name) is not None:
-                text = str(texts[each.name])
-                values[each.name] = _from_text(each.type, text, f"{source} {each.name}")
-        return Settings(**values)
 
 
-PER_PROJECT = ("label", "min_score", "min_area", "max_regions", "tolerance")
-"""Settings that the extra parameters of a project's backend can change."""
+def _variable_of(name: str) -> str:
+    """The environment variable of a setting."""
+    field = Settings.model_fields.get(name)
+    alias = field.validation_alias if field else name
+    return str(alias) if alias else PREFIX + name.upper()
 
 
-def host_of(url: str) -> str:
-    """The "host:port" of a URL in lower case, with its scheme's port if it names none; or ""."""
-    try:
-        parts = urlsplit(url)
-        port = parts.port or {"http": 80, "https": 443}.get(parts.scheme)
-    except ValueError:
-        return ""
-    return f"{parts.hostname.lower()}:{port}" if parts.hostname else ""
-
-
-def is_listed(host: str, listed: Iterable[str]) -> bool:
-    """Tell whether a "host:port" as of `host_of` is in a list, where "host" means any port."""
-    known = {each.lower() for each in listed}
-    return bool(host) and (host in known or host.rpartition(":")[0] in known)
-
-
-_KINDS = {bool: "true or false", int: "a whole number", float: "a number", Path: "a folder"}
-
-
-def _from_text(kind: Any, text: str, name: str) -> Any:
-    try:
-        if kind is bool:
-            return {"1": True, "true": True, "yes": True, "0": False, "false": False, "no": False}[
-                text.lower()
-            ]
-        if kind in (int, float, Path):
-            return kind(text)
-    except (KeyError, ValueError) as error:
-        raise UserError(f"{name} is {text!r}: give {_KINDS[kind]}.") from error
-    if kind == tuple[str, ...]:
-        return tuple(part.strip() for part in text.split(",") if part.strip())
-    return text
+def _message(error: ErrorDetails, name_of: Callable[[str], str]) -> str:
+    """One sentence about a value that pydantic, or a validator above, refuses."""
+    if error["type"] == "value_error":
+        return str(error["ctx"]["error"])
+    name = str(error["loc"][0])
+    field = Settings.model_fields.get(name)
+    shown = " is wrong" if field and not field.repr else f" is {str(error['input'])[:100]!r}"
+    reason = error["msg"].replace("Input should be", "it must be")
+    return f"{name_of(name)}{shown}: {reason}."

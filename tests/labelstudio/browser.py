@@ -169,7 +169,7 @@ class Browser:
         self.wait("return arguments[0].checked === arguments[1]", box, on)
 
     def auto_annotate(self, accept: bool = False) -> None:
-        """Switch smart tools on; `accept`: keep what the backend suggests without asking."""
+        """Switch smart tools on; `accept`: keep what the backend suggests without payloads."""
         self.switch("Auto-Annotation")
         self.switch("Auto-Accept", accept)
 

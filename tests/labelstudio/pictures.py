@@ -8,7 +8,7 @@ import tempfile
 from pathlib import Path
 
 from samlet.masks import deepest_point
-from tests.labelstudio import asking, backend, browser, label_studio
+from tests.labelstudio import backend, browser, label_studio, payloads
 from tests.labelstudio.browser import Browser
 from tests.labelstudio.projects import Project, init_project
 from tests.pictures import FOLDER, make_small
@@ -55,7 +55,7 @@ def click_on_nuclei(page: Browser, project: Project) -> None:
     page.open_task(project.number, project.tasks[IMAGE])
     page.auto_annotate()
     page.choose_smart_tool("KeyPointTool")
-    objects = asking.objects(IMAGE)
+    objects = payloads.objects(IMAGE)
     for number in (*ACCEPTED, CLICKED):
         x, y = deepest_point(objects[number])
         height, width = objects[number].shape

@@ -15,12 +15,12 @@ from samlet.errors import UserError
 from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
-from samlet_labelstudio.server.access import opened_to
+from samlet_labelstudio.server.access import listening_on
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
 from tests.labelstudio import backend as backends
+from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import LabelStudio, free_port
 from tests.labelstudio.projects import init_project
 from tests.labelstudio.test_api import wait_for
@@ -29,8 +29,8 @@ from tests.labelstudio.test_training import wait
 NAME = "fluorescence_2"
 PASSWORD: dict[str, Any] = {"basic_auth_user": "label studio", "basic_auth_pass": "p:ss w0rd"}
 BODIES: dict[str, Any] = {
-    "/predict": asking.request([], None),
-    "/setup": {"project": "1.17", "schema": asking.config()},
+    "/predict": payloads.request([], None),
+    "/setup": {"project": "1.17", "schema": payloads.config()},
     "/versions": {"project": "1"},
     "/webhook": {"action": "START_TRAINING", "project": {"id": 3}},
 }
@@ -184,14 +184,14 @@ def test_hosts_are_no_addresses(name: str) -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "localhost", "127.1.2.3"])
 def test_this_machine_needs_no_password(host: str) -> None:
-    assert opened_to(Settings(), host).names == (host,)
+    assert listening_on(Settings(), host).names == (host,)
 
 
 @pytest.mark.parametrize("host", ["0.0.0.0", "", "::", "192.168.0.7", "nobody.invalid"])
 def test_other_machines_need_one(host: str) -> None:
     with pytest.raises(UserError, match="set BASIC_AUTH_USER and BASIC_AUTH_PASS"):
-        opened_to(Settings(), host)
-    assert opened_to(Settings(**PASSWORD), host).basic_auth_pass == PASSWORD["basic_auth_pass"]
+        listening_on(Settings(), host)
+    assert listening_on(Settings(**PASSWORD), host).basic_auth_pass == PASSWORD["basic_auth_pass"]
 
 
 def serving(port: int, folder: Path, *arguments: str, **environment: str) -> Any:
@@ -251,11 +251,11 @@ def test_label_studio_gives_the_password(server: LabelStudio, tmp_path: Path) ->
         SAMLET_TRAIN_PAUSE="0.1",
     ) as backend:
         project = init_project(server, backend, "Password", [NAME], tmp_path / "images")
-        (mask, *_) = asking.objects(NAME)
-        assert iou(project.mask(NAME, [asking.click_in(mask)]), mask) > 0.7
+        (mask, *_) = payloads.objects(NAME)
+        assert iou(project.mask(NAME, [payloads.click_in(mask)]), mask) > 0.7
         # Of annotations it tells through a webhook, which has a password of its own.
         text = server.project(project.number)["label_config"]
-        control = labeling_config.parse(text).answering("image", "cell")
+        control = labeling_config.parse(text).result_control("image", "cell")
         assert control is not None
         server.annotate(project.tasks[NAME], to_results(crop_mask(mask), control, "cell", 1.0))
         wait(lambda: "It has 1 annotated images" in backend.said())

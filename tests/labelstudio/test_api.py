@@ -20,17 +20,17 @@ from PIL import ExifTags, Image
 
 import samlet
 from samlet.masks import iou
-from samlet_labelstudio.images.image_resolver import Picture
+from samlet_labelstudio.images.image_resolver import TaskImage
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import free_port
 from tests.models import nuclei_at
 
 NAME = "fluorescence_2"
-IMAGE = asking.image_file(NAME)
-NUCLEI = asking.objects(NAME)
+IMAGE = payloads.image_file(NAME)
+NUCLEI = payloads.objects(NAME)
 SIZE = NUCLEI[0].shape[:2]
 NUCLEUS = NUCLEI[1]
 LEAST_IOU = 0.8
@@ -55,7 +55,7 @@ def quick_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="module")
 def quick_client(quick_model: Path, tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("backend")
-    return client_of(Settings(str(quick_model), engine="auto", folder=folder))
+    return client_of(Settings(model=str(quick_model), engine="auto", folder=folder))
 
 
 def client_of(settings: Settings, most_at_once: int = 12) -> Any:
@@ -69,20 +69,20 @@ def predict(client: Any, body: dict[str, Any]) -> list[dict[str, Any]]:
     return list(answer.json["results"])
 
 
-def regions_of(client: Any, drawn: list[asking.Region], text: str | None = None) -> Any:
-    (prediction,) = predict(client, asking.request([asking.task(IMAGE)], drawn, text))
+def regions_of(client: Any, drawn: list[payloads.Region], text: str | None = None) -> Any:
+    (prediction,) = predict(client, payloads.request([payloads.task(IMAGE)], drawn, text))
     assert prediction["model_version"] == "nuclei" and 0.5 < prediction["score"] <= 1
     return prediction["result"]
 
 
 def found(client: Any, project: str = "1", **more: Any) -> Any:
     """The pre-annotated regions of the image."""
-    body = asking.request([asking.task(IMAGE, **more)], None, None, project)
+    body = payloads.request([payloads.task(IMAGE, **more)], None, None, project)
     return predict(client, body)[0]["result"]
 
 
 def set_up(client: Any, project: str, extra: Any) -> Any:
-    body = {"project": f"{project}.1700000000", "schema": asking.config(), "extra_params": extra}
+    body = {"project": f"{project}.1700000000", "schema": payloads.config(), "extra_params": extra}
     return client.post("/setup", json=body)
 
 
@@ -111,13 +111,13 @@ def test_unknown_addresses(client: Any) -> None:
         ("{", "extra parameters are not JSON"),
         ("[1]", "extra parameters are no object"),
         (7, "extra parameters are no object"),
-        ({"min_score": 2}, "min_score is 2.0: give a number from 0 to 1"),
-        ({"min_score": "nan"}, "min_score is nan"),
-        ({"min_score": "high"}, "extra parameter min_score is 'high': give a number"),
-        ('{"min_area": -1}', "min_area is -1: give a number, at least 0"),
+        ({"min_score": 2}, "min_score is '2': it must be less than or equal to 1"),
+        ({"min_score": "nan"}, "min_score is 'nan': it must be a finite number"),
+        ({"min_score": "high"}, "extra parameter min_score is 'high': it must be a valid number"),
+        ('{"min_area": -1}', "min_area is '-1': it must be greater than or equal to 0"),
         ({"max_regions": [3]}, "extra parameter max_regions is"),
-        ({"tolerance": "nan"}, "tolerance is nan"),
-        ({"tolerance": "inf"}, "tolerance is inf"),
+        ({"tolerance": "nan"}, "tolerance is 'nan': it must be a finite number"),
+        ({"tolerance": "inf"}, "tolerance is 'inf': it must be a finite number"),
     ],
 )
 def test_bad_extra_params(client: Any, extra: Any, sentence: str) -> None:
@@ -142,37 +142,37 @@ def test_extra_params_are_the_projects(quick_client: Any) -> None:
 
 def test_click(client: Any) -> None:
     for nucleus in NUCLEI[1:8]:
-        (region,) = regions_of(client, [asking.click_in(nucleus)])
+        (region,) = regions_of(client, [payloads.click_in(nucleus)])
         assert (region["type"], region["from_name"], region["to_name"]) == (
             "brushlabels",
             "answer",
             "img",
         )
         assert (region["original_height"], region["original_width"]) == SIZE
-        assert iou(asking.mask_of([region], SIZE), nucleus) > LEAST_IOU
+        assert iou(payloads.mask_of([region], SIZE), nucleus) > LEAST_IOU
 
 
-@pytest.mark.parametrize("answer", asking.ANSWERS)
+@pytest.mark.parametrize("answer", payloads.ANSWERS)
 def test_every_answer(client: Any, answer: str) -> None:
-    regions = regions_of(client, [asking.click_in(NUCLEUS)], asking.config(answer))
+    regions = regions_of(client, [payloads.click_in(NUCLEUS)], payloads.config(answer))
     assert {region["type"] for region in regions} == {answer.lower()}
     # A round object fills pi / 4 of its box.
     least = 0.65 if answer == "RectangleLabels" else LEAST_IOU
-    assert iou(asking.mask_of(regions, SIZE), NUCLEUS) > least
+    assert iou(payloads.mask_of(regions, SIZE), NUCLEUS) > least
 
 
-@pytest.mark.parametrize("answer", asking.ANSWERS)
+@pytest.mark.parametrize("answer", payloads.ANSWERS)
 def test_label_is_kept(client: Any, answer: str) -> None:
     for label in ("cell", "debris"):
-        drawn = [asking.click_in(NUCLEUS, label)]
-        for region in regions_of(client, drawn, asking.config(answer)):
+        drawn = [payloads.click_in(NUCLEUS, label)]
+        for region in regions_of(client, drawn, payloads.config(answer)):
             assert region["value"][answer.lower()] == [label]
 
 
 def test_box(client: Any) -> None:
     for nucleus in NUCLEI[1:8]:
-        (region,) = regions_of(client, [asking.box_around(nucleus, "debris")])
-        assert iou(asking.mask_of([region], SIZE), nucleus) > LEAST_IOU
+        (region,) = regions_of(client, [payloads.box_around(nucleus, "debris")])
+        assert iou(payloads.mask_of([region], SIZE), nucleus) > LEAST_IOU
         assert region["value"]["brushlabels"] == ["debris"]
 
 
@@ -182,30 +182,30 @@ def two_neighbours() -> tuple[np.ndarray, np.ndarray]:
 
 def test_second_clicks_refine(client: Any) -> None:
     first, second = two_neighbours()
-    one = asking.click_in(first)
+    one = payloads.click_in(first)
 
-    def covered(*drawn: asking.Region) -> list[float]:
-        mask = asking.mask_of(regions_of(client, list(drawn)), SIZE)
+    def covered(*drawn: payloads.Region) -> list[float]:
+        mask = payloads.mask_of(regions_of(client, list(drawn)), SIZE)
         return [float(mask[nucleus].mean()) for nucleus in (first, second)]
 
     alone = covered(one)
     assert alone[0] > 0.8 and alone[1] < 0.1
-    assert min(covered(one, asking.click_in(second))) > 0.5
+    assert min(covered(one, payloads.click_in(second))) > 0.5
     # On its border, to push it back.
     ys, xs = np.nonzero(first)
-    edge = asking.click(float(xs[0]), float(ys[0] + 2), SIZE, positive=False)
+    edge = payloads.click(float(xs[0]), float(ys[0] + 2), SIZE, positive=False)
     smaller = covered(one, edge)
     assert 0.3 < smaller[0] < alone[0] and smaller[1] < 0.1
 
 
 def test_later_clicks_go_on_from_the_mask_before(tmp_path: Path) -> None:
     first, second = two_neighbours()
-    drawn = [asking.click_in(first), asking.click_in(second)]
+    drawn = [payloads.click_in(first), payloads.click_in(second)]
     service = Service(Settings(engine="torch", folder=tmp_path))
     client = create_app(service, 2).test_client()
     regions_of(client, drawn[:1])
-    shown = asking.mask_of(regions_of(client, drawn), SIZE)
-    predictor = service.models.get("nuclei")
+    shown = payloads.mask_of(regions_of(client, drawn), SIZE)
+    predictor = service.models.load("nuclei")
     embedding = predictor.encode(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")))
     points = [[d["value"]["x"] * SIZE[1] / 100, d["value"]["y"] * SIZE[0] / 100] for d in drawn]
     coords = np.array(points) - 0.5
@@ -220,16 +220,16 @@ def test_later_clicks_go_on_from_the_mask_before(tmp_path: Path) -> None:
     assert np.array_equal(shown, expected.best)
     # A backend that has forgotten, or was started since, answers the same.
     fresh = client_of(Settings(engine="torch", folder=tmp_path))
-    assert np.array_equal(asking.mask_of(regions_of(fresh, drawn), SIZE), shown)
+    assert np.array_equal(payloads.mask_of(regions_of(fresh, drawn), SIZE), shown)
 
 
 def test_box_and_clicks(client: Any) -> None:
-    box = asking.box_around(NUCLEUS)
-    alone = asking.mask_of(regions_of(client, [box]), SIZE)
+    box = payloads.box_around(NUCLEUS)
+    alone = payloads.mask_of(regions_of(client, [box]), SIZE)
     x, y = np.argwhere(alone)[0][::-1]
-    edge = asking.click(float(x), float(y), SIZE, "debris", positive=False)
-    (region,) = regions_of(client, [box, asking.click_in(NUCLEUS), edge])
-    mixed = asking.mask_of([region], SIZE)
+    edge = payloads.click(float(x), float(y), SIZE, "debris", positive=False)
+    (region,) = regions_of(client, [box, payloads.click_in(NUCLEUS), edge])
+    mixed = payloads.mask_of([region], SIZE)
     assert not np.array_equal(mixed, alone) and iou(mixed, NUCLEUS) > 0.7
     assert region["value"]["brushlabels"] == ["debris"]
 
@@ -246,17 +246,17 @@ def test_box_and_clicks(client: Any) -> None:
 def test_rotated_jpeg(client: Any, orientation: int, turn: Image.Transpose) -> None:
     # Label Studio shows, and gives percents of, the picture as EXIF says it must be turned.
     name = "fluorescence_1"
-    upright = Image.open(BytesIO(asking.image_file(name))).convert("RGB")
+    upright = Image.open(BytesIO(payloads.image_file(name))).convert("RGB")
     stored = upright.transpose(turn)
     exif = Image.Exif()
     exif[ExifTags.Base.Orientation] = orientation
     stream = BytesIO()
     stored.save(stream, "JPEG", quality=95, exif=exif)
-    nucleus = asking.objects(name)[0]
-    body = asking.request([asking.task(stream.getvalue())], [asking.click_in(nucleus)])
+    nucleus = payloads.objects(name)[0]
+    body = payloads.request([payloads.task(stream.getvalue())], [payloads.click_in(nucleus)])
     (region,) = predict(client, body)[0]["result"]
     assert (region["original_height"], region["original_width"]) == nucleus.shape
-    assert iou(asking.mask_of([region], nucleus.shape), nucleus) > LEAST_IOU
+    assert iou(payloads.mask_of([region], nucleus.shape), nucleus) > LEAST_IOU
 
 
 def test_everything(client: Any) -> None:
@@ -264,7 +264,7 @@ def test_everything(client: Any) -> None:
     scores = [region["score"] for region in regions]
     assert scores == sorted(scores, reverse=True)
     assert {region["value"]["brushlabels"][0] for region in regions} == {"cell"}
-    masks = [asking.mask_of([region], SIZE) for region in regions]
+    masks = [payloads.mask_of([region], SIZE) for region in regions]
     hit = sum(max(iou(nucleus, mask) for mask in masks) > 0.7 for nucleus in NUCLEI)
     assert hit > 0.7 * len(NUCLEI) and len(masks) < 1.5 * len(NUCLEI)
     # One region an object.
@@ -274,7 +274,7 @@ def test_everything(client: Any) -> None:
 
 def test_what_is_kept_of_everything(quick_client: Any) -> None:
     regions = found(quick_client, "11")
-    areas = [int(asking.mask_of([region], SIZE).sum()) for region in regions]
+    areas = [int(payloads.mask_of([region], SIZE).sum()) for region in regions]
     least_score, least_area = regions[len(regions) // 2]["score"], int(np.median(areas))
     expected = [
         (region["score"], region["value"]["rle"])
@@ -290,14 +290,16 @@ def test_what_is_kept_of_everything(quick_client: Any) -> None:
     assert set_up(quick_client, "11", extra | {"max_regions": 2}).status_code == 200
     assert [region["score"] for region in found(quick_client, "11")] == [s for s, _ in expected[:2]]
     assert set_up(quick_client, "11", {"label": "nobody"}).status_code == 200
-    answer = quick_client.post("/predict", json=asking.request([asking.task(IMAGE)], project="11"))
+    answer = quick_client.post(
+        "/predict", json=payloads.request([payloads.task(IMAGE)], project="11")
+    )
     assert answer.status_code == 400 and "nothing to draw nobody with" in answer.json["error"]
 
 
 def test_boxes_of_a_detector(client: Any) -> None:
     labels = ["debris", "cell", "debris"]
     boxes = [
-        asking.box_around(nucleus, label)
+        payloads.box_around(nucleus, label)
         for nucleus, label in zip(NUCLEI[1:4], labels, strict=True)
     ]
     by_score = {"score": 0.9, "result": boxes}
@@ -305,7 +307,7 @@ def test_boxes_of_a_detector(client: Any) -> None:
     regions = found(client, predictions=[theirs])
     assert len(regions) == 3
     for nucleus, label in zip(NUCLEI[1:4], labels, strict=True):
-        ious = [iou(asking.mask_of([region], SIZE), nucleus) for region in regions]
+        ious = [iou(payloads.mask_of([region], SIZE), nucleus) for region in regions]
         best = regions[int(np.argmax(ious))]
         assert max(ious) > LEAST_IOU and best["value"]["brushlabels"] == [label]
     # What samlet itself has predicted before is no reason to leave the rest out.
@@ -314,10 +316,10 @@ def test_boxes_of_a_detector(client: Any) -> None:
 
 
 def test_more_boxes_than_are_answered_at_once(client: Any, quick_client: Any) -> None:
-    boxes = [asking.box_around(nucleus) for nucleus in NUCLEI[1:22]]
+    boxes = [payloads.box_around(nucleus) for nucleus in NUCLEI[1:22]]
     given = [{"model_version": "yolo", "score": 0.9, "result": boxes}]
     regions = found(client, predictions=given)
-    masks = [asking.mask_of([region], SIZE) for region in regions]
+    masks = [payloads.mask_of([region], SIZE) for region in regions]
     best = [max(iou(nucleus, mask) for mask in masks) for nucleus in NUCLEI[1:22]]
     assert len(masks) == len(boxes) and np.mean(best) > LEAST_IOU
 
@@ -327,14 +329,14 @@ def test_memory_of_many_boxes(quick_model: Path, tmp_path: Path) -> None:
     image = np.tile(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")), (8, 8, 1))[:3000, :3000]
     size = image.shape[:2]
     corners = [(70 * i + 5.0, 60 * i + 5.0, 70 * i + 45.0, 60 * i + 45.0) for i in range(40)]
-    boxes = [asking.box(each, size) for each in corners]
-    service = Service(Settings(str(quick_model), engine="torch", folder=tmp_path))
-    predictor, _ = service.model("1")
-    picture = Picture("a", lambda: image)
-    service._in_boxes(predictor, picture, boxes[:1])
+    boxes = [payloads.box(each, size) for each in corners]
+    service = Service(Settings(model=str(quick_model), engine="torch", folder=tmp_path))
+    predictor, _ = service.models.of_project("1")
+    task_image = TaskImage("a", lambda: image)
+    service.preannotator.segment_boxes(predictor, task_image, boxes[:1])
     tracemalloc.start()
     try:
-        masks = service._in_boxes(predictor, picture, boxes)
+        masks = service.preannotator.segment_boxes(predictor, task_image, boxes)
         kept, most = tracemalloc.get_traced_memory()
     finally:
         tracemalloc.stop()
@@ -343,41 +345,41 @@ def test_memory_of_many_boxes(quick_model: Path, tmp_path: Path) -> None:
 
 
 def test_one_broken_task_of_several(client: Any) -> None:
-    boxes = [{"model_version": "yolo", "result": [asking.box_around(NUCLEUS)]}]
-    broken = [asking.task(IMAGE[:2000], 2), {"id": 3, "data": {"other": "x"}}]
-    tasks = [asking.task(IMAGE, 1, predictions=boxes), *broken, asking.task(IMAGE, 4)]
-    results = predict(client, asking.request(tasks))
+    boxes = [{"model_version": "yolo", "result": [payloads.box_around(NUCLEUS)]}]
+    broken = [payloads.task(IMAGE[:2000], 2), {"id": 3, "data": {"other": "x"}}]
+    tasks = [payloads.task(IMAGE, 1, predictions=boxes), *broken, payloads.task(IMAGE, 4)]
+    results = predict(client, payloads.request(tasks))
     assert [bool(prediction["result"]) for prediction in results] == [True, False, False, True]
     assert results[1] == {"result": [], "score": 0.0, "model_version": "nuclei"}
 
 
-@pytest.mark.parametrize("drawn", [None, [asking.click_in(NUCLEUS)]])
-def test_a_broken_task_alone(client: Any, drawn: list[asking.Region] | None) -> None:
+@pytest.mark.parametrize("drawn", [None, [payloads.click_in(NUCLEUS)]])
+def test_a_broken_task_alone(client: Any, drawn: list[payloads.Region] | None) -> None:
     for broken, sentence in (
-        (asking.task(IMAGE[:2000]), "The task's data URI cannot be decoded"),
+        (payloads.task(IMAGE[:2000]), "The task's data URI cannot be decoded"),
         ({"id": 3, "data": {"other": "x"}}, 'The task has no image in its data under "image"'),
     ):
-        answer = client.post("/predict", json=asking.request([broken], drawn))
+        answer = client.post("/predict", json=payloads.request([broken], drawn))
         assert answer.status_code == 400
         assert answer.json["error"].startswith(sentence) and answer.json["error"].endswith(".")
         assert answer.json["detail"] == answer.json["error"]
 
 
 def test_projects_at_once_are_not_mixed_up(client: Any) -> None:
-    projects = [(str(20 + i), asking.ANSWERS[i % 4], f"label{i}") for i in range(8)]
-    answers = [regions_of(client, [asking.click_in(nucleus)]) for nucleus in NUCLEI[1:6]]
-    alone = [asking.mask_of(regions, SIZE) for regions in answers]
+    projects = [(str(20 + i), payloads.ANSWERS[i % 4], f"label{i}") for i in range(8)]
+    answers = [regions_of(client, [payloads.click_in(nucleus)]) for nucleus in NUCLEI[1:6]]
+    alone = [payloads.mask_of(regions, SIZE) for regions in answers]
 
     def ask(project: tuple[str, str, str]) -> None:
         number, answer, label = project
-        text = asking.config(answer, [label])
+        text = payloads.config(answer, [label])
         for nucleus, expected in zip(NUCLEI[1:6], alone, strict=True):
-            drawn = [asking.click_in(nucleus, label)]
-            body = asking.request([asking.task(IMAGE)], drawn, text, number)
+            drawn = [payloads.click_in(nucleus, label)]
+            body = payloads.request([payloads.task(IMAGE)], drawn, text, number)
             regions = predict(client.application.test_client(), body)[0]["result"]
             assert {region["type"] for region in regions} == {answer.lower()}
             assert {region["value"][answer.lower()][0] for region in regions} == {label}
-            assert iou(asking.mask_of(regions, SIZE), expected) > 0.6
+            assert iou(payloads.mask_of(regions, SIZE), expected) > 0.6
 
     with ThreadPoolExecutor(len(projects)) as pool:
         list(pool.map(ask, projects))
@@ -388,13 +390,13 @@ def test_a_folder_that_cannot_be_written(
 ) -> None:
     (tmp_path / "file").touch()
     folder = tmp_path / "file" / "samlet"
-    client = client_of(Settings(str(quick_model), engine="torch", folder=folder))
+    client = client_of(Settings(model=str(quick_model), engine="torch", folder=folder))
     (message,) = [record.getMessage() for record in caplog.records]
     assert message.startswith(f"Cannot write {folder} (Not a directory): images are encoded again")
     for _ in range(2):
-        body = asking.request([asking.task(IMAGE)], [asking.click_in(NUCLEUS)])
+        body = payloads.request([payloads.task(IMAGE)], [payloads.click_in(NUCLEUS)])
         (prediction,) = predict(client, body)
-        assert iou(asking.mask_of(prediction["result"], SIZE), NUCLEUS) > 0.4
+        assert iou(payloads.mask_of(prediction["result"], SIZE), NUCLEUS) > 0.4
     answer = client.post("/versions", json={"project": "1.17"})
     assert answer.json == {"versions": [str(quick_model)]}
     assert len(caplog.records) == 1
@@ -432,8 +434,8 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
     app = create_app(Service(settings), 2)
 
     def ask(number: int) -> Any:
-        body = asking.request(
-            [asking.task(f"http://{slow_host}/{number}.png")], [asking.click_in(NUCLEUS)]
+        body = payloads.request(
+            [payloads.task(f"http://{slow_host}/{number}.png")], [payloads.click_in(NUCLEUS)]
         )
         return app.test_client().post("/predict", json=body)
 
@@ -466,7 +468,7 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
     )
     try:
         wait_for(url)
-        body = asking.request([asking.task(IMAGE)])
+        body = payloads.request([payloads.task(IMAGE)])
         with ThreadPoolExecutor(4) as pool:
             waiting = [
                 pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)

@@ -18,9 +18,9 @@ import samlet
 from samlet.errors import UserError
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service, batches
-from samlet_labelstudio.service.batches import Batches
+from samlet_labelstudio.service.background import BackgroundBatches
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import CONFIGS
 from tests.models import nuclei_at
@@ -35,16 +35,16 @@ class Gate:
     def __init__(self, service: Service, patch: pytest.MonkeyPatch) -> None:
         self.opened = threading.Event()
         self.failing: dict[int, Exception] = {}
-        self.looked_at: list[int] = []
-        self._real = service.preannotate
-        patch.setattr(service, "preannotate", self)
+        self.processed: list[int] = []
+        self._real = service.preannotator.preannotate
+        patch.setattr(service.preannotator, "preannotate", self)
 
-    def __call__(self, asked: Any, task: Any, picture: Any = None) -> Any:
+    def __call__(self, context: Any, task: Any, image: Any = None) -> Any:
         assert self.opened.wait(SOON_S)
-        self.looked_at.append(task["id"])
+        self.processed.append(task["id"])
         if task["id"] in self.failing:
             raise self.failing[task["id"]]
-        return self._real(asked, task, picture)
+        return self._real(context, task, image)
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def service(server: LabelStudio, model: Path, tmp_path: Path) -> Service:
     return Service(
         Settings(
-            str(model),
+            model=str(model),
             engine="torch",
             folder=tmp_path,
             label_studio_url=server.url,
@@ -88,7 +88,7 @@ def project(server: LabelStudio, url: str, tmp_path: Path) -> int:
     text = (CONFIGS / "brush.xml").read_text(encoding="utf-8")
     number = server.create_project("Batches", text, show_collab_predictions=False)
     server.connect_backend(number, url)
-    pixels = np.asarray(Image.open(asking.IMAGES / "fluorescence_2.png"))
+    pixels = np.asarray(Image.open(payloads.IMAGES / "fluorescence_2.png"))
     for i in range(COUNT):
         path = tmp_path / f"{i}.png"
         Image.fromarray(pixels[50 * i : 50 * i + 128, :128]).save(path)
@@ -107,7 +107,7 @@ def counts(server: LabelStudio, project: int) -> list[int]:
     return [len(server.predictions(task)) for task in server.task_ids(project)]
 
 
-def said(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
+def messages(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
     return [message for r in caplog.records if part in (message := r.getMessage())]
 
 
@@ -120,17 +120,21 @@ def test_each_prediction_is_written_once(
 ) -> None:
     monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
     server.retrieve_predictions(project)
-    assert said(caplog, "3 tasks take longer than Label Studio waits: they are done in the back")
-    # Annotators who see nothing ask again, for all of them and for some.
+    assert messages(
+        caplog, "3 tasks take longer than Label Studio waits: they are processed in the"
+    )
+    # Annotators who see nothing repeat the request, for all of them and for some.
     server.retrieve_predictions(project)
     server.retrieve_predictions(project, server.task_ids(project)[1:])
     for count in (3, 2):
-        assert said(caplog, f"{count} of these tasks are being done in the background since")
+        assert messages(
+            caplog, f"{count} of these tasks are already being processed in the background"
+        )
     assert counts(server, project) == [0] * COUNT
     gate.opened.set()
-    wait(lambda: said(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    wait(lambda: messages(caplog, f"Project {project}: 3 of 3 tasks are done."))
     assert counts(server, project) == [1] * COUNT
-    assert sorted(gate.looked_at) == server.task_ids(project)
+    assert sorted(gate.processed) == server.task_ids(project)
     monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
     server.retrieve_predictions(project)
     assert counts(server, project) == [1] * COUNT
@@ -154,8 +158,8 @@ def test_two_requests_at_the_same_time(
     first.join()
     gate.opened.set()
     second.join()
-    wait(lambda: said(caplog, f"Project {project}: 3 of 3 tasks are done."))
-    assert said(caplog, "3 of these tasks are being done in the background since")
+    wait(lambda: messages(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    assert messages(caplog, "3 of these tasks are already being processed in the background")
     assert counts(server, project) == [1] * COUNT
 
 
@@ -174,10 +178,10 @@ def test_one_of_the_background_fails(
     gate.failing = {first: error, last: error}
     server.retrieve_predictions(project)
     gate.opened.set()
-    wait(lambda: said(caplog, f"Project {project}: 1 of 3 tasks are done."))
+    wait(lambda: messages(caplog, f"Project {project}: 1 of 3 tasks are done."))
     assert counts(server, project) == [0, 1, 0]
     for number in (first, last):
-        (record,) = [r for r in caplog.records if f"Task {number} was left" in r.getMessage()]
+        (record,) = [r for r in caplog.records if f"Task {number} was skipped" in r.getMessage()]
         assert (record.levelno == logging.ERROR) == (record.exc_info is not None)
         assert str(error) in (caplog.text if record.exc_info else record.getMessage())
     # They can be asked for again.
@@ -198,7 +202,7 @@ def test_one_long_task(
     task = server.task_ids(project)[0]
     server.retrieve_predictions(project, [task])
     gate.opened.set()
-    wait(lambda: said(caplog, f"Project {project}: 1 of 1 tasks are done."))
+    wait(lambda: messages(caplog, f"Project {project}: 1 of 1 tasks are done."))
     assert counts(server, project) == [1, 0, 0]
 
 
@@ -217,12 +221,12 @@ def test_label_studio_is_gone(
         service, "settings", Settings(label_studio_url="http://127.0.0.1:9", api_key="k")
     )
     gate.opened.set()
-    wait(lambda: said(caplog, f"Project {project}: 0 of 3 tasks are done."))
-    assert len(said(caplog, "was left out: Label Studio does not answer at")) == COUNT
+    wait(lambda: messages(caplog, f"Project {project}: 0 of 3 tasks are done."))
+    assert len(messages(caplog, "was skipped: Label Studio does not answer at")) == COUNT
 
 
 def quick_service(folder: Path, model: Path, **more: Any) -> Service:
-    return Service(Settings(str(model), engine="torch", folder=folder, max_regions=2, **more))
+    return Service(Settings(model=str(model), engine="torch", folder=folder, max_regions=2, **more))
 
 
 def test_one_of_several_fails_at_a_library(
@@ -233,12 +237,12 @@ def test_one_of_several_fails_at_a_library(
     gate.opened.set()
     gate.failing = {2: RuntimeError("of a library")}
     client = create_app(service, 2).test_client()
-    image = asking.image_file("fluorescence_2")
-    tasks = [asking.task(image, number) for number in (1, 2, 3)]
-    answer = client.post("/predict", json=asking.request(tasks))
+    image = payloads.image_file("fluorescence_2")
+    tasks = [payloads.task(image, number) for number in (1, 2, 3)]
+    answer = client.post("/predict", json=payloads.request(tasks))
     assert [bool(each["result"]) for each in answer.json["results"]] == [True, False, True]
-    assert said(caplog, "Task 2 was left out") and "of a library" in caplog.text
-    answer = client.post("/predict", json=asking.request(tasks[1:2]))
+    assert messages(caplog, "Task 2 was skipped") and "of a library" in caplog.text
+    answer = client.post("/predict", json=payloads.request(tasks[1:2]))
     assert answer.status_code == 500 and "(RuntimeError)" in answer.json["error"]
 
 
@@ -265,44 +269,44 @@ def test_what_cannot_be_left_to_the_background(
     service = quick_service(tmp_path, model, **known)
     gate = Gate(service, monkeypatch)
     client = create_app(service, 2).test_client()
-    tasks = [asking.task(asking.image_file("fluorescence_2"), number) for _ in range(5)]
-    answer = client.post("/predict", json=asking.request(tasks))
+    tasks = [payloads.task(payloads.image_file("fluorescence_2"), number) for _ in range(5)]
+    answer = client.post("/predict", json=payloads.request(tasks))
     assert answer.status_code == 400 and sentence in answer.json["error"]
     gate.opened.set()
     time.sleep(1)
     # Nobody will ever see the others.
-    assert len(gate.looked_at) == 1
+    assert len(gate.processed) == 1
 
 
 def test_what_is_left_when_the_server_ends() -> None:
     code = """
-from samlet_labelstudio.service.batches import Batches
-batches = Batches()
-with batches.asking("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
-    batches.owe(claim)
-batches.settle("3", 2)
+from samlet_labelstudio.service.background import BackgroundBatches
+batches = BackgroundBatches()
+with batches.claim("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
+    batches.take_over(claim)
+batches.release("3", 2)
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stderr == (
-        "Project 3: the server ends before 2 tasks are done: ask for them again.\n"
+        "Project 3: the server stops before 2 tasks are done: request them again.\n"
     )
 
 
 def test_who_is_answered() -> None:
     """A prediction that was written while a request waited must not be its answer, too."""
-    owed = Batches()
+    owed = BackgroundBatches()
     odd: list[Any] = [{"id": {}}, {}, {"id": "1"}]
     tasks: list[Any] = [{"id": 1}, {"id": 2}]
     with (
-        owed.asking("4", [*tasks, *odd]),
-        pytest.raises(UserError, match="1 of these tasks are being done"),
-        owed.asking("3", [{"id": 2}, {"id": 3}]) as second,
+        owed.claim("4", [*tasks, *odd]),
+        pytest.raises(UserError, match="1 of these tasks are already"),
+        owed.claim("3", [{"id": 2}, {"id": 3}]) as second,
     ):
-        with owed.asking("3", tasks) as first:
-            owed.owe(first)
+        with owed.claim("3", tasks) as first:
+            owed.take_over(first)
         for number in (1, 2):
-            owed.settle("3", number)
+            owed.release("3", number)
         with pytest.raises(UserError, match="1 of these"):
-            owed.owe(second)
-    with owed.asking("3", tasks):
+            owed.take_over(second)
+    with owed.claim("3", tasks):
         pass

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from samlet.masks import box_xyxy, deepest_point, iou
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.browser import Browser
 from tests.labelstudio.label_studio import LabelStudio
@@ -64,7 +64,7 @@ def accept_and_submit(browser: Browser, project: Project, name: str) -> list[np.
 
 
 def test_second_click_refines_the_first(browser: Browser, project: Project) -> None:
-    mask = asking.objects(STAINED)[8]
+    mask = payloads.objects(STAINED)[8]
     start(browser, project, STAINED, "KeyPointTool")
     browser.choose_label("click", "cell")
     browser.click(*at(deepest_point(mask), mask))
@@ -83,7 +83,7 @@ def test_second_click_refines_the_first(browser: Browser, project: Project) -> N
 
 
 def test_box_then_another_object_with_an_alt_click(browser: Browser, project: Project) -> None:
-    boxed, clicked = (asking.objects(CROWDED)[number] for number in (6, 26))
+    boxed, clicked = (payloads.objects(CROWDED)[number] for number in (6, 26))
     x0, y0, x1, y1 = box_xyxy(boxed)
     height, width = boxed.shape
     start(browser, project, CROWDED, "RectangleTool")

@@ -71,7 +71,7 @@ def test_a_folder_is_pre_annotated_without_a_server(tmp_path: Path) -> None:
     (images / "broken.png").write_bytes(b"no image")
     given = ["preannotate", "--images", "images", "--labels", "cell,debris", "--out", "out.json"]
     done = run(*given, folder=tmp_path)
-    assert done.returncode == 1 and "Left out: " in done.stdout and "broken.png" in done.stdout
+    assert done.returncode == 1 and "Skipped: " in done.stdout and "broken.png" in done.stdout
     (task,) = json.loads((tmp_path / "out.json").read_text())
     assert task["data"]["image"] == f"/data/local-files/?d={name}"
     results = task["predictions"][0]["result"]
@@ -81,6 +81,6 @@ def test_a_folder_is_pre_annotated_without_a_server(tmp_path: Path) -> None:
         assert brush_rle.decode(bytes(result["value"]["rle"]), size).any()
         assert result["value"]["brushlabels"] == ["cell"]
     config = labeling_config.parse((tmp_path / "out.xml").read_text())
-    control = config.answering("image", "debris")
+    control = config.result_control("image", "debris")
     assert control is not None and control.name == results[0]["from_name"]
     assert not list(tmp_path.glob("*.part"))

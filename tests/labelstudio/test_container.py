@@ -16,8 +16,9 @@ import pytest
 import requests
 import yaml
 
-from samlet_labelstudio.server.access import opened_to
-from samlet_labelstudio.settings import Settings, is_listed
+from samlet_labelstudio.hosts import is_listed
+from samlet_labelstudio.server.access import listening_on
+from samlet_labelstudio.settings import Settings
 from tests.labelstudio.label_studio import ROOT, LabelStudio
 
 BACKEND = ROOT / "labelstudio_backend"
@@ -152,9 +153,12 @@ def test_compose_opens_nothing_to_others(services: dict[str, Any]) -> None:
     assert label_studio["LABEL_STUDIO_USERNAME"] and label_studio["LABEL_STUDIO_PASSWORD"]
 
 
-def test_compose_lets_label_studio_in_alone(services: dict[str, Any]) -> None:
-    environment = services["samlet"]["environment"]
-    settings = opened_to(Settings.read({}, environment), "0.0.0.0")
+def test_compose_lets_label_studio_in_alone(
+    services: dict[str, Any], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in services["samlet"]["environment"].items():
+        monkeypatch.setenv(name, value)
+    settings = listening_on(Settings.read(), "0.0.0.0")
     assert settings.basic_auth_pass == SECRETS["SAMLET_PASSWORD"]
     assert settings.api_key == services["label-studio"]["environment"]["LABEL_STUDIO_USER_TOKEN"]
     # As Label Studio calls it in their network.

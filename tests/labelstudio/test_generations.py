@@ -17,11 +17,11 @@ from samlet_labelstudio.ml_backend import compat
 from samlet_labelstudio.ml_backend.backend import SamletBackend
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 
 NAME = "fluorescence_2"
-NUCLEUS = asking.objects(NAME)[1]
-TASK = asking.task(asking.image_file(NAME))
+NUCLEUS = payloads.objects(NAME)[1]
+TASK = payloads.task(payloads.image_file(NAME))
 HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
 
 
@@ -42,27 +42,27 @@ def test_the_first_generations_server(tmp_path: Path) -> None:
     client = init_app(SamletBackend, model_dir=str(tmp_path)).test_client()
     assert client.get("/health").json["status"] == "UP"
     # As Label Studio asks it.
-    body = {"project": "3.17", "schema": asking.config(), "hostname": "http://localhost:8080"}
+    body = {"project": "3.17", "schema": payloads.config(), "hostname": "http://localhost:8080"}
     answer = client.post("/setup", json={**body, "access_token": "key", "extra_params": None})
     assert answer.status_code == 200, answer.json
-    answer = client.post("/predict", json=asking.request([TASK], [asking.click_in(NUCLEUS)]))
+    answer = client.post("/predict", json=payloads.request([TASK], [payloads.click_in(NUCLEUS)]))
     assert answer.status_code == 200, answer.json
     (prediction,) = answer.json["results"]
     assert prediction["model_version"] == "nuclei"
-    assert iou(asking.mask_of(prediction["result"], NUCLEUS.shape), NUCLEUS) > 0.8
+    assert iou(payloads.mask_of(prediction["result"], NUCLEUS.shape), NUCLEUS) > 0.8
     # A sentence for people, here too.
-    answer = client.post("/predict", json=asking.request([{"id": 1, "data": {}}]))
+    answer = client.post("/predict", json=payloads.request([{"id": 1, "data": {}}]))
     assert answer.status_code == 500 and "The task has no image" in answer.json["detail"]
 
 
 @pytest.mark.usefixtures("environment")
 def test_the_first_generations_constructor() -> None:
     backend = SamletBackend(
-        label_config=asking.config("PolygonLabels"), train_output={}, hostname="", access_token=""
+        label_config=payloads.config("PolygonLabels"), train_output={}, hostname="", access_token=""
     )
     assert backend.model_version == "nuclei" and backend.label_config.startswith("<View>")
     (prediction,) = backend.predict(
-        [TASK], context={"result": [asking.click_in(NUCLEUS)]}, login=None, password=None
+        [TASK], context={"result": [payloads.click_in(NUCLEUS)]}, login=None, password=None
     )
     assert prediction["result"][0]["type"] == "polygonlabels"
     # Before a project is known there is no config.

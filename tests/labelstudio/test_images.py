@@ -15,13 +15,16 @@ from typing import Any
 import pytest
 
 from samlet.errors import UserError
-from samlet_labelstudio.images import fetching as images
-from samlet_labelstudio.images.fetching import GuardedSession, fetch, is_allowed, is_public
-from samlet_labelstudio.settings import Settings, host_of
-from tests.labelstudio import asking
+from samlet_labelstudio.hosts import host_of
+from samlet_labelstudio.images import fetching, guarded_session
+from samlet_labelstudio.images.fetching import fetch
+from samlet_labelstudio.images.guarded_session import GuardedSession, is_allowed, is_public
+from samlet_labelstudio.label_studio import sdk_private
+from samlet_labelstudio.settings import Settings
+from tests.labelstudio import payloads
 
 KEY = "0123456789abcdefSECRETKEY9876543210fedcb"
-CONTENT = asking.image_file("stained_1")
+CONTENT = payloads.image_file("stained_1")
 METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
@@ -477,7 +480,7 @@ def test_signed_addresses_of_public_hosts(own: Host, monkeypatch: pytest.MonkeyP
     own.redirects(path, public)
     own.redirects("/data/upload/3/a.png", public)
     own.redirects("/user/login/?next=/presign", public)
-    monkeypatch.setattr(images, "GuardedSession", Recording)
+    monkeypatch.setattr(fetching, "GuardedSession", Recording)
     settings = settings_of(own)
     assert refusal(url, settings) == f"{public} would be asked."
     # Only what Label Studio has signed; a task can choose the rest.
@@ -541,7 +544,7 @@ def test_nobody_there() -> None:
 
 
 def test_slow_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(images, "READ_SECONDS", 0.3)
+    monkeypatch.setattr(guarded_session, "READ_SECONDS", 0.3)
     with socket.create_server(("127.0.0.1", 0)) as silent:
         host = "{}:{}".format(*silent.getsockname())
         start = time.monotonic()
@@ -589,7 +592,7 @@ def test_local_files_of_this_machine(
     (root / "a.png").write_bytes(CONTENT)
     (tmp_path / "b.png").write_bytes(CONTENT)
     # Whoever starts the backend can say where Label Studio's local files lie.
-    monkeypatch.setattr(images.resolver, "LOCAL_FILES_DOCUMENT_ROOT", str(root))
+    monkeypatch.setattr(sdk_private._io, "LOCAL_FILES_DOCUMENT_ROOT", str(root))
     settings = settings_of(own, max_image_mb=1)
     assert fetch("/data/local-files/?d=a.png", 7, settings) == CONTENT
     assert own.asked == []
@@ -601,7 +604,7 @@ def test_local_files_of_this_machine(
 
 def test_data_uris() -> None:
     settings = Settings(max_image_mb=1)
-    assert fetch(asking.data_uri(CONTENT), 7, settings) == CONTENT
+    assert fetch(payloads.data_uri(CONTENT), 7, settings) == CONTENT
     assert fetch("data:,a%20b%ff", 7, settings) == b"a b\xff"
     assert fetch("data:image/png;base64,QUJD%3D%3D"[:-6], 7, settings) == b"ABC"
     assert "needs a comma" in refusal("data:image/png;base64", settings)
@@ -609,8 +612,8 @@ def test_data_uris() -> None:
         assert "is not valid Base64" in refusal(f"data:;base64,{wrong}", settings)
     assert "has more than 1 MB" in refusal("data:;base64," + "A" * 4_000_001, settings)
     # Base64 is longer than what is in it, and the limit is for that.
-    assert "has more than 1 MB" in refusal(asking.data_uri(bytes(1_000_001)), settings)
-    assert len(fetch(asking.data_uri(bytes(1_000_000)), 7, settings)) == 1_000_000
+    assert "has more than 1 MB" in refusal(payloads.data_uri(bytes(1_000_001)), settings)
+    assert len(fetch(payloads.data_uri(bytes(1_000_000)), 7, settings)) == 1_000_000
 
 
 def test_secrets_are_never_told(own: Host, other: Host, caplog: pytest.LogCaptureFixture) -> None:

@@ -10,7 +10,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from samlet.masks import deepest_point, iou
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import Project, connect_project, init_project
@@ -41,14 +41,14 @@ def test_init_project_makes_all_that_clicks_need(project: Project, backend: Back
 
 
 def test_click_on_nuclei(project: Project) -> None:
-    truth = asking.objects(FLUORESCENCE)[:16:2]
-    found = [project.mask(FLUORESCENCE, [asking.click_in(mask)]) for mask in truth]
+    truth = payloads.objects(FLUORESCENCE)[:16:2]
+    found = [project.mask(FLUORESCENCE, [payloads.click_in(mask)]) for mask in truth]
     assert np.mean([iou(*pair) for pair in zip(truth, found, strict=True)]) > 0.8
 
 
 def test_regions_are_what_the_annotator_chose(project: Project) -> None:
-    (mask, *_) = asking.objects(FLUORESCENCE)
-    (region,) = project.ask(FLUORESCENCE, [asking.click_in(mask, "debris")])
+    (mask, *_) = payloads.objects(FLUORESCENCE)
+    (region,) = project.ask(FLUORESCENCE, [payloads.click_in(mask, "debris")])
     assert (region["type"], region["from_name"], region["to_name"]) == (
         "brushlabels",
         "mask",
@@ -60,11 +60,11 @@ def test_regions_are_what_the_annotator_chose(project: Project) -> None:
 
 def test_second_click_adds_what_is_missing(project: Project) -> None:
     before, after = [], []
-    for mask in asking.objects(STAINED)[:24:2]:
-        click = asking.click_in(mask)
+    for mask in payloads.objects(STAINED)[:24:2]:
+        click = payloads.click_in(mask)
         first = project.mask(STAINED, [click])
         missing = deepest_point(mask & ~first)
-        second = project.mask(STAINED, [click, asking.click(*missing, mask.shape)])
+        second = project.mask(STAINED, [click, payloads.click(*missing, mask.shape)])
         before.append(iou(first, mask))
         after.append(iou(second, mask))
     assert np.mean(after) > np.mean(before) + 0.01
@@ -72,22 +72,23 @@ def test_second_click_adds_what_is_missing(project: Project) -> None:
 
 def test_negative_click_takes_away(project: Project) -> None:
     gone = []
-    for mask in asking.objects(CROWDED)[2:48:2]:
-        click = asking.click_in(mask)
+    for mask in payloads.objects(CROWDED)[2:48:2]:
+        click = payloads.click_in(mask)
         wrong = project.mask(CROWDED, [click]) & ~mask
         if wrong.any():
             x, y = deepest_point(wrong)
-            negative = asking.click(x, y, mask.shape, positive=False)
+            negative = payloads.click(x, y, mask.shape, positive=False)
             gone.append(not project.mask(CROWDED, [click, negative])[y, x])
     assert len(gone) >= 4
     assert np.mean(gone) > 0.7
 
 
 def test_box_and_box_with_click(project: Project) -> None:
-    truth = asking.objects(STAINED)[4:20:2]
-    boxed = [project.mask(STAINED, [asking.box_around(mask)]) for mask in truth]
+    truth = payloads.objects(STAINED)[4:20:2]
+    boxed = [project.mask(STAINED, [payloads.box_around(mask)]) for mask in truth]
     both = [
-        project.mask(STAINED, [asking.box_around(mask), asking.click_in(mask)]) for mask in truth
+        project.mask(STAINED, [payloads.box_around(mask), payloads.click_in(mask)])
+        for mask in truth
     ]
     assert np.mean([iou(*pair) for pair in zip(truth, boxed, strict=True)]) > 0.6
     assert np.mean([iou(*pair) for pair in zip(truth, both, strict=True)]) > 0.6
@@ -95,18 +96,18 @@ def test_box_and_box_with_click(project: Project) -> None:
 
 
 def test_refused_click_is_explained_in_the_log(project: Project, backend: Backend) -> None:
-    (mask, *_) = asking.objects(FLUORESCENCE)
-    click = asking.click_in(mask, "neither") | {"to_name": "image"}
+    (mask, *_) = payloads.objects(FLUORESCENCE)
+    click = payloads.click_in(mask, "neither") | {"to_name": "image"}
     answer = project.server.interactive(project.backend, project.tasks[FLUORESCENCE], [click])
     assert "400" in str(answer["errors"])
     assert "The labeling config has nothing to draw neither with" in backend.said()
-    assert project.mask(FLUORESCENCE, [asking.click_in(mask)]).any()
+    assert project.mask(FLUORESCENCE, [payloads.click_in(mask)]).any()
 
 
 def test_masks_survive_label_studios_own_export(project: Project) -> None:
     task = project.tasks[FLUORESCENCE]
-    truth = asking.objects(FLUORESCENCE)[:3]
-    regions = [project.ask(FLUORESCENCE, [asking.click_in(mask)])[0] for mask in truth]
+    truth = payloads.objects(FLUORESCENCE)[:3]
+    regions = [project.ask(FLUORESCENCE, [payloads.click_in(mask)])[0] for mask in truth]
     project.server.annotate(task, regions)
     with zipfile.ZipFile(
         io.BytesIO(project.server.export(project.number, "BRUSH_TO_PNG"))
@@ -119,12 +120,12 @@ def test_masks_survive_label_studios_own_export(project: Project) -> None:
 
 def test_polygons_and_their_export(server: LabelStudio, backend: Backend, tmp_path: Path) -> None:
     project = connect_project(server, backend, "polygon.xml", [FLUORESCENCE])
-    truth = asking.objects(FLUORESCENCE)[:4]
+    truth = payloads.objects(FLUORESCENCE)[:4]
     regions = []
     for mask in truth:
-        (region,) = project.ask(FLUORESCENCE, [asking.click_in(mask, "object")])
+        (region,) = project.ask(FLUORESCENCE, [payloads.click_in(mask, "object")])
         assert region["type"] == "polygonlabels"
-        assert iou(asking.mask_of([region], mask.shape), mask) > 0.7
+        assert iou(payloads.mask_of([region], mask.shape), mask) > 0.7
         regions.append(region)
     server.annotate(project.tasks[FLUORESCENCE], regions)
     with zipfile.ZipFile(io.BytesIO(server.export(project.number, "COCO"))) as zipped:

@@ -8,8 +8,8 @@ import pytest
 
 from samlet.masks import iou
 from samlet.samples import IMAGES
-from tests.labelstudio import asking, label_studio
 from tests.labelstudio import backend as backends
+from tests.labelstudio import label_studio, payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import Project, connect_project
@@ -60,8 +60,8 @@ def test_uploads_and_local_files(elsewhere: LabelStudio, its_backend: Backend, f
     addresses = {task: elsewhere.task(task)["data"] for task in (uploaded, local)}
     assert str(addresses[uploaded]).count("/label-studio/data/upload/"), addresses
     assert str(addresses[local]).count(f"{PUBLIC}/data/local-files/?d=cells"), addresses
-    (mask, *_) = asking.objects(NAME)
+    (mask, *_) = payloads.objects(NAME)
     for task in (uploaded, local):
         both = Project(elsewhere, project.number, project.backend, {NAME: task})
-        found = both.mask(NAME, [asking.click_in(mask, "object")])
+        found = both.mask(NAME, [payloads.click_in(mask, "object")])
         assert iou(found, mask) > 0.7, its_backend.said()

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 
 from samlet.samples import IMAGES
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import Project, brush_mask, connect_project, mean_of_best
@@ -28,7 +28,7 @@ def check(prediction: dict[str, Any]) -> None:
     assert 0.5 < prediction["score"] <= 1
     regions = prediction["result"]
     assert {region["value"]["brushlabels"][0] for region in regions} == {"object"}
-    truth = asking.objects(FIRST)
+    truth = payloads.objects(FIRST)
     assert mean_of_best(truth, [brush_mask(region) for region in regions]) > 0.7
     assert len(regions) < 2 * len(truth)
 
@@ -53,8 +53,8 @@ def test_retrieve_predictions_then_the_rest_from_the_command_line(
 
 def test_boxes_of_a_detector_become_masks(project: Project) -> None:
     server = project.server
-    truth = asking.objects(FIRST)[:12]
-    boxes = [asking.box_around(mask, "object") | {"to_name": "image"} for mask in truth]
+    truth = payloads.objects(FIRST)[:12]
+    boxes = [payloads.box_around(mask, "object") | {"to_name": "image"} for mask in truth]
     found = {"model_version": "detector", "score": 0.9, "result": boxes}
     image = server.task(project.tasks[FIRST])["data"]["image"]
     imported = [{"data": {"image": image}, "predictions": [found]}]

@@ -9,7 +9,7 @@ import pytest
 from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import CONFIGS, Project, connect_project
@@ -27,10 +27,10 @@ def project(server: LabelStudio, backend: Backend) -> Project:
     """A project in which an annotator has outlined some nuclei of each image."""
     made = connect_project(server, backend, "brush.xml", NAMES)
     config = labeling_config.parse((CONFIGS / "brush.xml").read_text(encoding="utf-8"))
-    control = config.answering("image", "object")
+    control = config.result_control("image", "object")
     assert control is not None
     for name, task in made.tasks.items():
-        masks = [crop_mask(mask) for mask in asking.objects(name)[:OBJECTS]]
+        masks = [crop_mask(mask) for mask in payloads.objects(name)[:OBJECTS]]
         regions = [to_results(mask, control, "object", 1.0)[0] for mask in masks]
         server.annotate(task, regions)
     return made
@@ -49,14 +49,14 @@ def poll(backend: Backend, look: Callable[[], Found | None]) -> Found:
 
 
 def assert_clicks_work(project: Project) -> None:
-    (mask, *_) = asking.objects(NAMES[0])
-    assert iou(project.mask(NAMES[0], [asking.click_in(mask, "object")]), mask) > 0.7
+    (mask, *_) = payloads.objects(NAMES[0])
+    assert iou(project.mask(NAMES[0], [payloads.click_in(mask, "object")]), mask) > 0.7
 
 
 def test_killed_training_harms_nothing(project: Project, backend: Backend) -> None:
     project.server.train(project.backend)
     poll(backend, backend.training).kill()
-    poll(backend, lambda: f"Project {project.number} was not learnt from" in backend.said())
+    poll(backend, lambda: f"Training on project {project.number} failed" in backend.said())
     assert backend.versions(project.number) == ["nuclei"]
     assert_clicks_work(project)
 
@@ -73,8 +73,8 @@ def test_training_makes_a_version(project: Project, backend: Backend) -> None:
     listed = backend.command("versions", "--project", str(project.number))
     assert name in listed
     backend.command("versions", "--project", str(project.number), "--use", name)
-    (mask, *_) = asking.objects(NAMES[0])
-    click = asking.click_in(mask, "object") | {"to_name": "image"}
+    (mask, *_) = payloads.objects(NAMES[0])
+    click = payloads.click_in(mask, "object") | {"to_name": "image"}
     answer = project.server.interactive(project.backend, project.tasks[NAMES[0]], [click])
     assert answer["data"]["model_version"] == name
     assert_clicks_work(project)

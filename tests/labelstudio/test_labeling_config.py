@@ -53,7 +53,7 @@ def test_control_of_several_images() -> None:
     config = parse(text)
     assert config.images == {"img": "img", "other": "other"}
     assert [control.image for control in config.controls] == ["img", "other"]
-    other = config.answering("other", "a")
+    other = config.result_control("other", "a")
     assert other is not None and other.image == "other"
 
 
@@ -77,9 +77,9 @@ def test_control_of_several_images() -> None:
 )
 def test_which_control_answers(controls: list[str], label: str | None, chosen: str | None) -> None:
     config = parse(config_of(*controls))
-    control = config.answering("img", label)
+    control = config.result_control("img", label)
     assert (control and control.name) == chosen
-    assert config.answering("other", label) is None
+    assert config.result_control("other", label) is None
 
 
 BOMB = "<!DOCTYPE a [<!ENTITY x 'aaaa'><!ENTITY y '&x;&x;&x;&x;'>]><View>&y;</View>"

@@ -16,11 +16,11 @@ from samlet.datasets.label_studio import brush_rle
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 
-NUCLEUS = asking.objects("stained_1")[0]
-SMALL = asking.png(np.asarray(np.random.default_rng(0).integers(0, 256, (32, 40, 3)), np.uint8))
-CLICK = asking.click(20, 10, (32, 40))
+NUCLEUS = payloads.objects("stained_1")[0]
+SMALL = payloads.png(np.asarray(np.random.default_rng(0).integers(0, 256, (32, 40, 3)), np.uint8))
+CLICK = payloads.click(20, 10, (32, 40))
 DEEP = 100_000
 
 
@@ -61,7 +61,9 @@ def ask(client: Any, path: str, body: Any) -> Any:
 
 
 def answers_well(client: Any) -> None:
-    body = asking.request([asking.task(asking.image_file("stained_1"))], [asking.click_in(NUCLEUS)])
+    body = payloads.request(
+        [payloads.task(payloads.image_file("stained_1"))], [payloads.click_in(NUCLEUS)]
+    )
     answer = ask(client, "/predict", body)
     assert answer.status_code == 200 and answer.json["results"][0]["result"]
 
@@ -125,7 +127,7 @@ def spoiled(good: Any) -> st.SearchStrategy[Any]:
     return st.lists(pick, min_size=1, max_size=2).map(lambda picks: spoil(good, picks))
 
 
-BOX = asking.box_around(np.pad(np.ones((8, 8), bool), 12)[:, :40])
+BOX = payloads.box_around(np.pad(np.ones((8, 8), bool), 12)[:, :40])
 STROKE = {
     **CLICK,
     "type": "brushlabels",
@@ -134,8 +136,8 @@ STROKE = {
 }
 THEIRS = {"model_version": "yolo", "score": 0.5, "result": [BOX]}
 # Boxes keep those that lose their prompts from everything mode, which takes seconds.
-CLICKED = asking.request([asking.task(SMALL, 1, predictions=[THEIRS])], [CLICK, BOX, STROKE])
-SET_UP = {"project": "1.17", "schema": asking.config(), "extra_params": {"min_area": 5}}
+CLICKED = payloads.request([payloads.task(SMALL, 1, predictions=[THEIRS])], [CLICK, BOX, STROKE])
+SET_UP = {"project": "1.17", "schema": payloads.config(), "extra_params": {"min_area": 5}}
 HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"result": [CLICK]}}
 
 
@@ -148,8 +150,8 @@ def test_spoiled_prompts(client: Any, body: Any) -> None:
 @examples(60)
 @given(predictions=spoiled([THEIRS, THEIRS]))
 def test_spoiled_boxes(client: Any, predictions: list[Any]) -> None:
-    task = asking.task(SMALL, 1, predictions=[THEIRS, *predictions])
-    ask(client, "/predict", asking.request([task]))
+    task = payloads.task(SMALL, 1, predictions=[THEIRS, *predictions])
+    ask(client, "/predict", payloads.request([task]))
 
 
 @examples(80)
@@ -201,7 +203,7 @@ def test_bodies_that_cannot_be_read(client: Any, path: str, body: bytes) -> None
 
 @pytest.mark.parametrize("extra", ["[" * DEEP, '{"a":' * DEEP, "9" * 5000, "\ud800"])
 def test_extra_params_that_cannot_be_read(client: Any, extra: str) -> None:
-    body = {"project": "1", "schema": asking.config(), "extra_params": extra}
+    body = {"project": "1", "schema": payloads.config(), "extra_params": extra}
     assert ask(client, "/setup", body).status_code == 400
 
 
@@ -221,10 +223,10 @@ IMG = '<Image name="img" value="$image"/>'
         f'<View>{IMG}<BrushLabels name="a" toName="img"><Label/></BrushLabels></View>',
         f'<View>{IMG}<Text name="t"/><Choices name="c" toName="img"/></View>',
         f'<View><Image name="other" value="$b"/>{KEYPOINTS}</KeyPointLabels></View>',
-        '<?xml version="1.0" encoding="utf-8"?>' + asking.config(),
-        '<?xml version="1.0" encoding="utf-16"?>' + asking.config(),
-        '<?xml version="1.0" encoding="nothing"?>' + asking.config(),
-        "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>" + asking.config(),
+        '<?xml version="1.0" encoding="utf-8"?>' + payloads.config(),
+        '<?xml version="1.0" encoding="utf-16"?>' + payloads.config(),
+        '<?xml version="1.0" encoding="nothing"?>' + payloads.config(),
+        "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]>" + payloads.config(),
         "<View>" * DEEP + "</View>" * DEEP,
         "<View>" * 1000 + IMG + "</View>" * 1000,
         f'<View>{IMG}<Label value="{"x" * 100_000}"/></View>',
@@ -234,7 +236,7 @@ IMG = '<Image name="img" value="$image"/>'
 )
 def test_labeling_configs(client: Any, text: str) -> None:
     ask(client, "/setup", {"project": "1", "schema": text})
-    answer = ask(client, "/predict", asking.request([asking.task(SMALL)], [CLICK], text))
+    answer = ask(client, "/predict", payloads.request([payloads.task(SMALL)], [CLICK], text))
     assert answer.status_code == 400 or "<?xml" in text
 
 
@@ -248,7 +250,7 @@ def png_declaring(width: int, height: int) -> bytes:
 
 
 def encoded(content: bytes) -> str:
-    return asking.data_uri(content)
+    return payloads.data_uri(content)
 
 
 BROKEN = {
@@ -263,7 +265,7 @@ BROKEN = {
     "huger": encoded(png_declaring(2**31 - 1, 2**31 - 1)),
     "larger than it is": encoded(png_declaring(900, 900)),
     "without pixels": encoded(png_declaring(0, 0)),
-    "a bomb": encoded(asking.png(np.zeros((20_000, 20_000), np.uint8))),
+    "a bomb": encoded(payloads.png(np.zeros((20_000, 20_000), np.uint8))),
     "jpeg": encoded(b"\xff\xd8\xff\xe0" + b"\0" * 50),
     "tiff": encoded(b"II*\0" + b"\xff" * 50),
     "tiff without end": encoded(b"II*\0\x08\0\0\0" + b"\x01\0" * 50),
@@ -287,10 +289,10 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_images(client: Any, name: str) -> None:
     for drawn in ([CLICK], None):
-        answer = ask(client, "/predict", asking.request([asking.task(BROKEN[name])], drawn))
+        answer = ask(client, "/predict", payloads.request([payloads.task(BROKEN[name])], drawn))
         assert answer.status_code == 400
-    several = [asking.task(BROKEN[name]), asking.task(BROKEN[name])]
-    answer = ask(client, "/predict", asking.request(several))
+    several = [payloads.task(BROKEN[name]), payloads.task(BROKEN[name])]
+    answer = ask(client, "/predict", payloads.request(several))
     assert [each["result"] for each in answer.json["results"]] == [[], []]
 
 
@@ -299,7 +301,7 @@ def test_broken_images(client: Any, name: str) -> None:
     content=st.binary(max_size=200), start=st.sampled_from([b"\x89PNG\r\n\x1a\n", b"II*\0", b""])
 )
 def test_random_images(client: Any, content: bytes, start: bytes) -> None:
-    body = asking.request([asking.task(start + content)], [CLICK])
+    body = payloads.request([payloads.task(start + content)], [CLICK])
     assert ask(client, "/predict", body).status_code == 400
 
 
@@ -309,9 +311,9 @@ def test_numbers(client: Any, x: Any, y: Any, width: Any, height: Any, rotation:
     value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
     box = {**BOX, "value": {**value, "rectanglelabels": ["cell"]}}
     point = {**CLICK, "value": {"x": x, "y": y, "keypointlabels": ["cell"]}}
-    ask(client, "/predict", asking.request([asking.task(SMALL)], [box, point]))
+    ask(client, "/predict", payloads.request([payloads.task(SMALL)], [box, point]))
     theirs = [{"model_version": "yolo", "result": [box]}]
-    ask(client, "/predict", asking.request([asking.task(SMALL, 1, predictions=theirs)]))
+    ask(client, "/predict", payloads.request([payloads.task(SMALL, 1, predictions=theirs)]))
 
 
 @examples(40)
@@ -320,15 +322,15 @@ def test_strokes(client: Any, rle: Any) -> None:
     # 40 x 32 pixels are announced, as in a good one.
     start = list((40 * 32 * 4).to_bytes(4, "big")) if isinstance(rle, list) else []
     stroke = {**STROKE, "value": {"format": "rle", "rle": start + rle if start else rle}}
-    ask(client, "/predict", asking.request([asking.task(SMALL)], [stroke]))
+    ask(client, "/predict", payloads.request([payloads.task(SMALL)], [stroke]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 3)])
-@pytest.mark.parametrize("answer", asking.ANSWERS)
+@pytest.mark.parametrize("answer", payloads.ANSWERS)
 def test_tiny_images(client: Any, size: tuple[int, int], answer: str) -> None:
-    task = asking.task(asking.png(np.full((*size, 3), 100, np.uint8)))
-    drawn = [asking.click(0, 0, size)]
-    ask(client, "/predict", asking.request([task], drawn, asking.config(answer)))
+    task = payloads.task(payloads.png(np.full((*size, 3), 100, np.uint8)))
+    drawn = [payloads.click(0, 0, size)]
+    ask(client, "/predict", payloads.request([task], drawn, payloads.config(answer)))
 
 
 def test_too_long_a_request(client: Any) -> None:

@@ -10,11 +10,11 @@ from PIL import Image
 
 import samlet
 from samlet.errors import UserError
+from samlet_labelstudio.bulk.folder import PARTIAL, preannotate_folder
 from samlet_labelstudio.images.image_resolver import open_file
 from samlet_labelstudio.service import Service
-from samlet_labelstudio.service.bulk import PART, preannotate_folder
 from samlet_labelstudio.settings import Settings
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.models import nuclei_at
 
 NAMES = ("a.png", "b.png", "c.png")
@@ -38,14 +38,14 @@ def images(tmp_path: Path) -> Path:
     """Parts of a bundled image, each another one."""
     folder = tmp_path / "images"
     folder.mkdir()
-    pixels = np.asarray(Image.open(asking.IMAGES / "fluorescence_2.png"))
+    pixels = np.asarray(Image.open(payloads.IMAGES / "fluorescence_2.png"))
     for number, name in enumerate(NAMES):
         Image.fromarray(pixels[40 * number : 40 * number + 160, :160]).save(folder / name)
     return folder
 
 
 def service_of(tmp_path: Path, model: Path, **more: Any) -> Service:
-    return Service(Settings(str(model), engine="torch", folder=tmp_path / "data", **more))
+    return Service(Settings(model=str(model), engine="torch", folder=tmp_path / "data", **more))
 
 
 def run(service: Service, images: Path, labels: str = "cell", prefix: str = PREFIX) -> Any:
@@ -56,34 +56,34 @@ def run(service: Service, images: Path, labels: str = "cell", prefix: str = PREF
 
 def stop_before(service: Service, images: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     """Stop a run before its last image; and how many images are done."""
-    real = service.preannotate
+    real = service.preannotator.preannotate
 
-    def until_the_last(asked: Any, task: Any, picture: Any = None) -> Any:
-        if picture.hash == picture_hash(images / NAMES[-1]):
+    def until_the_last(context: Any, task: Any, image: Any = None) -> Any:
+        if image.hash == file_hash(images / NAMES[-1]):
             raise KeyboardInterrupt
-        return real(asked, task, picture)
+        return real(context, task, image)
 
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(service, "preannotate", until_the_last)
+        patch.setattr(service.preannotator, "preannotate", until_the_last)
         run(service, images)
-    lines = (images.parent / f"tasks.json{PART}").read_text().splitlines()
+    lines = (images.parent / f"tasks.json{PARTIAL}").read_text().splitlines()
     return sum(line.startswith("[") for line in lines)
 
 
-def picture_hash(path: Path) -> str:
+def file_hash(path: Path) -> str:
     return open_file(path, 10**8).hash
 
 
 def counted(service: Service, monkeypatch: pytest.MonkeyPatch) -> list[str]:
     """The images that a service looks at from now on, by their hashes."""
     seen: list[str] = []
-    real = service.preannotate
+    real = service.preannotator.preannotate
 
-    def preannotate(asked: Any, task: Any, picture: Any = None) -> Any:
-        seen.append(picture.hash)
-        return real(asked, task, picture)
+    def preannotate(context: Any, task: Any, image: Any = None) -> Any:
+        seen.append(image.hash)
+        return real(context, task, image)
 
-    monkeypatch.setattr(service, "preannotate", preannotate)
+    monkeypatch.setattr(service.preannotator, "preannotate", preannotate)
     return seen
 
 
@@ -103,16 +103,16 @@ def test_it_goes_on_where_it_stopped(
     tmp_path: Path, images: Path, models: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected = drawn(run(service_of(tmp_path, models[0]), images))
-    assert not list(tmp_path.glob(f"*{PART}"))
+    assert not list(tmp_path.glob(f"*{PARTIAL}"))
     service = service_of(tmp_path, models[0])
     assert stop_before(service, images, monkeypatch) == 2
-    part = tmp_path / f"tasks.json{PART}"
+    part = tmp_path / f"tasks.json{PARTIAL}"
     # As a power cut leaves it.
     part.write_text(part.read_text() + '["b.png", "')
     seen = counted(service, monkeypatch)
     # Where Label Studio finds the images changes no prediction.
     tasks = run(service, images, prefix="http://host/")
-    assert seen == [picture_hash(images / NAMES[-1])]
+    assert seen == [file_hash(images / NAMES[-1])]
     assert drawn(tasks) == expected and sum(map(len, expected)) > 3
     assert [task["data"]["image"] for task in tasks] == [f"http://host/{name}" for name in NAMES]
     assert not part.exists()
@@ -148,8 +148,10 @@ def test_nothing_else_is_mixed_in(
     fresh = run(service_of(tmp_path / "fresh", model, **more), images, labels)
     assert drawn(tasks) == drawn(fresh)
     assert {task["predictions"][0]["model_version"] for task in tasks} == {str(model)}
-    told = [r.getMessage() for r in caplog.records if "are done again" in r.getMessage()]
-    assert len(told) == bool(again) and all(f"{again} images were done with" in t for t in told)
+    warnings = [r.getMessage() for r in caplog.records if "are done again" in r.getMessage()]
+    assert len(warnings) == bool(again) and all(
+        f"{again} images were done with" in t for t in warnings
+    )
 
 
 def test_going_back_loses_nothing(
@@ -171,18 +173,20 @@ def test_one_that_fails_is_left_out(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     service = service_of(tmp_path, models[0])
-    real = service.preannotate
+    real = service.preannotator.preannotate
 
-    def but_the_second(asked: Any, task: Any, picture: Any = None) -> Any:
-        if picture.hash == picture_hash(images / "b.png"):
+    def but_the_second(context: Any, task: Any, image: Any = None) -> Any:
+        if image.hash == file_hash(images / "b.png"):
             raise RuntimeError("of a library")
-        return real(asked, task, picture)
+        return real(context, task, image)
 
-    monkeypatch.setattr(service, "preannotate", but_the_second)
+    monkeypatch.setattr(service.preannotator, "preannotate", but_the_second)
     out = tmp_path / "tasks.json"
     count, failed = preannotate_folder(service, images, out, ["cell"], PREFIX, 2)
     assert count == 2 and len(json.loads(out.read_text())) == 2
-    assert failed == ["b.png: samlet failed (RuntimeError); where is said above. Please report it."]
+    assert failed == [
+        "b.png: samlet failed (RuntimeError); the traceback is above. Please report it."
+    ]
     assert "of a library" in caplog.text
 
 

@@ -19,7 +19,7 @@ from samlet_labelstudio.settings import Settings
 from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES
 from samlet_labelstudio.training.trainer import OUTCOME, Trainer
 from samlet_labelstudio.training.versions import Versions
-from tests.labelstudio import asking
+from tests.labelstudio import payloads
 from tests.labelstudio.test_images import Host
 
 NAMES = ("stained_1", "fluorescence_3")
@@ -29,7 +29,7 @@ WAIT_S = 300
 def annotated(number: int, name: str, url: str) -> dict[str, Any]:
     """A task as Label Studio exports it, with the bundled labels as its annotation."""
     results = []
-    for i, mask in enumerate(asking.objects(name)[:6]):
+    for i, mask in enumerate(payloads.objects(name)[:6]):
         height, width = mask.shape
         results.append(
             {
@@ -56,7 +56,7 @@ def exported(folder: Path) -> Path:
     (folder / IMAGES).mkdir(parents=True)
     tasks = [annotated(number, name, f"{number}.png") for number, name in enumerate(NAMES, 1)]
     for number, name in enumerate(NAMES, 1):
-        (folder / IMAGES / f"{number}.png").write_bytes(asking.image_file(name))
+        (folder / IMAGES / f"{number}.png").write_bytes(payloads.image_file(name))
     (folder / ANNOTATIONS).write_text(json.dumps(tasks))
     return folder
 
@@ -78,7 +78,7 @@ def serve(host: Host, *names: str, number: int = 3) -> None:
     tasks = []
     for i, name in enumerate(names):
         path = f"/data/upload/{number}/{name}.png"
-        host.gives(path, asking.image_file(name))
+        host.gives(path, payloads.image_file(name))
         tasks.append(annotated(i, name, path))
     tasks.append({"id": 100, "data": {"image": "/data/upload/3/a.png"}, "annotations": []})
     # An image that is not there any more.
@@ -124,11 +124,11 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     client = create_app(service, 4).test_client()
     assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
     answer = hook(client, "START_TRAINING", 4).json
-    assert answer == {"status": "Project 3 is being learnt from: try again when it is done."}
+    assert answer == {"status": "Training on project 3 is running: try again when it has finished."}
     # Meanwhile annotators go on.
-    nucleus = asking.objects(NAMES[0])[0]
-    task = asking.task(asking.image_file(NAMES[0]))
-    body = asking.request([task], [asking.click_in(nucleus)], project="3.17")
+    nucleus = payloads.objects(NAMES[0])[0]
+    task = payloads.task(payloads.image_file(NAMES[0]))
+    body = payloads.request([task], [payloads.click_in(nucleus)], project="3.17")
     assert service.trainer.running == "3"
     assert client.post("/predict", json=body).json["model_version"] == "nuclei"
     wait(lambda: service.trainer.running is None)
@@ -148,11 +148,11 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
 
     # It is a model that answers, and what it was made from is as it was.
     service.versions.choose("3", version.name)
-    set_up = {"project": "3.17", "schema": asking.config()}
+    set_up = {"project": "3.17", "schema": payloads.config()}
     assert client.post("/setup", json=set_up).json == {"model_version": version.name}
     answer = client.post("/predict", json=body).json
     assert answer["model_version"] == version.name
-    assert iou(asking.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
+    assert iou(payloads.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
     before, after = samlet.load("nuclei"), samlet.load(str(version.path))
     assert encoder_fingerprint(after) == encoder_fingerprint(before)
     weights = after.mask_decoder.state_dict()
@@ -174,8 +174,8 @@ def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCapture
     process.kill()
     wait(lambda: service.trainer.running is None)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert message.startswith("Project 3 was not learnt from: it ended with status -9; ")
-    assert message.endswith("log.txt may tell why.")
+    assert message.startswith("Training on project 3 failed: the job ended with status -9: see ")
+    assert message.endswith("log.txt.")
     assert client.get("/health").status_code == 200 and service.versions.all("3") == []
     # And it can be tried again.
     assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
@@ -194,7 +194,7 @@ def test_what_the_job_cannot_do(tmp_path: Path) -> None:
 
 def test_too_few_annotations(tmp_path: Path, host: Host) -> None:
     serve(host, NAMES[0])
-    with pytest.raises(UserError, match="It has 1 annotated images: submit at least 2"):
+    with pytest.raises(UserError, match="the project has 1 annotated images: submit at least 2"):
         service_of(host, tmp_path).trainer.train("3")
     assert host.asked[-1][0] == "/data/upload/3/gone.png"
 
@@ -219,7 +219,7 @@ def test_a_folder_that_cannot_be_written(
     wait(lambda: service.trainer.running is None)
     (record,) = [record for record in caplog.records if record.levelname == "ERROR"]
     assert record.exc_info is None
-    assert record.getMessage().startswith("Project 3 was not learnt from: cannot write ")
+    assert record.getMessage().startswith("Training on project 3 failed: cannot write ")
     assert record.getMessage().endswith("or set SAMLET_FOLDER to another folder.")
 
 
@@ -232,7 +232,7 @@ def test_a_task_whose_image_is_no_address(tmp_path: Path, host: Host) -> None:
         {"Content-Type": "application/json"},
         json.dumps(tasks).encode(),
     )
-    with pytest.raises(UserError, match="It has 1 annotated images"):
+    with pytest.raises(UserError, match="the project has 1 annotated images"):
         service_of(host, tmp_path).trainer.train("3")
 
 

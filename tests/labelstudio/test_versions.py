@@ -65,7 +65,7 @@ def test_bad_projects(tmp_path: Path, project: str) -> None:
         lambda: versions.chosen(project),
         lambda: versions.choose(project, None),
         lambda: versions.add(project, "a", checkpoint, {}),
-        lambda: service.trainer.take(project, "START_TRAINING"),
+        lambda: service.trainer.handle_event(project, "START_TRAINING"),
         lambda: service.trainer.train(project),
     ):
         with pytest.raises(UserError, match="is no project: give its number"):

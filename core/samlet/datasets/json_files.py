@@ -11,6 +11,7 @@ from samlet.errors import UserError
 
 # Far beyond any image, and still exact in the integer arithmetic of what draws the shapes.
 _LARGEST = 1e9
+_EXPORT_AGAIN = "export the labels again"
 _KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
 
 
@@ -32,7 +33,7 @@ def read_json(path: Path) -> Any:
         ) from error
 
 
-def get_field(entry: Any, name: str, kind: type, where: str) -> Any:
+def get_field(entry: Any, name: str, kind: type, where: str, remedy: str = _EXPORT_AGAIN) -> Any:
     """Look up `entry[name]`, which must be of a kind.
 
     Args:
@@ -40,13 +41,14 @@ def get_field(entry: Any, name: str, kind: type, where: str) -> Any:
         name: the key.
         kind: list, dict or str.
         where: names the entry, to start a sentence.
+        remedy: what to do about it, to end the sentence.
 
     Raises:
         UserError: no object, or no such field.
     """
     value = entry.get(name) if isinstance(entry, Mapping) else None
     if not isinstance(value, kind):
-        raise UserError(f'{where} has no {_KINDS[kind]} "{name}": export the labels again.')
+        raise UserError(f'{where} has no {_KINDS[kind]} "{name}": {remedy}.')
     return value
 
 

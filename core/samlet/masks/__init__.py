@@ -14,7 +14,7 @@ from samlet.masks.overlap import iou, iou_matrix
 from samlet.masks.polygons import to_polygons
 from samlet.masks.regions import deepest_point, remove_small_regions
 from samlet.masks.rle import CroppedMask, Mask, area, bounding_slices, crop_mask, from_rle, to_rle
-from samlet.masks.shapes import fill_ellipse, fill_polygon, fill_rectangle
+from samlet.masks.shapes import fill_ellipse, fill_polygon
 
 _RENAMED = {"Cutout": "CroppedMask", "cut_out": "crop_mask", "extent": "bounding_slices"}
 
@@ -43,7 +43,6 @@ __all__ = [
     "deepest_point",
     "fill_ellipse",
     "fill_polygon",
-    "fill_rectangle",
     "from_label_map",
     "from_rle",
     "iou",

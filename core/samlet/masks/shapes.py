@@ -1,7 +1,7 @@
-"""Shapes with corners in pixels to masks: a pixel counts where its centre is inside.
+"""Shapes in pixels, drawn as masks: a pixel belongs to a shape if its centre is inside.
 
 Coordinates are (x, y) along pixel edges: pixel (0, 0) covers the square from (0, 0) to (1, 1), its
-centre is at (0.5, 0.5). Whatever lies beyond the image is cut off.
+centre is at (0.5, 0.5). What lies beyond the image is cut off.
 """
 
 import numpy as np
@@ -12,7 +12,7 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     """Fill a closed polygon; where it crosses itself, by the even-odd rule.
 
     Args:
-        points: float, N x 2 of (x, y), N >= 3, the first not repeated (nor harmful if so).
+        points: float, N x 2 of (x, y), N >= 3; the first may be repeated at the end.
         size: (H, W).
 
     Returns:
@@ -21,30 +21,6 @@ def fill_polygon(points: np.ndarray, size: tuple[int, int]) -> np.ndarray:
     mask = np.zeros(size, bool)
     mask[draw.polygon(points[:, 1] - 0.5, points[:, 0] - 0.5, size)] = True
     return mask
-
-
-def fill_rectangle(
-    x: float, y: float, width: float, height: float, degrees: float, size: tuple[int, int]
-) -> np.ndarray:
-    """Fill a rectangle that is turned about its corner (x, y).
-
-    Args:
-        x: of the corner that is top left before turning.
-        y: of the same corner.
-        width: pixels.
-        height: pixels.
-        degrees: clockwise on the screen.
-        size: (H, W).
-
-    Returns:
-        bool, H x W.
-    """
-    cos, sin = np.cos(np.deg2rad(degrees)), np.sin(np.deg2rad(degrees))
-    along, down = width * np.array([cos, sin]), height * np.array([-sin, cos])
-    corner = np.array([x, y])
-    return fill_polygon(
-        np.stack([corner, corner + along, corner + along + down, corner + down]), size
-    )
 
 
 def fill_ellipse(

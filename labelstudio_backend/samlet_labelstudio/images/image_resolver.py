@@ -17,12 +17,12 @@ from samlet_labelstudio.images.fetching import fetch
 from samlet_labelstudio.settings import Settings
 
 FRESH_SECONDS = 600
-"""For so long a URL is taken to mean the same image."""
-REMEMBERED = 10_000
+"""How long a URL is taken to mean the same image."""
+MAX_CACHED_HASHES = 10_000
 
 
 @dataclass(frozen=True)
-class Picture:
+class TaskImage:
     """An image that may not have been read yet.
 
     Attributes:
@@ -34,8 +34,12 @@ class Picture:
     read: Callable[[], np.ndarray]
 
 
-def open_file(path: Path, max_pixels: int) -> Picture:
-    """A picture of a file on this machine.
+def open_file(path: Path, max_pixels: int) -> TaskImage:
+    """The image in a file on this machine.
+
+    Args:
+        path: the file.
+        max_pixels: images with more pixels are refused when they are read.
 
     Raises:
         UserError: the file cannot be read.
@@ -44,12 +48,12 @@ def open_file(path: Path, max_pixels: int) -> Picture:
         content = path.read_bytes()
     except OSError as error:
         raise UserError(f"Cannot read {path}: {error.strerror}. Check the file.") from error
-    found = hashlib.sha256(content).hexdigest()
-    return Picture(found, lambda: images.read(path, content=content, max_pixels=max_pixels))
+    file_hash = hashlib.sha256(content).hexdigest()
+    return TaskImage(file_hash, lambda: images.read(path, content=content, max_pixels=max_pixels))
 
 
-class Pictures:
-    """Opens the images of tasks; safe to use from any number of threads.
+class ImageResolver:
+    """Finds the images of tasks; safe to use from any number of threads.
 
     Args:
         settings: see `samlet_labelstudio.images.fetching.fetch`.
@@ -60,29 +64,35 @@ class Pictures:
         self._hashes: OrderedDict[str, tuple[str, float]] = OrderedDict()
         self._lock = threading.Lock()
 
-    def open(self, url: str, task_id: Any) -> Picture:
-        """Tell which image a URL means; it is fetched only if that is not known.
+    def resolve(self, url: str, task_id: Any) -> TaskImage:
+        """Find out which image a URL means; it is fetched only if its hash is not cached.
+
+        Args:
+            url: of a task.
+            task_id: of the task.
 
         Raises:
             UserError: see `samlet_labelstudio.images.fetching.fetch`.
         """
         with self._lock:
-            known, seen = self._hashes.get(url, ("", 0.0))
-        if known and time.monotonic() - seen < FRESH_SECONDS:
-            return Picture(known, lambda: self._decoded(fetch(url, task_id, self._settings), url))
+            known, fetched = self._hashes.get(url, ("", 0.0))
+        if known and time.monotonic() - fetched < FRESH_SECONDS:
+            return TaskImage(known, lambda: self._decode(fetch(url, task_id, self._settings), url))
         content = fetch(url, task_id, self._settings)
-        found = hashlib.sha256(content).hexdigest()
-        if url.startswith("data:"):
-            # It holds the image itself: there is nothing to save, and it is long.
-            return Picture(found, lambda: self._decoded(content, url))
-        with self._lock:
-            self._hashes[url] = (found, time.monotonic())
-            self._hashes.move_to_end(url)
-            while len(self._hashes) > REMEMBERED:
-                self._hashes.popitem(last=False)
-        return Picture(found, lambda: self._decoded(content, url))
+        file_hash = hashlib.sha256(content).hexdigest()
+        # A data URI is long, and holds the image itself: caching its hash would save nothing.
+        if not url.startswith("data:"):
+            self._remember(url, file_hash)
+        return TaskImage(file_hash, lambda: self._decode(content, url))
 
-    def _decoded(self, content: bytes, url: str) -> np.ndarray:
+    def _remember(self, url: str, file_hash: str) -> None:
+        with self._lock:
+            self._hashes[url] = (file_hash, time.monotonic())
+            self._hashes.move_to_end(url)
+            while len(self._hashes) > MAX_CACHED_HASHES:
+                self._hashes.popitem(last=False)
+
+    def _decode(self, content: bytes, url: str) -> np.ndarray:
         name = url.partition("?")[0].rpartition("/")[2][-100:] or "The image"
         if url.startswith("data:"):
             name = "The task's data URI"

@@ -9,6 +9,7 @@ from label_studio_sdk import LabelStudio
 from label_studio_sdk.core.api_error import ApiError
 
 from samlet.errors import UserError
+from samlet_labelstudio.label_studio import sdk_private
 from samlet_labelstudio.settings import Settings
 
 TIMEOUT_SECONDS = 60.0
@@ -25,25 +26,24 @@ def connect(settings: Settings) -> LabelStudio:
             "Label Studio's address and an API key are needed: give --label-studio-url and "
             "--api-key, or set LABEL_STUDIO_URL and LABEL_STUDIO_API_KEY."
         )
-    with told(settings):
+    with label_studio_errors(settings):
         return _client(settings.label_studio_url, settings.api_key)
 
 
-def access_token(settings: Settings) -> str:
-    """What requests to Label Studio are signed with; a personal access token is exchanged for it.
+def authorization(settings: Settings) -> str:
+    """The header Authorization of requests to Label Studio.
 
     Raises:
         UserError: Label Studio does not answer, or refuses the key.
     """
     client = connect(settings)
-    with told(settings):
-        # The SDK has no public name for what label-studio-ml itself takes from here.
-        return str(client._client_wrapper._tokens_client.api_key)
+    with label_studio_errors(settings):
+        return sdk_private.authorization_header(sdk_private.access_token(client))
 
 
 @contextmanager
-def told(settings: Settings) -> Iterator[None]:
-    """Turn what goes wrong at Label Studio into a sentence.
+def label_studio_errors(settings: Settings) -> Iterator[None]:
+    """Turn errors of Label Studio and its SDK into sentences.
 
     Raises:
         UserError: whatever it was.

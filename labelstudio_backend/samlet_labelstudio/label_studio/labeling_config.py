@@ -6,9 +6,9 @@ from xml.etree import ElementTree
 
 from samlet.errors import UserError
 
-# Those that can hold an answer, in the order of preference where all are smart.
-_ANSWERS = ("BrushLabels", "PolygonLabels", "EllipseLabels", "RectangleLabels")
-_CONTROLS = ("KeyPointLabels", *_ANSWERS)
+# Those in which masks can be returned, in the order of preference if all are smart.
+_RESULT_TAGS = ("BrushLabels", "PolygonLabels", "EllipseLabels", "RectangleLabels")
+_CONTROLS = ("KeyPointLabels", *_RESULT_TAGS)
 
 
 @dataclass(frozen=True)
@@ -20,7 +20,7 @@ class Control:
         tag: KeyPointLabels, RectangleLabels, BrushLabels, EllipseLabels or PolygonLabels.
         image: name of the Image tag: "to_name" in results.
         labels: as they appear in results, hence the alias of a label that has one. Labels that
-            come with each task are not among them.
+            come with each task are not included.
         is_smart: whether what is drawn with it is sent to the backend.
     """
 
@@ -33,6 +33,10 @@ class Control:
     def has(self, label: str | None) -> bool:
         """Tell whether regions can get this label, or any if it is None."""
         return bool(self.labels) if label is None else label in self.labels
+
+    def label_or_first(self, label: str | None) -> str:
+        """The label if regions can get it, else the control's first."""
+        return label if label in self.labels else self.labels[0]
 
 
 @dataclass(frozen=True)
@@ -47,8 +51,8 @@ class LabelingConfig:
     controls: tuple[Control, ...]
     images: dict[str, str]
 
-    def answering(self, image: str, label: str | None) -> Control | None:
-        """Choose the control in which the masks of an image are answered.
+    def result_control(self, image: str, label: str | None) -> Control | None:
+        """Choose the control in which masks of an image are returned.
 
         Of the BrushLabels, PolygonLabels, RectangleLabels and EllipseLabels that are for this image
         and have this label, it is the first in the config that is not smart, or if all are smart,
@@ -64,12 +68,12 @@ class LabelingConfig:
         fitting = [
             control
             for control in self.controls
-            if control.tag in _ANSWERS and control.image == image and control.has(label)
+            if control.tag in _RESULT_TAGS and control.image == image and control.has(label)
         ]
         for control in fitting:
             if not control.is_smart:
                 return control
-        return min(fitting, key=lambda control: _ANSWERS.index(control.tag), default=None)
+        return min(fitting, key=lambda control: _RESULT_TAGS.index(control.tag), default=None)
 
 
 def parse(text: str) -> LabelingConfig:

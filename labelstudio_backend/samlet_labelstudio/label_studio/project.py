@@ -9,15 +9,16 @@ from label_studio_sdk import LabelStudio
 from samlet import images
 from samlet.errors import UserError
 from samlet.utils.progress import progress_bar
-from samlet_labelstudio.label_studio.client import connect, told
+from samlet_labelstudio.label_studio import sdk_private
+from samlet_labelstudio.label_studio.client import connect, label_studio_errors
 from samlet_labelstudio.settings import Settings
 
 COLOURS = ("#2a9d8f", "#e76f51", "#e9c46a", "#264653", "#8ab17d", "#b56576", "#6d597a", "#f4a261")
 ROW = "display: flex; align-items: baseline; column-gap: 12px"
 
 
-def labeling_config(labels: list[str]) -> str:
-    """A config with smart clicks and boxes, answered with brush masks.
+def default_labeling_config(labels: list[str]) -> str:
+    """A labeling config with smart clicks and boxes, whose masks come as brush regions.
 
     Args:
         labels: at least one.
@@ -44,8 +45,8 @@ def labeling_config(labels: list[str]) -> str:
             ]
         )
 
-    # In a row above the image, so that labels are in sight, and clicks first, so that the keys
-    # 1, 2, ... choose their labels.
+    # Labels in a row above the image, so that they are in sight, and clicks first, so that the
+    # keys 1, 2, ... choose their labels.
     return "\n".join(
         [
             "<View>",
@@ -80,10 +81,10 @@ def init_project(
     """
     if len(title) < 3:
         raise UserError(f"The title {title!r} is too short: Label Studio wants three characters.")
-    config = labeling_config(labels)
+    config = default_labeling_config(labels)
     paths = images.find(folder) if folder is not None else []
     client = connect(settings)
-    with told(settings):
+    with label_studio_errors(settings):
         project = client.projects.create(
             # Otherwise each task that is opened is pre-annotated while its page loads.
             title=title,
@@ -92,7 +93,7 @@ def init_project(
         )
         assert project.id is not None
     try:
-        with told(settings):
+        with label_studio_errors(settings):
             _connect(client, settings, project.id, backend_url)
     except UserError as error:
         raise UserError(
@@ -119,7 +120,7 @@ def _connect(client: LabelStudio, settings: Settings, project: int, backend_url:
         basic_auth_user=user,
         basic_auth_pass=password,
     )
-    # Label Studio makes a webhook by itself, and gives it no password.
+    # Label Studio makes a webhook by itself, without the password.
     encoded = base64.b64encode(f"{user}:{password}".encode()).decode()
     for webhook in client.webhooks.list(project=str(project)):
         if webhook.url == f"{backend_url.rstrip('/')}/webhook" and webhook.id is not None:
@@ -129,17 +130,12 @@ def _connect(client: LabelStudio, settings: Settings, project: int, backend_url:
 
 
 def _upload(client: LabelStudio, settings: Settings, project: int, paths: list[Path]) -> None:
-    http = client._client_wrapper.httpx_client
     with progress_bar() as progress:
         for path in progress.track(paths, description="Uploading"):
-            with told(settings), path.open("rb") as file:
-                answer = http.request(
-                    f"api/projects/{project}/import",
-                    method="POST",
-                    files={"file": (path.name, file)},
-                )
-            if answer.status_code >= 400:
+            with label_studio_errors(settings):
+                response = sdk_private.upload(client, project, path)
+            if response.status_code >= 400:
                 raise UserError(
-                    f"Label Studio refuses {path} with status {answer.status_code}: "
-                    f"{answer.text[:200]}"
+                    f"Label Studio refuses {path} with status {response.status_code}: "
+                    f"{response.text[:200]}"
                 )

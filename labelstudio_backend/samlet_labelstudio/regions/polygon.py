@@ -1,32 +1,32 @@
-"""Masks for PolygonLabels: outlines of their larger parts."""
+"""PolygonLabels: outlines of masks."""
 
 from typing import Any
 
 import numpy as np
 from scipy import ndimage
 
+from samlet.datasets.label_studio.geometry import polygon_value
 from samlet.masks import CroppedMask, to_polygons
-from samlet_labelstudio.regions.parts import larger_parts
+from samlet_labelstudio.regions.components import larger_components
 
 
 def values(mask: CroppedMask, tolerance: float) -> list[dict[str, Any]]:
-    """Give the "value" of each region, without its label.
+    """Write the "value" of each region, without its label.
 
-    A polygon of Label Studio is one ring. So each 4-connected part of the mask is a region of its
-    own, parts smaller than a tenth of the largest are left out, and holes are filled, together with
-    what lies in them: who needs holes uses BrushLabels.
+    A polygon of Label Studio is one ring. So each 4-connected component of the mask is a region of
+    its own, components smaller than a tenth of the largest are left out, and holes are filled,
+    together with what is in them: whoever needs holes uses BrushLabels.
 
     Args:
-        mask: with a pixel at least.
-        tolerance: pixels that the outline may be off; see `samlet.masks.to_polygons`.
+        mask: with at least one pixel.
+        tolerance: how far the outline may deviate, in pixels; see `samlet.masks.to_polygons`.
     """
     filled = np.zeros_like(mask.mask)
-    parts, _ = ndimage.label(mask.mask)
-    # Each by itself: background between parts that only meet in corners is no hole.
-    for part, window in enumerate(ndimage.find_objects(parts), start=1):
-        filled[window] |= ndimage.binary_fill_holes(parts[window] == part)
-    height, width = mask.size
+    components, _ = ndimage.label(mask.mask)
+    # Each by itself: background between components that only meet in corners is no hole.
+    for number, box in enumerate(ndimage.find_objects(components), start=1):
+        filled[box] |= ndimage.binary_fill_holes(components[box] == number)
     return [
-        {"points": (100 * outline / (width, height)).tolist(), "closed": True}
-        for (outline,) in to_polygons(larger_parts(filled), tolerance, (mask.x, mask.y))
+        polygon_value(outline, mask.size)
+        for (outline,) in to_polygons(larger_components(filled), tolerance, (mask.x, mask.y))
     ]

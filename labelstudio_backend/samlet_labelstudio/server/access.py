@@ -1,4 +1,4 @@
-"""Who may ask the backend for anything: Label Studio, and no web page that an annotator visits.
+"""Who may use the backend: Label Studio, and no web page that an annotator visits.
 
 A page can send requests to every server that its browser can reach, this one on localhost too. It
 cannot choose their Origin; nor their Host, unless its own name is made to lead here (DNS
@@ -10,54 +10,56 @@ import hmac
 import ipaddress
 import re
 import socket
-from dataclasses import replace
 
 from flask import Request
 
 from samlet.errors import UserError
-from samlet_labelstudio.settings import Settings, host_of, is_listed
+from samlet_labelstudio.hosts import host_of, is_listed
+from samlet_labelstudio.settings import Settings
 
-OPEN = ("/", "/health")
-"""Paths that tell nothing, and that whatever watches over the server may ask for."""
+PUBLIC_PATHS = ("/", "/health")
+"""Paths that reveal nothing, for whatever monitors the server."""
 
 
 class RefusedError(Exception):
-    """A request that is not answered, and why.
+    """A request that is refused, and why.
 
     Attributes:
-        status: of HTTP.
+        status: the HTTP status code.
     """
 
-    def __init__(self, status: int, sentence: str) -> None:
-        super().__init__(sentence)
+    def __init__(self, status: int, message: str) -> None:
+        super().__init__(message)
         self.status = status
 
 
 def check(request: Request, settings: Settings) -> None:
-    """Check a request, but for its body.
+    """Check a request, except its body.
 
     Args:
         request: any.
-        settings: name the backend, and may ask for a user and password.
+        settings: the backend's names, and perhaps a user and password.
 
     Raises:
         RefusedError: the request comes from a web page, through a name that is not the backend's,
             or without the password.
     """
-    if request.path in OPEN:
+    if request.path in PUBLIC_PATHS:
         return
     host = host_of(f"{request.scheme}://{request.host}")
     if not (_is_plain(request.host) and (_is_loopback(host) or is_listed(host, settings.names))):
         raise RefusedError(
             403,
-            f"The backend was asked as {request.host[:100]!r}, which is none of its names: start "
-            "it with --name (SAMLET_NAMES) if Label Studio calls it so.",
+            f"The request was sent to {request.host[:100]!r}, which is none of the backend's "
+            "names: start it with --name (SAMLET_NAMES) if Label Studio uses that name.",
         )
     origin = request.headers.get("Origin")
-    asking = None if origin is None else host_of(origin)
-    if asking is not None and asking != host and not is_listed(asking, settings.names):
+    requester = None if origin is None else host_of(origin)
+    if requester is not None and requester != host and not is_listed(requester, settings.names):
         raise RefusedError(
-            403, f"A web page of {str(origin)[:100]!r} asks: only Label Studio's server may."
+            403,
+            f"The request is from a web page of {str(origin)[:100]!r}: only Label Studio's server "
+            "may send requests.",
         )
     if settings.basic_auth_pass is not None and not _knows_password(request, settings):
         raise RefusedError(
@@ -81,7 +83,7 @@ def check_json(request: Request) -> None:
         )
 
 
-def opened_to(settings: Settings, host: str) -> Settings:
+def listening_on(settings: Settings, host: str) -> Settings:
     """The settings of a backend that listens on a host, which is one of its names then.
 
     Args:
@@ -97,7 +99,7 @@ def opened_to(settings: Settings, host: str) -> Settings:
             "BASIC_AUTH_PASS, which Label Studio must then give, or listen on 127.0.0.1."
         )
     own = () if host in ("", "0.0.0.0", "::") else (host,)
-    return replace(settings, names=settings.names + own)
+    return settings.model_copy(update={"names": settings.names + own})
 
 
 def _is_plain(host: str) -> bool:
@@ -124,7 +126,7 @@ def _knows_password(request: Request, settings: Settings) -> bool:
     given = request.authorization
     if given is None or given.type != "basic":
         return False
-    # Each takes as long whether it is nearly right or not.
+    # Comparing takes as long whether the password is nearly right or not.
     matches = [
         hmac.compare_digest((one or "").encode(), (other or "").encode())
         for one, other in (

@@ -1,4 +1,4 @@
-"""The server: one process, one model, several threads."""
+"""The server: one process, several threads."""
 
 import os
 import socket
@@ -8,13 +8,13 @@ from typing import Any
 from flask import Flask
 
 from samlet.errors import UserError
-from samlet_labelstudio.server.access import opened_to
+from samlet_labelstudio.server.access import listening_on
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 
 THREADS = 16
-FREE_THREADS = 4
+RESERVED_THREADS = 4
 """Threads that never wait for masks, so that /health and /setup are answered at once."""
 
 
@@ -22,25 +22,25 @@ def make_app(settings: Settings, threads: int = THREADS) -> Flask:
     """Make the application, and begin to load its model."""
     service = Service(settings)
     service.warm_up()
-    return create_app(service, threads - FREE_THREADS)
+    return create_app(service, threads - RESERVED_THREADS)
 
 
-def ready_to_serve(settings: Settings, host: str, port: int) -> Settings:
+def check_listening(settings: Settings, host: str, port: int) -> Settings:
     """Check where a server is to listen.
 
     Args:
         settings: see there.
         host: address to listen on; 0.0.0.0 for all.
-        port: of the same.
+        port: to listen on.
 
     Returns:
-        the settings to serve with.
+        The settings to serve with.
 
     Raises:
-        UserError: the port is taken, or not ours to use; or other machines can reach it, and there
+        UserError: the port is taken, or may not be used; or other machines can reach it, and there
             is no password.
     """
-    settings = opened_to(settings, host)
+    settings = listening_on(settings, host)
     try:
         with socket.create_server((host, port)):
             pass
@@ -54,12 +54,12 @@ def ready_to_serve(settings: Settings, host: str, port: int) -> Settings:
 
 
 def serve(settings: Settings, host: str, port: int) -> None:
-    """Answer until stopped.
+    """Serve until stopped.
 
     Args:
-        settings: from `ready_to_serve`.
+        settings: from `check_listening`.
         host: address to listen on; 0.0.0.0 for all.
-        port: of the same.
+        port: to listen on.
     """
     if sys.platform == "win32":
         # gunicorn needs fork.
@@ -82,7 +82,7 @@ def serve(settings: Settings, host: str, port: int) -> None:
                 self.cfg.set(name, value)
 
         def load(self) -> Any:
-            # Here, in the worker: threads and models do not survive a fork.
+            # In the worker: threads and models do not survive a fork.
             return make_app(settings)
 
     Application().run()

@@ -1,5 +1,6 @@
 """What the backend does, with nothing of HTTP in it."""
 
-from samlet_labelstudio.service.service import Asked, Service
+from samlet_labelstudio.service.request_context import RequestContext
+from samlet_labelstudio.service.service import Service
 
-__all__ = ["Asked", "Service"]
+__all__ = ["RequestContext", "Service"]

@@ -1,178 +1,101 @@
-"""Many tasks at once: as many as Label Studio waits for, and the others in the background.
+"""Many tasks in one request: as many as Label Studio waits for, the others in the background.
 
 Label Studio sends all chosen tasks in one request and gives up after 100 s, with nothing stored. So
-a thread of its own does them; if the request may wait no longer, it goes on, and writes through
-Label Studio's API what it finds.
+they are done in a thread of their own; when the request may wait no longer, that thread goes on and
+writes its predictions through Label Studio's API.
 """
 
-import atexit
 import logging
 import threading
-import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Sequence
 
 from samlet.errors import UserError
-from samlet_labelstudio.label_studio.client import connect, told
-
-if TYPE_CHECKING:
-    from samlet_labelstudio.service.service import Asked, Service
+from samlet_labelstudio.label_studio.client import connect
+from samlet_labelstudio.service.background import BackgroundBatches, Claim
+from samlet_labelstudio.service.preannotation import Preannotator
+from samlet_labelstudio.service.predictions import task_number, write_prediction
+from samlet_labelstudio.service.request_context import Prediction, RequestContext, Task
 
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 80.0
-END_SECONDS = 4.0
-"""How long the server waits at its end for the tasks that it is at: gunicorn kills it after 5."""
-
-Task = Mapping[str, Any]
-Prediction = dict[str, Any]
 
 
-class Batches:
-    """What is done in the background, one batch after another; for any number of threads.
+def preannotate_tasks(
+    preannotator: Preannotator,
+    background: BackgroundBatches,
+    context: RequestContext,
+    tasks: Sequence[Task],
+) -> list[Prediction]:
+    """Pre-annotate tasks; those that fail get an empty prediction, and the log says why.
 
-    Attributes:
-        turn: held by the batch that is being written.
-        is_ending: whether nothing new is to be begun, since the server ends.
+    Args:
+        preannotator: does the work.
+        background: where work goes on that takes too long.
+        context: of the request.
+        tasks: see `Preannotator.preannotate`.
+
+    Returns:
+        A prediction for each task.
+
+    Raises:
+        UserError: the only task cannot be read; or the tasks take too long, or are still in work
+            for an earlier request. Then all are written through Label Studio's API, in the
+            background, if its address and key are known.
+        Exception: whatever else is wrong with the only task.
     """
-
-    def __init__(self) -> None:
-        self.turn = threading.Lock()
-        self.is_ending = False
-        self._lock = threading.Lock()
-        self._owed: dict[str, set[int]] = {}
-        self._claims: list[Claim] = []
-        self._threads: list[threading.Thread] = []
-        atexit.register(self._end)
-
-    def start(self, work: Callable[[], None]) -> None:
-        """Do something in a thread of its own."""
-        thread = threading.Thread(target=work, daemon=True)
-        with self._lock:
-            self._threads = [each for each in self._threads if each.is_alive()] + [thread]
-            thread.start()
-
-    @contextmanager
-    def asking(self, project: str, tasks: Sequence[Task]) -> Iterator["Claim"]:
-        """While a request waits for predictions, which nobody else may write meanwhile.
-
-        Raises:
-            UserError: the background writes one of them, from now or from during the request on.
-        """
-        numbers = (task.get("id") for task in tasks)
-        claim = Claim(project, frozenset(n for n in numbers if isinstance(n, int)))
-        with self._lock:
-            owed = self._owed.get(project, set())
-            claim.overtaken = len(claim.tasks & owed)
-            claim.check()
-            self._claims.append(claim)
-        try:
-            yield claim
-        finally:
-            with self._lock:
-                self._claims.remove(claim)
-        claim.check()
-
-    def owe(self, claim: "Claim") -> None:
-        """Note that the predictions of a request will be written, and not be answered.
-
-        Raises:
-            UserError: one of them will be, or was, since the request came.
-        """
-        with self._lock:
-            claim.check()
-            for other in self._claims:
-                if other is not claim and other.project == claim.project:
-                    other.overtaken += len(other.tasks & claim.tasks)
-            self._owed.setdefault(claim.project, set()).update(claim.tasks)
-
-    def settle(self, project: str, task: int) -> None:
-        """Forget a task: its prediction is written, or cannot be."""
-        with self._lock:
-            self._owed[project].discard(task)
-
-    def _end(self) -> None:
-        self.is_ending = True
-        # Libraries end the process roughly if a thread is still in them.
-        deadline = time.monotonic() + END_SECONDS
-        for thread in self._threads:
-            thread.join(max(0, deadline - time.monotonic()))
-        for project, owed in self._owed.items():
-            if owed:
-                log.warning(
-                    "Project %s: the server ends before %d tasks are done: ask for them again.",
-                    project,
-                    len(owed),
-                )
-
-
-@dataclass(eq=False)
-class Claim:
-    """Tasks that a request waits for.
-
-    Attributes:
-        project: theirs.
-        tasks: their numbers.
-        overtaken: how many of them the background writes, for a request before.
-    """
-
-    project: str
-    tasks: frozenset[int]
-    overtaken: int = 0
-
-    def check(self) -> None:
-        """Check that Label Studio may be answered: it would store what it is given once more.
-
-        Raises:
-            UserError: the background writes some of them.
-        """
-        if self.overtaken:
-            raise UserError(
-                f"{self.overtaken} of these tasks are being done in the background since they were "
-                "asked for before: their predictions appear one by one."
-            )
+    with background.claim(context.project, tasks) as claim:
+        return Batch(preannotator, background, context, tasks, claim).results(WAIT_SECONDS)
 
 
 class Batch:
     """The tasks of one request.
 
     Args:
-        service: does the work.
-        asked: see there.
-        tasks: see `Service.preannotate`.
+        preannotator: does the work.
+        background: where it goes on.
+        context: of the request.
+        tasks: see `Preannotator.preannotate`.
         claim: to them.
     """
 
     def __init__(
-        self, service: "Service", asked: "Asked", tasks: Sequence[Task], claim: Claim
+        self,
+        preannotator: Preannotator,
+        background: BackgroundBatches,
+        context: RequestContext,
+        tasks: Sequence[Task],
+        claim: Claim,
     ) -> None:
-        self._claim = claim
-        self._service = service
-        self._asked = asked
+        self._preannotator = preannotator
+        self._background = background
+        self._context = context
         self._tasks = tasks
+        self._claim = claim
         self._outcomes: list[Prediction | Exception] = []
         self._lock = threading.Lock()
         self._is_done = threading.Event()
-        self._is_wanted = True
+        self._is_cancelled = False
         self._is_deferred = False
 
     def results(self, seconds: float) -> list[Prediction]:
-        """A prediction for each task, an empty one for those that failed.
+        """Wait for the predictions.
 
         Args:
-            seconds: how long to wait.
+            seconds: how long.
+
+        Returns:
+            A prediction for each task, an empty one for those that failed.
 
         Raises:
             UserError: the only task cannot be read; or they take too long, and are done in the
                 background, or not at all if Label Studio's address and key are not known.
             Exception: whatever else is wrong with the only task.
         """
-        self._service.batches.start(self._work)
+        self._background.start(self._work)
         if not self._is_done.wait(seconds):
             self._defer()
-        version = self._service.model_version(self._asked.project)
+        version = self._preannotator.models.version_of(self._context.project)
         if len(self._tasks) == 1 and isinstance(self._outcomes[0], Exception):
             raise self._outcomes[0]
         empty: Prediction = {"result": [], "score": 0.0, "model_version": version}
@@ -181,127 +104,69 @@ class Batch:
     def _defer(self) -> None:
         """Leave the tasks to the background, unless they are done by now."""
         try:
-            connect(self._service.settings)
+            connect(self._context.settings)
             for task in self._tasks:
-                _number(task)
+                task_number(task)
             with self._lock:
                 if self._is_done.is_set():
                     return
-                self._service.batches.owe(self._claim)
+                self._background.take_over(self._claim)
                 self._is_deferred = True
         except UserError:
-            self._is_wanted = False
+            self._is_cancelled = True
             raise
         raise UserError(
-            f"{len(self._tasks)} tasks take longer than Label Studio waits: they are done in the "
-            "background, and their predictions appear one by one."
+            f"{len(self._tasks)} tasks take longer than Label Studio waits: they are processed in "
+            "the background, and their predictions appear one by one."
         )
 
     def _work(self) -> None:
         for task in self._tasks:
-            if self._is_deferred or not self._is_wanted or self._service.batches.is_ending:
+            if self._is_deferred or self._is_cancelled or self._background.is_shutting_down:
                 break
-            self._outcomes.append(self._outcome(task))
+            self._outcomes.append(self._preannotate(task))
         with self._lock:
             if not self._is_deferred:
                 self._is_done.set()
                 return
-        with self._service.batches.turn:
+        with self._background.write_lock:
             self._write()
 
-    def _outcome(self, task: Task) -> Prediction | Exception:
+    def _preannotate(self, task: Task) -> Prediction | Exception:
         try:
-            return self._service.preannotate(self._asked, task)
-        # Told here, or where the only task is asked for: one must not end the others.
+            return self._preannotator.preannotate(self._context, task)
+        # One failure must not end the others; that of an only task is raised in `results`.
         except Exception as error:
             if len(self._tasks) > 1:
-                _left_out(task, error)
+                _log_skipped(task, error)
             return error
 
     def _write(self) -> None:
         """Do the rest, and write all."""
         written = 0
         for number, task in enumerate(self._tasks):
-            if self._service.batches.is_ending:
+            if self._background.is_shutting_down:
                 return
-            found = self._outcomes[number] if number < len(self._outcomes) else None
+            outcome = self._outcomes[number] if number < len(self._outcomes) else None
             try:
-                if isinstance(found, Exception):
+                if isinstance(outcome, Exception):
                     if len(self._tasks) == 1:
-                        raise found
+                        raise outcome
                     continue
-                write_prediction(self._service, self._asked, task, found)
+                write_prediction(self._preannotator, self._context, task, outcome)
                 written += 1
-            # Nobody waits who could be told but by the log.
+            # The request is over: only the log can report it.
             except Exception as error:
-                _left_out(task, error)
+                _log_skipped(task, error)
             finally:
-                self._service.batches.settle(self._asked.project, _number(task))
+                self._background.release(self._context.project, task_number(task))
         log.warning(
-            "Project %s: %d of %d tasks are done.", self._asked.project, written, len(self._tasks)
+            "Project %s: %d of %d tasks are done.", self._context.project, written, len(self._tasks)
         )
 
 
-def preannotate_all(service: "Service", asked: "Asked", tasks: Sequence[Task]) -> list[Prediction]:
-    """Pre-annotate tasks; those that cannot be read get nothing, and the log says why.
-
-    Args:
-        service: does the work.
-        asked: see there.
-        tasks: see `Service.preannotate`.
-
-    Returns:
-        a prediction for each task.
-
-    Raises:
-        UserError: the only task cannot be read; or they take too long, or did when they were asked
-            for before. Then all are written through Label Studio's API, in the background, if its
-            address and key are known.
-        Exception: whatever else is wrong with the only task.
-    """
-    with service.batches.asking(asked.project, tasks) as claim:
-        return Batch(service, asked, tasks, claim).results(WAIT_SECONDS)
-
-
-def write_prediction(
-    service: "Service", asked: "Asked", task: Task, found: Prediction | None = None
-) -> None:
-    """Give Label Studio the prediction of a task, unless it has one of the same model.
-
-    Args:
-        service: does the work.
-        asked: see there.
-        task: see `Service.preannotate`.
-        found: the prediction; None if that is still to be done.
-
-    Raises:
-        UserError: the task cannot be read, or Label Studio does not take the prediction.
-    """
-    client, number = connect(service.settings), _number(task)
-    version = found["model_version"] if found else service.model_version(asked.project)
-    with told(service.settings):
-        known = client.predictions.list(task=number)
-    if any(prediction.model_version == version for prediction in known):
-        return
-    found = found or service.preannotate(asked, task)
-    with told(service.settings):
-        client.predictions.create(
-            task=number,
-            result=found["result"],
-            score=found["score"],
-            model_version=found["model_version"],
-        )
-
-
-def _number(task: Task) -> int:
-    number = task.get("id")
-    if not isinstance(number, int):
-        raise UserError('A task has no number as its "id": send tasks of Label Studio.')
-    return number
-
-
-def _left_out(task: Task, error: Exception) -> None:
+def _log_skipped(task: Task, error: Exception) -> None:
     if isinstance(error, UserError):
-        log.warning("Task %s was left out: %s", task.get("id"), error)
+        log.warning("Task %s was skipped: %s", task.get("id"), error)
     else:
-        log.error("Task %s was left out", task.get("id"), exc_info=error)
+        log.error("Task %s was skipped", task.get("id"), exc_info=error)

@@ -10,7 +10,7 @@ from samlet.datasets.label_studio.regions import is_shape
 from samlet.errors import UserError
 from samlet.images import IMAGE_SUFFIXES
 from samlet_labelstudio.images.fetching import fetch
-from samlet_labelstudio.label_studio.client import connect, told
+from samlet_labelstudio.label_studio.client import connect, label_studio_errors
 from samlet_labelstudio.settings import Settings
 
 log = logging.getLogger(__name__)
@@ -24,7 +24,7 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
     """Write `images/` and `annotations.json`, Label Studio's own JSON, into a folder.
 
     Each image is named by its task's number. Tasks without a submitted shape, and those whose image
-    cannot be fetched, are left out.
+    cannot be fetched, are skipped.
 
     Args:
         project: its number.
@@ -39,7 +39,7 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
         OSError: the folder cannot be written.
     """
     client = connect(settings)
-    with told(settings):
+    with label_studio_errors(settings):
         exported = client.projects.exports.as_json(int(project or 0), timeout=TIMEOUT_SECONDS)
     (folder / IMAGES).mkdir(parents=True, exist_ok=True)
     kept = []
@@ -51,7 +51,7 @@ def export_annotations(project: str, folder: Path, settings: Settings) -> int:
         try:
             content = fetch(url, task.get("id"), settings)
         except UserError as error:
-            log.warning("Task %s was left out: %s", task.get("id"), error)
+            log.warning("Task %s was skipped: %s", task.get("id"), error)
             continue
         name = f"{task['id']}{_suffix(url)}"
         (folder / IMAGES / name).write_bytes(content)
@@ -74,7 +74,7 @@ def _image_key(task: dict[str, Any]) -> str | None:
 
 
 def _suffix(url: str) -> str:
-    """The image's suffix; readers go by content, but only look at files that have one."""
+    """The image's suffix; readers go by content, but consider only files that have one."""
     path = url.partition("?")[0] if "?d=" not in url else url
     suffix = Path(path).suffix.lower()
     return suffix if suffix in IMAGE_SUFFIXES and not url.startswith("data:") else ".png"

@@ -1,6 +1,6 @@
-"""Learning from annotations: one training at a time, in a process of its own.
+"""Training on annotations: one job at a time, in a process of its own.
 
-A training that crashes is told in the log and harms nothing: the server runs elsewhere.
+A job that crashes is reported in the log and harms nothing else: the server is another process.
 """
 
 import atexit
@@ -22,16 +22,16 @@ from samlet_labelstudio.training.versions import MODEL, Version, Versions, folde
 
 log = logging.getLogger(__name__)
 
-ASKED = "START_TRAINING"
-ANNOTATED = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
+START_EVENT = "START_TRAINING"
+ANNOTATION_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 OUTCOME = "outcome.json"
 JOB = "job.json"
-LEAST_IMAGES = 2
-"""One to learn from, and one to judge by."""
+MIN_IMAGES = 2
+"""One to train on, and one to evaluate on."""
 
 
 class Trainer:
-    """Finetunes the mask decoder on a project's annotations when asked to.
+    """Finetunes the mask decoder on a project's annotations on request.
 
     Args:
         settings: see there.
@@ -49,42 +49,49 @@ class Trainer:
 
     @property
     def running(self) -> str | None:
-        """The project that is being learnt from."""
+        """The project that is being trained on."""
         return self._running
 
-    def take(self, project: str, event: str) -> str:
-        """Start a training, now or once annotations stop coming; or do nothing.
+    def handle_event(self, project: str, event: str) -> str:
+        """Start training, now or once no more annotations arrive; or do nothing.
+
+        Args:
+            project: its number, or "".
+            event: of a webhook of Label Studio.
 
         Returns:
-            what happens now, in a sentence.
+            What happens now, in a sentence.
 
         Raises:
             UserError: not a project's number.
         """
         folder_name(project)
-        if event == ASKED:
+        if event == START_EVENT:
             return self._start(project)
-        if event in ANNOTATED and self._settings.train_on_annotations:
+        if event in ANNOTATION_EVENTS and self._settings.train_on_annotations:
             with self._lock:
                 if project in self._timers:
                     self._timers[project].cancel()
-                timer = threading.Timer(self._settings.train_pause, self._when_quiet, [project])
+                timer = threading.Timer(self._settings.train_pause, self._start_if_idle, [project])
                 timer.daemon = True
                 self._timers[project] = timer
                 timer.start()
             return f"Training starts {self._settings.train_pause:g} s after the last annotation."
         return "Nothing to do."
 
-    def _when_quiet(self, project: str) -> None:
+    def _start_if_idle(self, project: str) -> None:
         if self._running is None:
             self._start(project)
         else:
-            self.take(project, ANNOTATED[0])
+            self.handle_event(project, ANNOTATION_EVENTS[0])
 
     def _start(self, project: str) -> str:
         with self._lock:
             if self._running is not None:
-                return f"Project {self._running} is being learnt from: try again when it is done."
+                return (
+                    f"Training on project {self._running} is running: try again when it has "
+                    "finished."
+                )
             self._running = project
         threading.Thread(target=self._run, args=[project], daemon=True).start()
         return "Training has started."
@@ -97,30 +104,30 @@ class Trainer:
                 project,
                 version.name,
                 "used from now on" if is_better else "not used, since it is no better",
-                _figures(version.facts),
+                _format_figures(version.facts),
             )
             for note in version.facts["notes"]:
                 log.warning("Project %s: %s", project, note)
         except UserError as error:
-            log.error("Project %s was not learnt from: %s", project, error)
+            log.error("Training on project %s failed: %s", project, error)
         except OSError as error:
             log.error(
-                "Project %s was not learnt from: cannot write %s (%s): free space, or set "
+                "Training on project %s failed: cannot write %s (%s): free space, or set "
                 "SAMLET_FOLDER to another folder.",
                 project,
                 error.filename or self._settings.folder,
                 error.strerror or error,
             )
         except Exception:
-            log.exception("Project %s was not learnt from", project)
+            log.exception("Training on project %s failed", project)
         finally:
             self._running = None
 
     def train(self, project: str) -> tuple[Version, bool]:
-        """Export, finetune, judge, and use the new model if it is better.
+        """Export, finetune, evaluate, and use the new model if it is better.
 
         Returns:
-            the new version, and whether it is used.
+            The new version, and whether it is used.
 
         Raises:
             UserError: too few annotations, Label Studio does not answer, or the training failed.
@@ -129,10 +136,10 @@ class Trainer:
         folder = self._settings.folder / "training" / folder_name(project)
         shutil.rmtree(folder, ignore_errors=True)
         count = export_annotations(project, folder, self._settings)
-        if count < LEAST_IMAGES:
+        if count < MIN_IMAGES:
             raise UserError(
-                f"It has {count} annotated images: submit at least {LEAST_IMAGES}, one to learn "
-                "from and one to judge by."
+                f"the project has {count} annotated images: submit at least {MIN_IMAGES}, one to "
+                "train on and one to evaluate on."
             )
         chosen = self._versions.chosen(project)
         base = self._settings.model if chosen is None else str(chosen.path)
@@ -149,7 +156,7 @@ class Trainer:
             f"{now:%Y-%m-%dT%H-%M-%S}"
         )
         version = self._versions.add(project, name, folder / "run" / MODEL, facts)
-        is_better = _mean(outcome["after"]) > _mean(outcome["before"])
+        is_better = _mean_iou(outcome["after"]) > _mean_iou(outcome["before"])
         if is_better:
             self._versions.choose(project, version.name)
         return version, is_better
@@ -167,9 +174,7 @@ class Trainer:
         try:
             outcome: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            outcome = {
-                "error": f"it ended with status {status}; {folder / 'log.txt'} may tell why."
-            }
+            outcome = {"error": f"the job ended with status {status}: see {folder / 'log.txt'}."}
         if "error" in outcome:
             raise UserError(str(outcome["error"]))
         return outcome
@@ -181,11 +186,11 @@ class Trainer:
                 process.terminate()
 
 
-def _mean(figures: dict[str, float]) -> float:
+def _mean_iou(figures: dict[str, float]) -> float:
     return (figures["click"] + figures["box"]) / 2
 
 
-def _figures(facts: dict[str, Any]) -> str:
+def _format_figures(facts: dict[str, Any]) -> str:
     return "; ".join(
         f"IoU {when}: click {facts[when]['click']:.3f}, box {facts[when]['box']:.3f}"
         for when in ("before", "after")

@@ -20,9 +20,9 @@ class Version:
     """A trained model.
 
     Attributes:
-        name: tells base model, data and date; "nuclei.project-3.42-images.2026-11-23T14-05-09".
+        name: names base model, data and date: "nuclei.project-3.42-images.2026-11-23T14-05-09".
         path: its checkpoint.
-        facts: how it was made, and its figures before and after.
+        facts: how it was made, and its scores before and after training.
     """
 
     name: str
@@ -34,7 +34,7 @@ class Versions:
     """Trained models of all projects, in a folder that other processes may write as well.
 
     Args:
-        folder: has one folder a project; made when first needed.
+        folder: has one folder per project; made when first needed.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -72,7 +72,7 @@ class Versions:
         if name is not None and name not in known:
             raise UserError(
                 f"Project {project} has no version {name}: "
-                + (f"choose one of {', '.join(known)}." if known else "nothing was trained yet.")
+                + (f"choose one of {', '.join(known)}." if known else "none has been trained yet.")
             )
         with atomic_path(self._folder(project) / CHOSEN) as temporary:
             temporary.write_text(name or "", encoding="utf-8")
@@ -92,7 +92,7 @@ class Versions:
                 f"Cannot write {folder}: {error.strerror or error}. Free space, or set "
                 "SAMLET_FOLDER to another folder."
             ) from error
-        # Last, so that it marks the version as whole.
+        # Last, so that it marks the version as complete.
         with atomic_path(folder / FACTS) as temporary:
             temporary.write_text(json.dumps(facts, indent=1), encoding="utf-8")
         return Version(name, folder / MODEL, facts)
@@ -102,7 +102,7 @@ class Versions:
 
 
 def _read(folder: Path) -> Version | None:
-    """The version in a folder; None if it is not whole."""
+    """The version in a folder; None if it is incomplete."""
     try:
         facts = json.loads((folder / FACTS).read_text(encoding="utf-8"))
     except (OSError, ValueError):

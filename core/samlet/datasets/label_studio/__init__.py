@@ -1,1 +1,1 @@
-"""Label Studio's JSON export: its file names, its regions as masks, its brush RLE."""
+"""Label Studio's JSON export, and its geometry, which the Label Studio backend uses, too."""

@@ -1,0 +1,1 @@
+"""Whole projects, or folders, pre-annotated from the command line."""
