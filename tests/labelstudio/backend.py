@@ -66,7 +66,7 @@ class Backend:
         """The process that learns, if one does."""
         for child in psutil.Process(self.process).children(recursive=True):
             with contextlib.suppress(psutil.Error):
-                if "samlet_labelstudio.training.job" in child.cmdline():
+                if "samlet.training.job" in child.cmdline():
                     return child
         return None
 

@@ -258,5 +258,5 @@ def test_label_studio_gives_the_password(server: LabelStudio, tmp_path: Path) ->
         control = labeling_config.parse(text).result_control("image", "cell")
         assert control is not None
         server.annotate(project.tasks[NAME], to_results(crop_mask(mask), control, "cell", 1.0))
-        wait(lambda: "It has 1 annotated images" in backend.said())
+        wait(lambda: "the project has 1 annotated images" in backend.said())
         assert "password is missing" not in backend.said() and password not in backend.said()

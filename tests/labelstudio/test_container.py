@@ -94,7 +94,7 @@ def test_the_container_has_all_that_runs(installed: Path) -> None:
         assert len(sources) > 20
         assert not [path for path in sources if not (installed / path).is_file()]
     code = (
-        "import samlet, samlet_labelstudio.server.serving, samlet_labelstudio.training.job; "
+        "import samlet, samlet_labelstudio.server.serving, samlet.training.job; "
         "print(samlet.__file__, samlet_labelstudio.__file__, samlet.load('nuclei').name)"
     )
     done = run(installed, "-c", code)

@@ -13,11 +13,12 @@ from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import iou
 from samlet.modeling.fingerprint import encoder_fingerprint
+from samlet.training.job import RESULT, FinetuneJob, FinetuneResult
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES
-from samlet_labelstudio.training.trainer import OUTCOME, Trainer
+from samlet_labelstudio.training.trainer import Trainer
 from samlet_labelstudio.training.versions import Versions
 from tests.labelstudio import payloads
 from tests.labelstudio.test_images import Host
@@ -118,6 +119,13 @@ def hook(client: Any, event: str, project: Any = 3) -> Any:
     return client.post("/webhook", json={"action": event, "project": {"id": project}})
 
 
+def started_job(service: Service) -> FinetuneJob:
+    wait(lambda: service.trainer._job is not None and service.trainer._job.is_running)
+    job = service.trainer._job
+    assert job is not None
+    return job
+
+
 def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     serve(host, *NAMES)
     service = service_of(host, tmp_path)
@@ -168,19 +176,15 @@ def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCapture
     service = service_of(host, tmp_path)
     client = create_app(service, 4).test_client()
     hook(client, "START_TRAINING")
-    wait(lambda: service.trainer._process)
-    process = service.trainer._process
-    assert process is not None
-    process.kill()
+    started_job(service).kill()
     wait(lambda: service.trainer.running is None)
     (message,) = [record.getMessage() for record in caplog.records if record.levelname == "ERROR"]
-    assert message.startswith("Training on project 3 failed: the job ended with status -9: see ")
-    assert message.endswith("log.txt.")
+    assert message.startswith("Training on project 3 failed: It ended with status -9; ")
+    assert message.endswith("log.txt may tell why.")
     assert client.get("/health").status_code == 200 and service.versions.all("3") == []
     # And it can be tried again.
     assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
-    wait(lambda: service.trainer._process)
-    service.trainer._stop()
+    started_job(service).kill()
     wait(lambda: service.trainer.running is None)
 
 
@@ -188,8 +192,8 @@ def test_what_the_job_cannot_do(tmp_path: Path) -> None:
     folder = exported(tmp_path / "job")
     (folder / ANNOTATIONS).write_text("[]")
     with pytest.raises(UserError, match=r"annotations\.json has no annotation"):
-        trainer_in(tmp_path)._in_process(folder, "nuclei")
-    assert "error" in json.loads((folder / OUTCOME).read_text())
+        trainer_in(tmp_path)._finetune(folder, "nuclei")
+    assert FinetuneResult.read(folder / RESULT).error is not None
 
 
 def test_too_few_annotations(tmp_path: Path, host: Host) -> None:

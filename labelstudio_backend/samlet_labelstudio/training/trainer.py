@@ -3,29 +3,23 @@
 A job that crashes is reported in the log and harms nothing else: the server is another process.
 """
 
-import atexit
-import json
 import logging
 import shutil
-import subprocess
-import sys
 import threading
-from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from samlet.errors import UserError
+from samlet.training.job import FinetuneJob
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.training.annotations import export_annotations
-from samlet_labelstudio.training.versions import MODEL, Version, Versions, folder_name
+from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES, export_annotations
+from samlet_labelstudio.training.versions import Version, Versions, folder_name
 
 log = logging.getLogger(__name__)
 
 START_EVENT = "START_TRAINING"
 ANNOTATION_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
-OUTCOME = "outcome.json"
-JOB = "job.json"
 MIN_IMAGES = 2
 """One to train on, and one to evaluate on."""
 
@@ -43,9 +37,8 @@ class Trainer:
         self._versions = versions
         self._lock = threading.Lock()
         self._running: str | None = None
-        self._process: subprocess.Popen[bytes] | None = None
+        self._job: FinetuneJob | None = None
         self._timers: dict[str, threading.Timer] = {}
-        atexit.register(self._stop)
 
     @property
     def running(self) -> str | None:
@@ -143,7 +136,7 @@ class Trainer:
             )
         chosen = self._versions.chosen(project)
         base = self._settings.model if chosen is None else str(chosen.path)
-        outcome = self._in_process(folder, base)
+        model, outcome = self._finetune(folder, base)
         now = datetime.now().astimezone()
         facts = outcome | {
             "base": self._settings.model if chosen is None else chosen.name,
@@ -155,35 +148,42 @@ class Trainer:
             f"{Path(self._settings.model).stem}.project-{project}.{count}-images."
             f"{now:%Y-%m-%dT%H-%M-%S}"
         )
-        version = self._versions.add(project, name, folder / "run" / MODEL, facts)
+        version = self._versions.add(project, name, model, facts)
         is_better = _mean_iou(outcome["after"]) > _mean_iou(outcome["before"])
         if is_better:
             self._versions.choose(project, version.name)
         return version, is_better
 
-    def _in_process(self, folder: Path, base: str) -> dict[str, Any]:
-        job = {"model": base, "steps": self._settings.train_steps}
-        (folder / JOB).write_text(json.dumps(job), encoding="utf-8")
-        command = [sys.executable, "-m", "samlet_labelstudio.training.job", str(folder)]
-        with (folder / "log.txt").open("wb") as output:
-            self._process = subprocess.Popen(
-                command, stdin=subprocess.DEVNULL, stdout=output, stderr=subprocess.STDOUT
-            )
-            status = self._process.wait()
-        self._process = None
-        try:
-            outcome: dict[str, Any] = json.loads((folder / OUTCOME).read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            outcome = {"error": f"the job ended with status {status}: see {folder / 'log.txt'}."}
-        if "error" in outcome:
-            raise UserError(str(outcome["error"]))
-        return outcome
+    def _finetune(self, folder: Path, base: str) -> tuple[Path, dict[str, Any]]:
+        """Finetune in a process that ends with this one.
 
-    def _stop(self) -> None:
-        process = self._process
-        if process is not None:
-            with suppress(OSError):
-                process.terminate()
+        Returns:
+            The checkpoint; and scores on held-out images before and after, and notes on the labels.
+
+        Raises:
+            UserError: it failed, or there is nothing to evaluate on.
+        """
+        self._job = FinetuneJob(folder)
+        self._job.start(
+            {
+                "images": str(folder / IMAGES),
+                "labels": str(folder / ANNOTATIONS),
+                "model": base,
+                # Cached embeddings stay valid, and a few wrong labels do less harm.
+                "train": "decoder",
+                # Regions are as annotators have drawn them.
+                "split": False,
+                "steps": self._settings.train_steps,
+            }
+        )
+        result = self._job.wait()
+        self._job = None
+        if result.error is not None:
+            raise UserError(result.error)
+        if result.model is None or result.before is None or result.after is None:
+            raise UserError("the held-out annotated images have no objects: annotate more.")
+        facts = {"before": result.before, "after": result.after, "notes": result.notes}
+        return result.model, facts
 
 
 def _mean_iou(figures: dict[str, float]) -> float:
