@@ -59,8 +59,8 @@ class Backend:
 
     def versions(self, project: int) -> list[str]:
         """Names of the models that a project may use, that of the start first."""
-        asked = requests.post(f"{self.url}/versions", json={"project": str(project)}, timeout=10)
-        return list(asked.json()["versions"])
+        response = requests.post(f"{self.url}/versions", json={"project": str(project)}, timeout=10)
+        return list(response.json()["versions"])
 
     def training(self) -> psutil.Process | None:
         """The process that learns, if one does."""
@@ -70,7 +70,7 @@ class Backend:
                     return child
         return None
 
-    def said(self) -> str:
+    def log_text(self) -> str:
         """The log so far."""
         return self.log.read_text(encoding="utf-8", errors="replace")
 
@@ -119,4 +119,4 @@ def _wait_for_health(backend: Backend, process: subprocess.Popen[bytes]) -> None
             backend.seconds_to_health()
             return
         time.sleep(0.1)
-    raise RuntimeError(f"samlet-labelstudio did not start:\n{backend.said()}")
+    raise RuntimeError(f"samlet-labelstudio did not start:\n{backend.log_text()}")

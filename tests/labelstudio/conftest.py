@@ -33,7 +33,7 @@ def _engine_of_users(_cache: Path) -> Iterator[None]:
 def server(
     tmp_path_factory: pytest.TempPathFactory, pytestconfig: pytest.Config
 ) -> Iterator[LabelStudio]:
-    """Label Studio, installed first if need be; what takes long is said on the terminal."""
+    """Label Studio, installed first if need be; what takes long is announced on the terminal."""
     capture = pytestconfig.pluginmanager.getplugin("capturemanager")
     with contextlib.ExitStack() as stack:
         with capture.global_and_fixture_disabled():
@@ -59,7 +59,7 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     report = yield
     backend = getattr(item, "funcargs", {}).get("backend")
     if report.failed and backend is not None:
-        report.sections.append(("samlet-labelstudio", backend.said()[-10_000:]))
+        report.sections.append(("samlet-labelstudio", backend.log_text()[-10_000:]))
     return report
 
 

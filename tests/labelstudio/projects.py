@@ -36,7 +36,7 @@ class Project:
     backend: int
     tasks: dict[str, int]
 
-    def ask(self, name: str, prompts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    def predict(self, name: str, prompts: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
         """What the page would show for prompts on an image."""
         drawn = [prompt | {"to_name": "image"} for prompt in prompts]
         answer = self.server.interactive(self.backend, self.tasks[name], drawn)
@@ -45,7 +45,7 @@ class Project:
 
     def mask(self, name: str, prompts: Sequence[dict[str, Any]]) -> np.ndarray:
         """The same, where one brush mask is expected."""
-        (region,) = self.ask(name, prompts)
+        (region,) = self.predict(name, prompts)
         return brush_mask(region)
 
 
@@ -64,8 +64,8 @@ def init_project(
     for name in names:
         shutil.copy(IMAGES / f"{name}.png", folder)
     arguments = ("--title", title, "--labels", "cell,debris", "--images", str(folder))
-    said = backend.command("init-project", *arguments, "--backend-url", backend.url)
-    number = int(said.partition("/projects/")[2].partition(",")[0])
+    output = backend.command("init-project", *arguments, "--backend-url", backend.url)
+    number = int(output.partition("/projects/")[2].partition(",")[0])
     (connection,) = server.call("GET", "ml/", params={"project": number}).json()
     return Project(server, number, int(connection["id"]), tasks_by_name(server, number))
 

@@ -76,7 +76,7 @@ def test_what_a_web_page_can_send(service: Service, path: str, kind: str | None)
 )
 def test_origins_of_web_pages(service: Service, path: str, origin: str) -> None:
     sentence = refused(service, 403, path, json=BODIES[path], headers={"Origin": origin})
-    assert sentence.startswith(f"A web page of '{origin}' asks")
+    assert sentence.startswith(f"The request is from a web page of '{origin}': only Label Studio")
 
 
 @pytest.mark.parametrize("path", BODIES)
@@ -95,7 +95,7 @@ def test_origins_of_web_pages(service: Service, path: str, origin: str) -> None:
 )
 def test_names_that_lead_here(service: Service, path: str, host: str) -> None:
     sentence = refused(service, 403, path, json=BODIES[path], headers={"Host": host})
-    assert "none of its names: start it with --name" in sentence
+    assert "none of the backend's names: start it with --name" in sentence
 
 
 @pytest.mark.parametrize(
@@ -258,5 +258,6 @@ def test_label_studio_gives_the_password(server: LabelStudio, tmp_path: Path) ->
         control = labeling_config.parse(text).result_control("image", "cell")
         assert control is not None
         server.annotate(project.tasks[NAME], to_results(crop_mask(mask), control, "cell", 1.0))
-        wait(lambda: "the project has 1 annotated images" in backend.said())
-        assert "password is missing" not in backend.said() and password not in backend.said()
+        wait(lambda: "the project has 1 annotated images" in backend.log_text())
+        log = backend.log_text()
+        assert "password is missing" not in log and password not in log

@@ -370,7 +370,7 @@ def test_projects_at_once_are_not_mixed_up(client: Any) -> None:
     answers = [regions_of(client, [payloads.click_in(nucleus)]) for nucleus in NUCLEI[1:6]]
     alone = [payloads.mask_of(regions, SIZE) for regions in answers]
 
-    def ask(project: tuple[str, str, str]) -> None:
+    def send(project: tuple[str, str, str]) -> None:
         number, answer, label = project
         text = payloads.config(answer, [label])
         for nucleus, expected in zip(NUCLEI[1:6], alone, strict=True):
@@ -382,7 +382,7 @@ def test_projects_at_once_are_not_mixed_up(client: Any) -> None:
             assert iou(payloads.mask_of(regions, SIZE), expected) > 0.6
 
     with ThreadPoolExecutor(len(projects)) as pool:
-        list(pool.map(ask, projects))
+        list(pool.map(send, projects))
 
 
 def test_a_folder_that_cannot_be_written(
@@ -405,11 +405,11 @@ def test_a_folder_that_cannot_be_written(
 class SlowHost(BaseHTTPRequestHandler):
     """Gives the image only when the test allows it."""
 
-    asked = threading.Semaphore(0)
+    received = threading.Semaphore(0)
     allowed = threading.Event()
 
     def do_GET(self) -> None:
-        self.asked.release()
+        self.received.release()
         assert self.allowed.wait(60)
         self.send_response(200)
         self.end_headers()
@@ -433,17 +433,17 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
     settings = Settings(engine="torch", folder=tmp_path, allowed_hosts=(slow_host,))
     app = create_app(Service(settings), 2)
 
-    def ask(number: int) -> Any:
+    def send(number: int) -> Any:
         body = payloads.request(
             [payloads.task(f"http://{slow_host}/{number}.png")], [payloads.click_in(NUCLEUS)]
         )
         return app.test_client().post("/predict", json=body)
 
     with ThreadPoolExecutor(2) as pool:
-        waiting = [pool.submit(ask, number) for number in (1, 2)]
+        waiting = [pool.submit(send, number) for number in (1, 2)]
         for _ in waiting:
-            assert SlowHost.asked.acquire(timeout=30)
-        refused = ask(3)
+            assert SlowHost.received.acquire(timeout=30)
+        refused = send(3)
         assert refused.status_code == 503
         assert refused.json["error"] == "The backend is busy with 2 requests: try again soon."
         start = time.monotonic()
@@ -452,7 +452,7 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
         assert time.monotonic() - start < SOON_S
         SlowHost.allowed.set()
         assert [each.result().status_code for each in waiting] == [200, 200]
-    assert ask(3).status_code == 200
+    assert send(3).status_code == 200
 
 
 def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> None:

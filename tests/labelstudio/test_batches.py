@@ -184,7 +184,7 @@ def test_one_of_the_background_fails(
         (record,) = [r for r in caplog.records if f"Task {number} was skipped" in r.getMessage()]
         assert (record.levelno == logging.ERROR) == (record.exc_info is not None)
         assert str(error) in (caplog.text if record.exc_info else record.getMessage())
-    # They can be asked for again.
+    # They can be requested again.
     gate.failing.clear()
     monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
     server.retrieve_predictions(project)

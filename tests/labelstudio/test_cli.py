@@ -1,4 +1,4 @@
-"""The command line's mistakes, each told in a sentence before anything is served."""
+"""Mistakes on the command line: each gives one sentence before anything is served."""
 
 import json
 import socket
@@ -50,10 +50,10 @@ def test_mistakes_are_told_in_a_sentence(
     monkeypatch.setattr(sys, "argv", ["samlet-labelstudio", *arguments])
     with pytest.raises(SystemExit) as ended:
         main()
-    said = capfd.readouterr()
-    assert ended.value.code == 1 and said.out == ""
-    assert said.err.startswith("Error: ") and said.err.count("\n") == 1
-    assert sentence in said.err
+    output = capfd.readouterr()
+    assert ended.value.code == 1 and output.out == ""
+    assert output.err.startswith("Error: ") and output.err.count("\n") == 1
+    assert sentence in output.err
 
 
 def test_a_port_that_is_taken() -> None:

@@ -28,14 +28,14 @@ CONTENT = payloads.image_file("stained_1")
 METADATA = "http://169.254.169.254/latest/meta-data/iam/security-credentials/"
 
 
-class Answers(BaseHTTPRequestHandler):
-    """Answers with what the test has put at a path; remembers what it was asked."""
+class Handler(BaseHTTPRequestHandler):
+    """Responds with what the test has put at a path; remembers what it has received."""
 
     server: "Host"
 
     def do_GET(self) -> None:
-        self.server.asked.append((self.path, self.headers.get("Authorization")))
-        known = self.server.answers
+        self.server.received.append((self.path, self.headers.get("Authorization")))
+        known = self.server.responses
         found = known.get(self.path) or known.get(self.path.partition("?")[0])
         status, headers, body = found or (404, {}, b"not here")
         self.send_response(status)
@@ -53,9 +53,9 @@ class Host(ThreadingHTTPServer):
     """A server on a port of its own."""
 
     def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Answers)
-        self.answers: dict[str, tuple[int, dict[str, str], bytes]] = {}
-        self.asked: list[tuple[str, str | None]] = []
+        super().__init__(("127.0.0.1", 0), Handler)
+        self.responses: dict[str, tuple[int, dict[str, str], bytes]] = {}
+        self.received: list[tuple[str, str | None]] = []
         threading.Thread(target=self.serve_forever, args=[0.05], daemon=True).start()
 
     @property
@@ -66,11 +66,11 @@ class Host(ThreadingHTTPServer):
     def url(self) -> str:
         return f"http://{self.name}"
 
-    def gives(self, path: str, content: bytes = CONTENT, status: int = 200) -> None:
-        self.answers[path] = (status, {}, content)
+    def respond(self, path: str, content: bytes = CONTENT, status: int = 200) -> None:
+        self.responses[path] = (status, {}, content)
 
-    def redirects(self, path: str, to: str) -> None:
-        self.answers[path] = (302, {"Location": to}, b"")
+    def redirect(self, path: str, to: str) -> None:
+        self.responses[path] = (302, {"Location": to}, b"")
 
 
 @pytest.fixture
@@ -113,9 +113,9 @@ def refusal(url: str, settings: Settings, task_id: Any = 7) -> str:
     ],
 )
 def test_what_label_studio_serves(own: Host, url: str, path: str) -> None:
-    own.gives(path)
+    own.respond(path)
     assert fetch(url, 7, settings_of(own)) == CONTENT
-    assert own.asked == [(path, f"Token {KEY}")]
+    assert own.received == [(path, f"Token {KEY}")]
 
 
 @pytest.mark.parametrize(
@@ -130,10 +130,10 @@ def test_what_label_studio_serves(own: Host, url: str, path: str) -> None:
     ],
 )
 def test_whatever_label_studio_serves(own: Host, path: str) -> None:
-    own.gives(path)
+    own.respond(path)
     for url in (path, f"{own.url}{path}", f"{own.url.upper().replace('HTTP', 'http')}{path}"):
         assert fetch(url, 7, settings_of(own)) == CONTENT
-    assert own.asked == [(path, f"Token {KEY}")] * 3
+    assert own.received == [(path, f"Token {KEY}")] * 3
 
 
 SECRET = "/api/users/"
@@ -166,16 +166,16 @@ SECRET = "/api/users/"
     ],
 )
 def test_where_label_studio_serves_no_images(own: Host, path: str) -> None:
-    own.gives(SECRET)
+    own.respond(SECRET)
     url = f"{own.url}{path}"
     assert "is a path of Label Studio that images may not come from" in refusal(
         url, settings_of(own)
     )
-    assert own.asked == []
+    assert own.received == []
     # Nor where a redirect leads.
-    own.redirects("/data/upload/3/a.png", url)
+    own.redirect("/data/upload/3/a.png", url)
     assert "that images may not come from" in refusal("/data/upload/3/a.png", settings_of(own))
-    assert own.asked == [("/data/upload/3/a.png", f"Token {KEY}")]
+    assert own.received == [("/data/upload/3/a.png", f"Token {KEY}")]
 
 
 @pytest.mark.parametrize(
@@ -192,22 +192,22 @@ def test_where_label_studio_serves_no_images(own: Host, path: str) -> None:
     ],
 )
 def test_paths_that_lead_elsewhere(own: Host, path: str) -> None:
-    own.gives(SECRET)
+    own.respond(SECRET)
     sentence = refusal(path, settings_of(own))
     assert "is no address of an image" in sentence or "may not come from" in sentence
-    assert own.asked == []
+    assert own.received == []
 
 
 def test_other_images_on_label_studios_host(own: Host, other: Host) -> None:
-    own.gives("/pictures/a.png")
-    own.gives("/picture")
+    own.respond("/pictures/a.png")
+    own.respond("/picture")
     url = f"{own.url}/pictures/a.png"
     assert fetch(url, 7, settings_of(own)) == CONTENT
     assert "may not come from" in refusal(f"{own.url}/picture", settings_of(own))
     assert fetch(f"{own.url}/picture", 7, settings_of(own, own.name)) == CONTENT
-    own.redirects("/data/upload/3/a.png", url)
+    own.redirect("/data/upload/3/a.png", url)
     assert fetch("/data/upload/3/a.png", 7, settings_of(own)) == CONTENT
-    keys = [key for _, key in own.asked]
+    keys = [key for _, key in own.received]
     # It is Label Studio's key, and that answer was not of Label Studio.
     assert keys == [None, None, f"Token {KEY}", None]
 
@@ -226,19 +226,19 @@ def test_other_images_on_label_studios_host(own: Host, other: Host) -> None:
 )
 def test_the_key_goes_to_nobody_else(own: Host, other: Host, trick: str) -> None:
     for host in (own, other):
-        host.gives("/data/upload/3/a.png")
+        host.respond("/data/upload/3/a.png")
     url = trick.format(own=own.name, other=other.name)
     with suppress(UserError):
         fetch(url, 7, settings_of(own, other.name))
-    assert not [key for _, key in other.asked if key is not None and KEY in key]
-    assert all(path == "/data/upload/3/a.png" for path, key in own.asked if key)
+    assert not [key for _, key in other.received if key is not None and KEY in key]
+    assert all(path == "/data/upload/3/a.png" for path, key in own.received if key)
 
 
 def test_the_key_does_not_go_unencrypted(own: Host) -> None:
-    own.gives("/data/upload/3/a.png")
+    own.respond("/data/upload/3/a.png")
     settings = Settings(label_studio_url=own.url.replace("http", "https"), api_key=KEY)
     assert fetch(f"{own.url}/data/upload/3/a.png", 7, settings) == CONTENT
-    assert own.asked == [("/data/upload/3/a.png", None)]
+    assert own.received == [("/data/upload/3/a.png", None)]
 
 
 @pytest.mark.parametrize("below", ["", "/", "/label-studio", "/label-studio/", "/tools/ls"])
@@ -259,36 +259,36 @@ def test_the_key_does_not_go_unencrypted(own: Host) -> None:
 @pytest.mark.parametrize("seen", ["", "/label-studio", "/some.where/else-1"])
 def test_label_studio_below_a_path(own: Host, below: str, url: str, path: str, seen: str) -> None:
     """Browsers may see it below another path than the one that it has from here."""
-    asked = f"{below.rstrip('/')}{path}"
-    own.gives(asked)
+    requested = f"{below.rstrip('/')}{path}"
+    own.respond(requested)
     settings = Settings(label_studio_url=own.url + below, api_key=KEY)
     assert fetch(url.format(seen), 7, settings) == CONTENT
-    assert own.asked == [(asked, f"Token {KEY}")]
+    assert own.received == [(requested, f"Token {KEY}")]
 
 
 def test_addresses_of_label_studio_below_a_path(own: Host) -> None:
     path = "/label-studio/data/upload/3/a"
     settings = Settings(label_studio_url=f"{own.url}/label-studio", api_key=KEY)
     for each in (path, "/data/upload/3/a", "/label-studio-2/data/upload/3/a"):
-        own.gives(each)
+        own.respond(each)
     assert fetch(own.url + path, 7, settings) == CONTENT
     # What else is on that host is not Label Studio.
     for other in ("/data/upload/3/a", "/label-studio-2/data/upload/3/a"):
         assert "may not come from" in refusal(own.url + other, settings)
     for climbing in ("/label-studio/../data/upload/3/a", "/label-studio/%2e%2e/data/upload/3/a"):
         assert "may not come from" in refusal(own.url + climbing, settings)
-    assert own.asked == [(path, f"Token {KEY}")]
+    assert own.received == [(path, f"Token {KEY}")]
 
 
 @pytest.mark.parametrize("public", ["https://ls.example.org", "https://ls.example.org/tools/ls/"])
 def test_the_address_that_browsers_have(own: Host, public: str) -> None:
     # Label Studio writes it into the tasks of local files.
     path = "/data/local-files/?d=a.png"
-    own.gives(path)
+    own.respond(path)
     url = f"{public.rstrip('/')}{path}"
     settings = Settings(label_studio_url=own.url, label_studio_host=public, api_key=KEY)
     assert fetch(url, 7, settings) == CONTENT
-    assert own.asked == [(path, f"Token {KEY}")]
+    assert own.received == [(path, f"Token {KEY}")]
     for other in (url.replace("https", "http"), url.replace("data", "api"), f"{public}/a.png"):
         assert "may not come from" in refusal(other, settings)
     # In this form, too, Label Studio takes the variable.
@@ -296,12 +296,12 @@ def test_the_address_that_browsers_have(own: Host, public: str) -> None:
 
 
 def test_own_host_with_an_address(own: Host, other: Host) -> None:
-    own.gives("/data/upload/3/a.png")
+    own.respond("/data/upload/3/a.png")
     assert fetch(f"{own.url}/data/upload/3/a.png", 7, settings_of(own)) == CONTENT
-    assert own.asked == [("/data/upload/3/a.png", f"Token {KEY}")]
-    other.gives("/a.png")
+    assert own.received == [("/data/upload/3/a.png", f"Token {KEY}")]
+    other.respond("/a.png")
     assert fetch(f"{other.url}/a.png", 7, settings_of(own, other.name)) == CONTENT
-    assert other.asked == [("/a.png", None)]
+    assert other.received == [("/a.png", None)]
 
 
 def test_a_personal_access_token_is_exchanged(own: Host) -> None:
@@ -310,19 +310,19 @@ def test_a_personal_access_token_is_exchanged(own: Host) -> None:
         encoded = [base64.urlsafe_b64encode(json.dumps(p).encode()).rstrip(b"=") for p in parts]
         return b".".join([*encoded, base64.urlsafe_b64encode(b"x" * 32).rstrip(b"=")]).decode()
 
-    class Exchanging(Answers):
+    class Exchanging(Handler):
         def do_POST(self) -> None:
             self.rfile.read(int(self.headers["Content-Length"]))
             self.path = "/exchanged"
             self.do_GET()
 
     own.RequestHandlerClass = Exchanging
-    own.gives("/exchanged", json.dumps({"access": jwt("access")}).encode())
-    own.answers["/exchanged"][1]["Content-Type"] = "application/json"
-    own.gives("/data/upload/3/a.png")
+    own.respond("/exchanged", json.dumps({"access": jwt("access")}).encode())
+    own.responses["/exchanged"][1]["Content-Type"] = "application/json"
+    own.respond("/data/upload/3/a.png")
     settings = Settings(label_studio_url=own.url, api_key=jwt("refresh"))
     assert fetch("/data/upload/3/a.png", 7, settings) == CONTENT
-    assert own.asked[-1] == ("/data/upload/3/a.png", f"Bearer {jwt('access')}")
+    assert own.received[-1] == ("/data/upload/3/a.png", f"Bearer {jwt('access')}")
 
 
 @pytest.mark.parametrize(
@@ -341,7 +341,7 @@ def test_a_personal_access_token_is_exchanged(own: Host) -> None:
 )
 def test_no_addresses_of_images(own: Host, url: str) -> None:
     assert "is no address of an image: give tasks an upload" in refusal(url, settings_of(own))
-    assert own.asked == []
+    assert own.received == []
 
 
 @pytest.mark.parametrize(
@@ -362,14 +362,14 @@ def test_hosts_that_are_not_allowed(own: Host, url: str) -> None:
 
 
 def test_other_ports_of_the_same_machine(own: Host, other: Host) -> None:
-    other.gives("/a.png")
+    other.respond("/a.png")
     for url in (f"{other.url}/a.png", f"http://{own.name}@{other.name}/a.png"):
         assert "may not come from" in refusal(url, settings_of(own))
-    assert other.asked == []
+    assert other.received == []
 
 
 def test_hosts_with_and_without_a_port(own: Host, other: Host) -> None:
-    other.gives("/a.png")
+    other.respond("/a.png")
     url = f"{other.url}/a.png"
     for allowed in (other.name, "127.0.0.1", other.name.upper()):
         assert fetch(url, 7, settings_of(None, allowed)) == CONTENT
@@ -422,32 +422,32 @@ def test_which_hosts_are_public(url: str, expected: bool) -> None:
 @pytest.mark.parametrize("target", [METADATA, "http://127.0.0.1:9/a.png", "file:///etc/passwd"])
 def test_redirects_to_what_is_forbidden(own: Host, other: Host, target: str) -> None:
     for host in (own, other):
-        host.redirects("/a.png", target)
+        host.redirect("/a.png", target)
         sentence = refusal(f"{host.url}/a.png", settings_of(own, other.name))
         assert "may not come from" in sentence
     # Not at the second redirect, either.
-    own.redirects("/b.png", f"{other.url}/a.png")
+    own.redirect("/b.png", f"{other.url}/a.png")
     assert "may not come from" in refusal(f"{own.url}/b.png", settings_of(own, other.name))
 
 
 def test_redirects_to_another_port(own: Host, other: Host) -> None:
-    other.gives("/a.png")
-    own.redirects("/a.png", f"{other.url}/a.png")
+    other.respond("/a.png")
+    own.redirect("/a.png", f"{other.url}/a.png")
     assert "may not come from" in refusal(f"{own.url}/a.png", settings_of(own))
-    assert other.asked == []
+    assert other.received == []
 
 
 def test_redirects_to_what_is_allowed(own: Host, other: Host) -> None:
-    other.gives("/a.png?signature=1")
-    own.redirects("/data/upload/3/a.png", f"{other.url}/a.png?signature=1")
+    other.respond("/a.png?signature=1")
+    own.redirect("/data/upload/3/a.png", f"{other.url}/a.png?signature=1")
     assert fetch("/data/upload/3/a.png", 7, settings_of(own, other.name)) == CONTENT
-    assert own.asked == [("/data/upload/3/a.png", f"Token {KEY}")]
+    assert own.received == [("/data/upload/3/a.png", f"Token {KEY}")]
     # The key is Label Studio's alone.
-    assert other.asked == [("/a.png?signature=1", None)]
+    assert other.received == [("/a.png?signature=1", None)]
 
 
 def test_redirects_without_end(own: Host) -> None:
-    own.redirects("/a.png", "/a.png")
+    own.redirect("/a.png", "/a.png")
     assert "cannot be fetched (TooManyRedirects)" in refusal(f"{own.url}/a.png", settings_of(own))
 
 
@@ -455,21 +455,21 @@ def test_redirects_without_end(own: Host) -> None:
 def test_cloud_storage(own: Host, other: Host, scheme: str) -> None:
     url = f"{scheme}://bucket/folder/a.png"
     path = f"/tasks/7/presign/?fileuri={base64.urlsafe_b64encode(url.encode()).decode()}"
-    own.redirects(path, f"{other.url}/bucket/a.png?signature=1")
-    other.gives("/bucket/a.png?signature=1")
+    own.redirect(path, f"{other.url}/bucket/a.png?signature=1")
+    other.respond("/bucket/a.png?signature=1")
     assert fetch(url, 7, settings_of(own, other.name)) == CONTENT
-    assert own.asked == [(path, f"Token {KEY}")]
-    assert other.asked == [("/bucket/a.png?signature=1", None)]
+    assert own.received == [(path, f"Token {KEY}")]
+    assert other.received == [("/bucket/a.png?signature=1", None)]
     # Signed, too, only public hosts need not be allowed; this one is not.
     assert "may not come from" in refusal(url, settings_of(own))
 
 
 class Recording(GuardedSession):
-    """Says what would be asked of public hosts, of which there is none here."""
+    """Reports what would be requested from public hosts, of which there is none here."""
 
     def get_adapter(self, url: str) -> Any:
         if not url.startswith("http://127.0.0.1"):
-            raise UserError(f"{url} would be asked.")
+            raise UserError(f"{url} would be requested.")
         return super().get_adapter(url)
 
 
@@ -477,25 +477,25 @@ def test_signed_addresses_of_public_hosts(own: Host, monkeypatch: pytest.MonkeyP
     public = "http://8.8.8.8/bucket/a.png"
     url = "s3://bucket/a.png"
     path = f"/tasks/7/presign/?fileuri={base64.urlsafe_b64encode(url.encode()).decode()}"
-    own.redirects(path, public)
-    own.redirects("/data/upload/3/a.png", public)
-    own.redirects("/user/login/?next=/presign", public)
+    own.redirect(path, public)
+    own.redirect("/data/upload/3/a.png", public)
+    own.redirect("/user/login/?next=/presign", public)
     monkeypatch.setattr(fetching, "GuardedSession", Recording)
     settings = settings_of(own)
-    assert refusal(url, settings) == f"{public} would be asked."
+    assert refusal(url, settings) == f"{public} would be requested."
     # Only what Label Studio has signed; a task can choose the rest.
     for mine in ("/data/upload/3/a.png", f"{own.url}/user/login/?next=/presign", public):
         assert "may not come from" in refusal(mine, settings)
     # And a second redirect is the public host's choice.
-    own.redirects(path, "/tasks/7/storage-data/presign/")
-    own.redirects("/tasks/7/storage-data/presign/", METADATA)
+    own.redirect(path, "/tasks/7/storage-data/presign/")
+    own.redirect("/tasks/7/storage-data/presign/", METADATA)
     assert "may not come from" in refusal(url, settings)
 
 
 @pytest.mark.parametrize("task_id", [None, "", "../../api", {"a": 1}, "7/../8", -1, 1.5, True])
 def test_cloud_storage_needs_the_tasks_number(own: Host, task_id: Any) -> None:
     sentence = refusal("s3://bucket/a.png", settings_of(own), task_id)
-    assert "the task's number" in sentence and own.asked == []
+    assert "the task's number" in sentence and own.received == []
 
 
 def test_what_is_needed_to_ask_label_studio(own: Host) -> None:
@@ -503,7 +503,7 @@ def test_what_is_needed_to_ask_label_studio(own: Host) -> None:
         assert "start the backend with --label-studio-url" in refusal(url, settings_of(None))
         without = Settings(label_studio_url=own.url)
         assert "needs an API key: start the backend with --api-key" in refusal(url, without)
-    assert own.asked == []
+    assert own.received == []
 
 
 @pytest.mark.parametrize(
@@ -516,7 +516,7 @@ def test_what_is_needed_to_ask_label_studio(own: Host) -> None:
     ],
 )
 def test_refusals_of_the_host(own: Host, status: int, remedy: str) -> None:
-    own.gives("/data/upload/3/a.png", b"no", status)
+    own.respond("/data/upload/3/a.png", b"no", status)
     sentence = refusal("/data/upload/3/a.png", settings_of(own))
     assert sentence == f"/data/upload/3/a.png was refused with status {status}: {remedy}."
 
@@ -524,11 +524,11 @@ def test_refusals_of_the_host(own: Host, status: int, remedy: str) -> None:
 @pytest.mark.parametrize("is_redirect", [False, True])
 def test_limit_of_the_size(own: Host, is_redirect: bool) -> None:
     settings = settings_of(own, max_image_mb=1)
-    own.gives("/exact.png", bytes(1_000_000))
+    own.respond("/exact.png", bytes(1_000_000))
     assert len(fetch(f"{own.url}/exact.png", 7, settings)) == 1_000_000
-    own.gives("/large.png", bytes(1_000_001))
+    own.respond("/large.png", bytes(1_000_001))
     if is_redirect:
-        own.answers["/large.png"] = (302, {"Location": "/exact.png"}, bytes(1_000_001))
+        own.responses["/large.png"] = (302, {"Location": "/exact.png"}, bytes(1_000_001))
     sentence = refusal(f"{own.url}/large.png", settings)
     assert "/large.png has more than 1 MB: start the backend with SAMLET_MAX_IMAGE_MB" in sentence
 
@@ -553,7 +553,7 @@ def test_slow_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_half_an_answer(own: Host) -> None:
-    own.answers["/a.png"] = (200, {"Transfer-Encoding": "chunked"}, b"not chunked")
+    own.responses["/a.png"] = (200, {"Transfer-Encoding": "chunked"}, b"not chunked")
     assert "cannot be fetched (" in refusal(f"{own.url}/a.png", settings_of(own))
 
 
@@ -595,7 +595,7 @@ def test_local_files_of_this_machine(
     monkeypatch.setattr(sdk_private._io, "LOCAL_FILES_DOCUMENT_ROOT", str(root))
     settings = settings_of(own, max_image_mb=1)
     assert fetch("/data/local-files/?d=a.png", 7, settings) == CONTENT
-    assert own.asked == []
+    assert own.received == []
     for outside in ("../b.png", "..%2Fb.png", f"{tmp_path}/b.png", "../../../../etc/passwd"):
         assert refusal(f"/data/local-files/?d={outside}", settings)
     (root / "large.png").write_bytes(bytes(1_000_001))
@@ -620,10 +620,10 @@ def test_secrets_are_never_told(own: Host, other: Host, caplog: pytest.LogCaptur
     caplog.set_level(logging.INFO)
     secret = "S3CR3T"
     with_user = f"http://user:{secret}@{other.name}"
-    own.gives("/data/upload/3/a.png", b"no", 401)
-    own.redirects("/tasks/7/presign/", f"{other.url}/b.png?X-Amz-Signature={secret}")
-    own.redirects("/c.png", f"{other.url}/missing.png?X-Amz-Signature={secret}")
-    other.gives("/b.png")
+    own.respond("/data/upload/3/a.png", b"no", 401)
+    own.redirect("/tasks/7/presign/", f"{other.url}/b.png?X-Amz-Signature={secret}")
+    own.redirect("/c.png", f"{other.url}/missing.png?X-Amz-Signature={secret}")
+    other.respond("/b.png")
     settings = settings_of(own, other.name)
     urls = [
         f"/data/upload/3/a.png?token={secret}",

@@ -48,7 +48,7 @@ def test_click_on_nuclei(project: Project) -> None:
 
 def test_regions_are_what_the_annotator_chose(project: Project) -> None:
     (mask, *_) = payloads.objects(FLUORESCENCE)
-    (region,) = project.ask(FLUORESCENCE, [payloads.click_in(mask, "debris")])
+    (region,) = project.predict(FLUORESCENCE, [payloads.click_in(mask, "debris")])
     assert (region["type"], region["from_name"], region["to_name"]) == (
         "brushlabels",
         "mask",
@@ -100,14 +100,14 @@ def test_refused_click_is_explained_in_the_log(project: Project, backend: Backen
     click = payloads.click_in(mask, "neither") | {"to_name": "image"}
     answer = project.server.interactive(project.backend, project.tasks[FLUORESCENCE], [click])
     assert "400" in str(answer["errors"])
-    assert "The labeling config has nothing to draw neither with" in backend.said()
+    assert "The labeling config has nothing to draw neither with" in backend.log_text()
     assert project.mask(FLUORESCENCE, [payloads.click_in(mask)]).any()
 
 
 def test_masks_survive_label_studios_own_export(project: Project) -> None:
     task = project.tasks[FLUORESCENCE]
     truth = payloads.objects(FLUORESCENCE)[:3]
-    regions = [project.ask(FLUORESCENCE, [payloads.click_in(mask)])[0] for mask in truth]
+    regions = [project.predict(FLUORESCENCE, [payloads.click_in(mask)])[0] for mask in truth]
     project.server.annotate(task, regions)
     with zipfile.ZipFile(
         io.BytesIO(project.server.export(project.number, "BRUSH_TO_PNG"))
@@ -123,7 +123,7 @@ def test_polygons_and_their_export(server: LabelStudio, backend: Backend, tmp_pa
     truth = payloads.objects(FLUORESCENCE)[:4]
     regions = []
     for mask in truth:
-        (region,) = project.ask(FLUORESCENCE, [payloads.click_in(mask, "object")])
+        (region,) = project.predict(FLUORESCENCE, [payloads.click_in(mask, "object")])
         assert region["type"] == "polygonlabels"
         assert iou(payloads.mask_of([region], mask.shape), mask) > 0.7
         regions.append(region)

@@ -64,4 +64,4 @@ def test_uploads_and_local_files(elsewhere: LabelStudio, its_backend: Backend, f
     for task in (uploaded, local):
         both = Project(elsewhere, project.number, project.backend, {NAME: task})
         found = both.mask(NAME, [payloads.click_in(mask, "object")])
-        assert iou(found, mask) > 0.7, its_backend.said()
+        assert iou(found, mask) > 0.7, its_backend.log_text()

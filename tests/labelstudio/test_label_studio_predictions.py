@@ -71,10 +71,10 @@ def test_folder_without_a_server(server: LabelStudio, backend: Backend, tmp_path
     images, out = tmp_path / "images", tmp_path / "tasks.json"
     images.mkdir()
     shutil.copy(IMAGES / f"{FIRST}.png", images)
-    said = backend.command(
+    output = backend.command(
         *("preannotate", "--images", str(images), "--labels", "object", "--out", str(out))
     )
-    assert "holds 1 tasks" in said
+    assert "holds 1 tasks" in output
     config = out.with_suffix(".xml").read_text(encoding="utf-8")
     number = server.create_project("Imported", config)
     (task,) = server.import_tasks(number, json.loads(out.read_text(encoding="utf-8")))

@@ -56,7 +56,7 @@ def assert_clicks_work(project: Project) -> None:
 def test_killed_training_harms_nothing(project: Project, backend: Backend) -> None:
     project.server.train(project.backend)
     poll(backend, backend.training).kill()
-    poll(backend, lambda: f"Training on project {project.number} failed" in backend.said())
+    poll(backend, lambda: f"Training on project {project.number} failed" in backend.log_text())
     assert backend.versions(project.number) == ["nuclei"]
     assert_clicks_work(project)
 
@@ -68,7 +68,7 @@ def test_training_makes_a_version(project: Project, backend: Backend) -> None:
     trained = poll(backend, lambda: backend.versions(project.number)[1:])
     (name,) = trained
     assert name.startswith(f"nuclei.project-{project.number}.3-images.")
-    poll(backend, lambda: f"{name} was trained" in backend.said())
+    poll(backend, lambda: f"{name} was trained" in backend.log_text())
 
     listed = backend.command("versions", "--project", str(project.number))
     assert name in listed

@@ -48,8 +48,8 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     return create_app(Service(settings), 4).test_client()
 
 
-def ask(client: Any, path: str, body: Any) -> Any:
-    """Send a body, JSON unless it is bytes, and check that the answer is in order."""
+def post(client: Any, path: str, body: Any) -> Any:
+    """Send a body, JSON unless it is bytes, and check that the response is well-formed."""
     content = body if isinstance(body, bytes) else json.dumps(body).encode()
     answer = client.post(path, data=content, content_type="application/json")
     assert isinstance(answer.json, dict), answer.data
@@ -64,7 +64,7 @@ def answers_well(client: Any) -> None:
     body = payloads.request(
         [payloads.task(payloads.image_file("stained_1"))], [payloads.click_in(NUCLEUS)]
     )
-    answer = ask(client, "/predict", body)
+    answer = post(client, "/predict", body)
     assert answer.status_code == 200 and answer.json["results"][0]["result"]
 
 
@@ -144,45 +144,45 @@ HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 1}, "annotation": {"re
 @examples(80)
 @given(body=spoiled(CLICKED))
 def test_spoiled_prompts(client: Any, body: Any) -> None:
-    ask(client, "/predict", body)
+    post(client, "/predict", body)
 
 
 @examples(60)
 @given(predictions=spoiled([THEIRS, THEIRS]))
 def test_spoiled_boxes(client: Any, predictions: list[Any]) -> None:
     task = payloads.task(SMALL, 1, predictions=[THEIRS, *predictions])
-    ask(client, "/predict", payloads.request([task]))
+    post(client, "/predict", payloads.request([task]))
 
 
 @examples(80)
 @given(body=spoiled(SET_UP))
 def test_spoiled_setups(client: Any, body: Any) -> None:
-    ask(client, "/setup", body)
+    post(client, "/setup", body)
 
 
 @examples(60)
 @given(body=spoiled(HOOK))
 def test_spoiled_webhooks(client: Any, body: Any) -> None:
     # A training would be started by this word alone.
-    ask(client, "/webhook", body)
+    post(client, "/webhook", body)
 
 
 @examples(40)
 @given(path=st.sampled_from(["/predict", "/setup", "/webhook", "/versions"]), body=JUNK)
 def test_junk(client: Any, path: str, body: Any) -> None:
-    ask(client, path, body)
+    post(client, path, body)
 
 
 @examples(40)
 @given(path=st.sampled_from(["/predict", "/setup", "/webhook", "/versions"]), body=st.binary())
 def test_no_json(client: Any, path: str, body: bytes) -> None:
-    ask(client, path, body)
+    post(client, path, body)
 
 
 @examples(30)
 @given(project=JUNK)
 def test_projects(client: Any, project: Any) -> None:
-    ask(client, "/versions", {"project": project})
+    post(client, "/versions", {"project": project})
 
 
 @pytest.mark.parametrize("path", ["/predict", "/setup", "/webhook", "/versions"])
@@ -198,13 +198,13 @@ def test_projects(client: Any, project: Any) -> None:
     ],
 )
 def test_bodies_that_cannot_be_read(client: Any, path: str, body: bytes) -> None:
-    assert ask(client, path, body).status_code == 400
+    assert post(client, path, body).status_code == 400
 
 
 @pytest.mark.parametrize("extra", ["[" * DEEP, '{"a":' * DEEP, "9" * 5000, "\ud800"])
 def test_extra_params_that_cannot_be_read(client: Any, extra: str) -> None:
     body = {"project": "1", "schema": payloads.config(), "extra_params": extra}
-    assert ask(client, "/setup", body).status_code == 400
+    assert post(client, "/setup", body).status_code == 400
 
 
 KEYPOINTS = '<KeyPointLabels name="click" toName="img" smart="true"><Label value="cell"/>'
@@ -235,8 +235,8 @@ IMG = '<Image name="img" value="$image"/>'
     ],
 )
 def test_labeling_configs(client: Any, text: str) -> None:
-    ask(client, "/setup", {"project": "1", "schema": text})
-    answer = ask(client, "/predict", payloads.request([payloads.task(SMALL)], [CLICK], text))
+    post(client, "/setup", {"project": "1", "schema": text})
+    answer = post(client, "/predict", payloads.request([payloads.task(SMALL)], [CLICK], text))
     assert answer.status_code == 400 or "<?xml" in text
 
 
@@ -289,10 +289,10 @@ BROKEN = {
 @pytest.mark.parametrize("name", BROKEN)
 def test_broken_images(client: Any, name: str) -> None:
     for drawn in ([CLICK], None):
-        answer = ask(client, "/predict", payloads.request([payloads.task(BROKEN[name])], drawn))
+        answer = post(client, "/predict", payloads.request([payloads.task(BROKEN[name])], drawn))
         assert answer.status_code == 400
     several = [payloads.task(BROKEN[name]), payloads.task(BROKEN[name])]
-    answer = ask(client, "/predict", payloads.request(several))
+    answer = post(client, "/predict", payloads.request(several))
     assert [each["result"] for each in answer.json["results"]] == [[], []]
 
 
@@ -302,7 +302,7 @@ def test_broken_images(client: Any, name: str) -> None:
 )
 def test_random_images(client: Any, content: bytes, start: bytes) -> None:
     body = payloads.request([payloads.task(start + content)], [CLICK])
-    assert ask(client, "/predict", body).status_code == 400
+    assert post(client, "/predict", body).status_code == 400
 
 
 @examples(40)
@@ -311,9 +311,9 @@ def test_numbers(client: Any, x: Any, y: Any, width: Any, height: Any, rotation:
     value = {"x": x, "y": y, "width": width, "height": height, "rotation": rotation}
     box = {**BOX, "value": {**value, "rectanglelabels": ["cell"]}}
     point = {**CLICK, "value": {"x": x, "y": y, "keypointlabels": ["cell"]}}
-    ask(client, "/predict", payloads.request([payloads.task(SMALL)], [box, point]))
+    post(client, "/predict", payloads.request([payloads.task(SMALL)], [box, point]))
     theirs = [{"model_version": "yolo", "result": [box]}]
-    ask(client, "/predict", payloads.request([payloads.task(SMALL, 1, predictions=theirs)]))
+    post(client, "/predict", payloads.request([payloads.task(SMALL, 1, predictions=theirs)]))
 
 
 @examples(40)
@@ -322,7 +322,7 @@ def test_strokes(client: Any, rle: Any) -> None:
     # 40 x 32 pixels are announced, as in a good one.
     start = list((40 * 32 * 4).to_bytes(4, "big")) if isinstance(rle, list) else []
     stroke = {**STROKE, "value": {"format": "rle", "rle": start + rle if start else rle}}
-    ask(client, "/predict", payloads.request([payloads.task(SMALL)], [stroke]))
+    post(client, "/predict", payloads.request([payloads.task(SMALL)], [stroke]))
 
 
 @pytest.mark.parametrize("size", [(1, 1), (1, 4000), (4000, 1), (2, 3)])
@@ -330,7 +330,7 @@ def test_strokes(client: Any, rle: Any) -> None:
 def test_tiny_images(client: Any, size: tuple[int, int], answer: str) -> None:
     task = payloads.task(payloads.png(np.full((*size, 3), 100, np.uint8)))
     drawn = [payloads.click(0, 0, size)]
-    ask(client, "/predict", payloads.request([task], drawn, payloads.config(answer)))
+    post(client, "/predict", payloads.request([task], drawn, payloads.config(answer)))
 
 
 def test_too_long_a_request(client: Any) -> None:

@@ -79,19 +79,19 @@ def serve(host: Host, *names: str, number: int = 3) -> None:
     tasks = []
     for i, name in enumerate(names):
         path = f"/data/upload/{number}/{name}.png"
-        host.gives(path, payloads.image_file(name))
+        host.respond(path, payloads.image_file(name))
         tasks.append(annotated(i, name, path))
     tasks.append({"id": 100, "data": {"image": "/data/upload/3/a.png"}, "annotations": []})
     # An image that is not there any more.
     tasks.append(annotated(101, NAMES[0], f"/data/upload/{number}/gone.png"))
-    host.gives("/api/version/", json.dumps({"edition": "Community"}).encode())
-    host.gives(f"/api/projects/{number}/export", json.dumps(tasks).encode())
+    host.respond("/api/version/", json.dumps({"edition": "Community"}).encode())
+    host.respond(f"/api/projects/{number}/export", json.dumps(tasks).encode())
     for path in ("/api/version/", f"/api/projects/{number}/export"):
-        host.answers[path][1]["Content-Type"] = "application/json"
+        host.responses[path][1]["Content-Type"] = "application/json"
 
 
 def exports(host: Host, number: int = 3) -> int:
-    return sum(path.startswith(f"/api/projects/{number}/export") for path, _ in host.asked)
+    return sum(path.startswith(f"/api/projects/{number}/export") for path, _ in host.received)
 
 
 @pytest.fixture
@@ -200,7 +200,7 @@ def test_too_few_annotations(tmp_path: Path, host: Host) -> None:
     serve(host, NAMES[0])
     with pytest.raises(UserError, match="the project has 1 annotated images: submit at least 2"):
         service_of(host, tmp_path).trainer.train("3")
-    assert host.asked[-1][0] == "/data/upload/3/gone.png"
+    assert host.received[-1][0] == "/data/upload/3/gone.png"
 
 
 def test_a_project_that_is_not_there(tmp_path: Path, host: Host) -> None:
@@ -208,7 +208,7 @@ def test_a_project_that_is_not_there(tmp_path: Path, host: Host) -> None:
     serve(host, NAMES[0])
     with pytest.raises(UserError, match="has no such project or task"):
         trainer.train("7")
-    host.gives("/api/projects/7/export", b"no", 401)
+    host.respond("/api/projects/7/export", b"no", 401)
     with pytest.raises(UserError, match="refuses the API key: copy a valid one"):
         trainer.train("7")
 
@@ -229,9 +229,9 @@ def test_a_folder_that_cannot_be_written(
 
 def test_a_task_whose_image_is_no_address(tmp_path: Path, host: Host) -> None:
     serve(host, *NAMES)
-    tasks = json.loads(host.answers["/api/projects/3/export"][2])
+    tasks = json.loads(host.responses["/api/projects/3/export"][2])
     tasks[0]["data"]["image"] = ["/data/upload/3/a.png"]
-    host.answers["/api/projects/3/export"] = (
+    host.responses["/api/projects/3/export"] = (
         200,
         {"Content-Type": "application/json"},
         json.dumps(tasks).encode(),
@@ -277,4 +277,4 @@ def test_a_project_cannot_name_a_folder(tmp_path: Path, host: Host, event: str) 
         answer = hook(client, event, project)
         assert answer.status_code == 400 and "is no project" in answer.json["error"]
     time.sleep(0.2)
-    assert precious.is_dir() and host.asked == []
+    assert precious.is_dir() and host.received == []
