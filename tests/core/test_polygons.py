@@ -131,3 +131,10 @@ def test_holes_and_diagonals() -> None:
     (polygon,) = to_polygons(pinched)
     assert [shoelace(ring) for ring in polygon] == [8, -1]
     assert_valid(polygon)
+
+
+def test_small_holes_keep_their_area() -> None:
+    mask = np.ones((80, 80), bool)
+    mask[40:43, 20:23] = mask[60, 30:35] = mask[10, 10] = False
+    (polygon,) = to_polygons(mask, 3.0)
+    assert [shoelace(ring) for ring in polygon] == [6400, -9, -5, -1]

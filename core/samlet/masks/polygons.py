@@ -1,11 +1,12 @@
-"""Masks to polygons: outlines along pixel edges, simplified, and still valid."""
+"""Masks to polygons: outlines along pixel edges, simplified with shapely, and valid.
+
+The outlines are traced here, since `skimage.measure.find_contours` cuts every corner off, and
+OpenCV's contours run through pixel centres, which makes every object a pixel smaller.
+"""
 
 import numpy as np
+import shapely
 from scipy import ndimage
-from skimage.measure import approximate_polygon, points_in_poly
-
-# Pairs of segments compared at once: bounds the memory at a few tens of megabytes.
-_BLOCK = 1_000_000
 
 
 def to_polygons(
@@ -14,21 +15,23 @@ def to_polygons(
     """Trace a mask as polygons with holes, one for each 4-connected part, in reading order.
 
     The outlines run along pixel edges, so that a full H x W mask gives the corners (0, 0), (W, 0),
-    (W, H), (0, H). They are simplified after Douglas and Peucker, small rings less so. Where this
-    would make an outline cross itself, vanish or lose a hole, that part is simplified less, in the
-    limit not at all: with tolerance 0 the polygons cover exactly the mask's pixels. Every polygon
-    is valid by itself: its rings are simple, and two rings meet in single corners at most. COCO
-    polygons have no holes: use RLE there.
+    (W, H), (0, H). They are simplified after Douglas and Peucker, small rings less so, and keep
+    their number of rings. Where the polygon would become invalid (an outline that crosses itself
+    or a hole), it is simplified less, in the limit not at all: with tolerance 0 the polygons cover
+    exactly the mask's pixels. Every polygon is valid in the sense of OGC's Simple Features: its
+    rings are simple, and touch each other in single points at most. COCO polygons have no holes:
+    use RLE there.
 
     Args:
         mask: H x W, bool or 0 and 1.
-        tolerance: pixels that an outline may be off, at most a tenth of the root of a ring's area.
+        tolerance: largest distance in pixels between an outline and its simplification; at most a
+            tenth of the square root of the ring's area is used.
         origin: (x, y) of the mask's upper left pixel in the image whose coordinates are wanted.
 
     Returns:
         Polygons, each a list of rings: the outer one, then the holes. A ring is float64, N x 2 of
         (x, y), N >= 3, its first point not repeated. Outer rings run clockwise on the screen
-        (positive shoelace area with y down), holes the other way, as GeoJSON wants.
+        (positive shoelace area with y down) and holes the other way, as GeoJSON requires.
     """
     mask = np.asarray(mask, dtype=bool)
     if mask.size == 0:
@@ -38,12 +41,12 @@ def to_polygons(
     for label, extent in enumerate(ndimage.find_objects(parts), start=1):
         offset = (origin[0] + extent[1].start, origin[1] + extent[0].start)
         rings = [ring + offset for ring in _trace(parts[extent] == label)]
-        polygons.append(_simplified(sorted(rings, key=_signed_area, reverse=True), tolerance))
+        polygons.append(_simplify(sorted(rings, key=_signed_area, reverse=True), tolerance))
     return polygons
 
 
 def _trace(part: np.ndarray) -> list[np.ndarray]:
-    """Follow the pixel edges between a part and its outside, as rings that never self-touch."""
+    """Follow the edges between a part and its outside, as rings that never touch themselves."""
     padded = np.pad(part, 1)
     inside = padded[1:-1, 1:-1]
     # Directed edges with the part on their right: neighbour, start and end as offsets from (x, y).
@@ -82,85 +85,25 @@ def _trace(part: np.ndarray) -> list[np.ndarray]:
 
 
 def _corners(ring: np.ndarray) -> np.ndarray:
+    """The points of a closed ring where it turns."""
     arriving, leaving = ring - np.roll(ring, 1, axis=0), np.roll(ring, -1, axis=0) - ring
     return ring[np.any(arriving != leaving, axis=1)]
 
 
 def _signed_area(ring: np.ndarray) -> float:
+    """The shoelace formula: positive for a ring that runs clockwise on the screen."""
     (x, y), (x_next, y_next) = ring.T, np.roll(ring, -1, axis=0).T
     return float(np.sum(x * y_next - x_next * y) / 2)
 
 
-def _simplified(rings: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
+def _simplify(rings: list[np.ndarray], tolerance: float) -> list[np.ndarray]:
+    """Simplify the outer ring and the holes of a polygon, as far as it stays valid."""
+    linear_rings = [shapely.LinearRing(ring) for ring in rings]
     # A pixel matters more to a small ring: without this, one of 25 pixels would lose a quarter.
     limits = [0.1 * abs(_signed_area(ring)) ** 0.5 for ring in rings]
     while tolerance > 0.25:
-        simpler = [
-            approximate_polygon(np.vstack([ring, ring[:1]]), min(tolerance, limit))[:-1]
-            for ring, limit in zip(rings, limits, strict=True)
-        ]
-        if _is_valid(simpler):
-            return simpler
+        outer, *holes = shapely.simplify(linear_rings, np.minimum(tolerance, limits))
+        if shapely.Polygon(outer, holes).is_valid:
+            return [shapely.get_coordinates(ring)[:-1] for ring in (outer, *holes)]
         tolerance /= 2
     return rings
-
-
-def _is_valid(rings: list[np.ndarray]) -> bool:
-    outer, *holes = rings
-    # A ring that collapsed to two points has no area.
-    if _signed_area(outer) <= 0 or any(_signed_area(hole) >= 0 for hole in holes):
-        return False
-    # The middles of the sides tell where a hole lies, as corners may lie on another ring.
-    middles = [(hole + np.roll(hole, 1, axis=0)) / 2 for hole in holes]
-    if not all(points_in_poly(points, outer).all() for points in middles):
-        return False
-    low, high = (np.array([f(hole, axis=0) for hole in holes]) for f in (np.min, np.max))
-    for i, points in enumerate(middles):
-        for j in np.flatnonzero(np.all((low <= high[i]) & (high >= low[i]), axis=1)):
-            if i != j and points_in_poly(points, holes[j]).any():
-                return False
-    return not _cross(rings)
-
-
-def _cross(rings: list[np.ndarray]) -> bool:
-    """Tell whether any two sides meet elsewhere than in a corner that they share."""
-    start = np.vstack(rings)
-    end = np.vstack([np.roll(ring, -1, axis=0) for ring in rings])
-    by_left = np.argsort(np.minimum(start, end)[:, 0])
-    start, end = start[by_left], end[by_left]
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    # Sorted by their left ends, the sides that may meet side i follow it up to its right end.
-    candidates = np.searchsorted(low[:, 0], high[:, 0], side="right") - np.arange(len(low)) - 1
-    blocks = np.searchsorted(np.cumsum(candidates), np.arange(0, candidates.sum(), _BLOCK))
-    for rows in np.split(np.arange(len(low)), blocks[1:]):
-        a = np.repeat(rows, candidates[rows])
-        firsts = np.cumsum(candidates[rows]) - candidates[rows]
-        b = a + 1 + np.arange(len(a)) - np.repeat(firsts, candidates[rows])
-        near = (low[a, 1] <= high[b, 1]) & (low[b, 1] <= high[a, 1])
-        if _meet_outside_corners(start, end, a[near], b[near]):
-            return True
-    return False
-
-
-def _meet_outside_corners(start: np.ndarray, end: np.ndarray, a: np.ndarray, b: np.ndarray) -> bool:
-    sides = np.stack(
-        [
-            _side(start[a], end[a], start[b]),
-            _side(start[a], end[a], end[b]),
-            _side(start[b], end[b], start[a]),
-            _side(start[b], end[b], end[a]),
-        ]
-    )
-    meet = (sides[0] * sides[1] <= 0) & (sides[2] * sides[3] <= 0)
-    corner = np.any(
-        [np.all(p[a] == q[b], axis=1) for p in (start, end) for q in (start, end)], axis=0
-    )
-    low, high = np.minimum(start, end), np.maximum(start, end)
-    shared_length = np.max(np.minimum(high[a], high[b]) - np.maximum(low[a], low[b]), axis=1)
-    overlap = np.all(sides == 0, axis=0) & (shared_length > 0)
-    return bool(np.any(meet & (~corner | overlap)))
-
-
-def _side(start: np.ndarray, end: np.ndarray, point: np.ndarray) -> np.ndarray:
-    ahead, aside = end - start, point - start
-    return np.sign(ahead[:, 0] * aside[:, 1] - ahead[:, 1] * aside[:, 0])
