@@ -22,9 +22,9 @@ from validation import names as validation_names
 
 import samlet
 from samlet.datasets.examples import Example, load_examples
-from samlet.evaluation import agreement
-from samlet.evaluation import single_prompts as prompts
+from samlet.evaluation.agreement import summarize_agreement
 from samlet.evaluation.measure import measure_agreement, measure_prompts
+from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.evaluation.tables import Table, format_table
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
@@ -69,7 +69,7 @@ def main(
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(figures))
         table[mode] = json.loads(path.read_text())
-    scores = prompts.summary(measure_prompts(judge, validation))["all"]
+    scores = summarize_prompts(measure_prompts(judge, validation))["all"]
     table["teacher"] = {f"IoU, {k}": scores[k] for k in ("click", "box")}
     print(f"{minutes:g} minutes each, {torch.get_num_threads()} threads\n")
     print(format_table(table, "mode"))
@@ -134,8 +134,8 @@ def _measure(
     teacher: samlet.Predictor, student: samlet.Predictor, validation: list[Example]
 ) -> dict[str, float]:
     pictures = ((example.name, example.image) for example in validation)
-    agreed = agreement.summary(measure_agreement(teacher, student, pictures, len(validation)))
-    scores = prompts.summary(measure_prompts(student, validation))["all"]
+    agreed = summarize_agreement(measure_agreement(teacher, student, pictures, len(validation)))
+    scores = summarize_prompts(measure_prompts(student, validation))["all"]
     return {f"agreement, {k}": agreed[k]["mIoU"] for k in ("point", "box")} | {
         f"IoU, {k}": scores[k] for k in ("click", "box")
     }

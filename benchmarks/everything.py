@@ -22,7 +22,7 @@ from validation import spread
 import samlet
 from samlet.datasets.examples import Example, load_examples
 from samlet.datasets.layers import objects
-from samlet.evaluation.matching import bowl_score
+from samlet.evaluation.instance_metrics import bowl_score
 from samlet.evaluation.tables import Table, format_table
 from samlet.everything.settings import EverythingSettings, default_settings
 from samlet.masks import iou_matrix, to_rle

@@ -27,7 +27,7 @@ from samlet import images, samples
 from samlet.datasets.examples import Example, load_examples
 from samlet.engines.torch_engine import TorchEngine
 from samlet.evaluation.measure import measure_prompts
-from samlet.evaluation.single_prompts import summary
+from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.evaluation.tables import Table, format_table
 from samlet.export.exporting import export
 from samlet.modeling.sam import Sam
@@ -92,7 +92,7 @@ def main(
                 files = sorted(Path(folder).glob("encoder.*"))
                 encode = load(files[-1])
                 predictor = samlet.Predictor(model, ExportedEncoder(model, encode), zoom=False)
-                scores = summary(measure_prompts(predictor, examples))["all"]
+                scores = summarize_prompts(measure_prompts(predictor, examples))["all"]
                 table[f"{format}, {'int8' if int8 else 'float32'}"] = {
                     "MB": sum(file.stat().st_size for file in files) / 1e6,
                     "ms": _milliseconds(lambda run=encode: run(pixels), repeats),

@@ -28,7 +28,7 @@ from accelerate import Accelerator
 import samlet
 from samlet.checkpoints.loading import BUNDLED
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
-from samlet.evaluation.measure import measure_all
+from samlet.evaluation.measure import measure_with_labels
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
@@ -302,7 +302,7 @@ def measure(
     examples = load_examples(data, only=validation_names())[:only]
     for run in runs:
         path = run / "model.safetensors" if run.is_dir() else run
-        report = measure_all(samlet.Predictor(samlet.load(path)), examples, microscopy_kind)
+        report = measure_with_labels(samlet.Predictor(samlet.load(path)), examples, microscopy_kind)
         print(f"{path}\n\n{report.text()}")
         if only is None:
             with atomic_path(path.with_name(FIGURES)) as temporary:

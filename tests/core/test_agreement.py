@@ -9,8 +9,12 @@ import pytest
 import torch
 
 import samlet
-from samlet.evaluation import agreement
-from samlet.evaluation.agreement import AgreementScore, evaluate_agreement, point_pairs
+from samlet.evaluation.agreement import (
+    AgreementScore,
+    evaluate_agreement,
+    point_pairs,
+    summarize_agreement,
+)
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
 from tests.models import nuclei_at
@@ -37,7 +41,7 @@ def blurred(model: Sam, noise: float) -> samlet.Predictor:
 
 
 def agreed(scores: Iterable[list[AgreementScore]]) -> dict[str, float]:
-    table = agreement.summary([score for image in scores for score in image])
+    table = summarize_agreement([score for image in scores for score in image])
     return {prompt: figures["mIoU"] for prompt, figures in table.items()}
 
 

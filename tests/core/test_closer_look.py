@@ -7,7 +7,7 @@ import pytest
 
 import samlet
 from samlet.datasets.examples import Example
-from samlet.evaluation.everything_mode import evaluate_everything, summary
+from samlet.evaluation.everything_mode import evaluate_everything, summarize_everything
 from samlet.everything.generator import SamAutomaticMaskGenerator
 from samlet.everything.settings import EverythingSettings, default_settings
 from samlet.masks import iou
@@ -38,9 +38,9 @@ def found(nuclei: Sam) -> list[dict[str, Any]]:
 
 def test_small_objects_come_out_better(nuclei: Sam, example: Example) -> None:
     with_zoom, without = (
-        summary(list(evaluate_everything(samlet.Predictor(nuclei, zoom=zoom), [example], GRID)))[
-            "all"
-        ]
+        summarize_everything(
+            list(evaluate_everything(samlet.Predictor(nuclei, zoom=zoom), [example], GRID))
+        )["all"]
         for zoom in (True, False)
     )
     assert with_zoom["AP50"] > 1.5 * without["AP50"] > 0

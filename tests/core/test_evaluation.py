@@ -1,6 +1,7 @@
 """Evaluation: prompts, everything mode, and the report of all that was measured."""
 
 import csv
+import json
 import sys
 from pathlib import Path
 
@@ -14,11 +15,11 @@ from samlet.errors import UserError
 from samlet.evaluation import everything_mode as everything
 from samlet.evaluation import plots
 from samlet.evaluation.agreement import AgreementScore
-from samlet.evaluation.clicks import ClickScore
-from samlet.evaluation.everything_mode import evaluate_everything
-from samlet.evaluation.matching import average_precision
+from samlet.evaluation.everything_mode import EverythingScore, evaluate_everything
+from samlet.evaluation.instance_metrics import average_precision
+from samlet.evaluation.number_of_clicks import ClickScore
 from samlet.evaluation.report import Report
-from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts, summary
+from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts, summarize_prompts
 from samlet.evaluation.tables import format_table
 from samlet.everything.settings import EverythingSettings
 from samlet.masks import deepest_point, from_label_map, from_rle, iou
@@ -46,7 +47,7 @@ def test_prompts_agree_with_counting_by_hand(predictor: samlet.Predictor) -> Non
     }
     assert [score.label for score in scores] == list(by_hand)
     np.testing.assert_allclose([s.iou for s in scores], list(by_hand.values()), atol=2e-3)
-    assert {s.kind for s in scores} == {"stained"}
+    assert {s.group for s in scores} == {"stained"}
 
 
 def test_objects_of_all_layers_count(small_model: Sam) -> None:
@@ -59,12 +60,12 @@ def test_objects_of_all_layers_count(small_model: Sam) -> None:
     assert [(s.label, s.prompt) for s in scores] == [
         (label, prompt) for prompt in ("click", "random click", "box") for label in (1, 3)
     ]
-    assert {s.kind for s in scores} == {""}
-    assert list(summary(scores)) == ["all"]
+    assert {s.group for s in scores} == {""}
+    assert list(summarize_prompts(scores)) == ["all"]
 
 
 def test_an_unknown_prompt_is_refused(small_model: Sam) -> None:
-    with pytest.raises(UserError, match="choose among click"):
+    with pytest.raises(UserError, match="choose from click"):
         next(evaluate_prompts(samlet.Predictor(small_model), [], ("clik",)))
 
 
@@ -75,13 +76,13 @@ def test_summary_means() -> None:
         ObjectScore("b", "fluorescence", 1, "click", 1.0, 0.9),
         ObjectScore("b", "fluorescence", 1, "box", 0.6, 1.0),
     ]
-    table = summary(rows)
+    table = summarize_prompts(rows)
     assert table["all"]["click"] == pytest.approx(0.75)
     assert table["stained"]["box"] == pytest.approx(1.0)
     assert table["all"]["objects"] == 2
-    assert table["all"]["iou error"] == pytest.approx((0.2 + 0 + 0.1 + 0.4) / 4)
+    assert table["all"]["IoU error"] == pytest.approx((0.2 + 0 + 0.1 + 0.4) / 4)
     assert "| fluorescence | 1.000 | 1 | 0.600 |" in format_table(table)
-    assert summary([]) == {}
+    assert summarize_prompts([]) == {}
 
 
 def test_everything_mode_agrees_with_binary_masks(nuclei: Sam) -> None:
@@ -94,7 +95,7 @@ def test_everything_mode_agrees_with_binary_masks(nuclei: Sam) -> None:
     ious = np.array([[iou(from_rle(r["segmentation"]), one) for one in objects] for r in records])
     np.testing.assert_allclose(score.ious, ious)
     predicted = np.array([r["predicted_iou"] for r in records])
-    figures = everything.summary([score])["fluorescence"]
+    figures = everything.summarize_everything([score])["fluorescence"]
     assert figures["AP"] == pytest.approx(average_precision([ious], [predicted]).mean())
     assert figures["AP50"] > 0.3
     assert figures["AP50"] >= figures["AP75"] > 0
@@ -118,16 +119,29 @@ def report() -> Report:
 
 def test_a_report_writes_what_was_measured(report: Report, tmp_path: Path) -> None:
     written = report.write(tmp_path / "new")
-    names = "report.md prompts.csv clicks.csv agreement.csv iou.png predicted-iou.png clicks.png"
-    assert [path.name for path in written] == names.split()
+    names = "report.md figures.json prompts.csv clicks.csv agreement.csv"
+    plots = "iou.png predicted-iou.png clicks.png"
+    assert [path.name for path in written] == [*names.split(), *plots.split()]
     assert "| all | 0.600 | 2 | 0.800 |" in written[0].read_text()
     assert "| 100 px | 0.250 | 1 |" in written[0].read_text()
+    figures = json.loads(written[1].read_text())
+    assert figures == json.loads(json.dumps(report.tables()))
+    assert figures["prompts"]["all"]["box"] == pytest.approx(0.8)
     rows = list(csv.DictReader((tmp_path / "new" / "clicks.csv").open()))
     assert rows[0]["clicks to 0.85"] == "2"
     assert rows[0]["IoU@4"] == "0.9"
     assert rows[1]["clicks to 0.85"] == "4"
-    for path in written[4:]:
+    for path in written[5:]:
         assert images.read(path).std() > 0
+
+
+def test_figures_that_are_not_defined_are_null(tmp_path: Path) -> None:
+    """JSON has no NaN, and AP is one where no image has an object."""
+    score = EverythingScore("a", "", np.empty((0, 0)), np.empty(0), 1.0)
+    Report(everything=[score]).write(tmp_path)
+    text = (tmp_path / "figures.json").read_text()
+    figures = json.loads(text, parse_constant=pytest.fail)["everything"]["all"]
+    assert (figures["AP"], figures["DSB"], figures["objects"]) == (None, 1, 0)
 
 
 def test_the_click_curve_shows_the_figures(report: Report) -> None:

@@ -234,11 +234,11 @@ def evaluate(
     Without labels only the agreement with a --teacher can be measured.
     """
     with _training_extra():
-        from samlet.evaluation.measure import measure
+        from samlet.evaluation.measure import run_evaluation
     if labels is None and (data / "labels").is_dir() and (data / "images").is_dir():
         data, labels = data / "images", data / "labels"
     with _may_stop():
-        report: Report = measure(model, data, labels, teacher, only, limit, engine, split)
+        report: Report = run_evaluation(model, data, labels, teacher, only, limit, engine, split)
     console.print(report.text())
     if out is not None:
         for path in report.write(out):

@@ -1,21 +1,21 @@
-"""Agreement of a student with its teacher: IoU of their masks for the same prompts, with no labels.
+"""Agreement of a student with its teacher: IoU of their masks for the same prompts, without labels.
 
 Prompts start from a grid of points over each image:
 
-- "point": the grid's points. Both models give three candidates, and the one that the teacher trusts
-  most is compared with the student's candidate of the same place. A student of the same decoder has
-  its wholes, parts and subparts in the same places, so this asks whether the masks agree, and not
-  whether both prefer the same one of several right answers.
+- "point": the points of the grid. Both models give three candidate masks. The teacher's candidate
+  with the highest predicted IoU is compared with the student's candidate of the same index: a
+  student with the same decoder has whole, part and subpart at the same indices, so this measures
+  whether the masks agree, and not whether both models prefer the same candidate.
 - "box": the boxes of those masks of the teacher, each box once; one mask each.
-- "100 px", ..., "500 px": two points at this distance, one on the object (the grid's) and one
-  beside it (in a random direction), in pixels of the image; one mask each. Where the second point
-  finds no place in the image, there is no such prompt.
+- "100 px", ..., "500 px": a foreground point of the grid and a background point at this distance
+  (in pixels of the image) in a random direction; one mask each. Points around which no direction
+  stays within the image are skipped.
 
-The last is the setting of MobileSAM's README ("mIoU with two prompt points (with different pixel
-distances)", 0.71 to 0.74 between MobileSAM and SAM ViT-H; the paper is arXiv 2306.14289). It names
-neither the images, nor where the points lie, nor which of several masks counts, and its repository
-has no code for it; that the two are a foreground and a background point is how its author puts it
-in FastSAM's issue 31. So compare figures from here with each other, and with those only roughly.
+The last are the setting of MobileSAM's README ("mIoU with two prompt points (with different pixel
+distances)", 0.71 to 0.74 between MobileSAM and SAM ViT-H; the paper is arXiv 2306.14289). It does
+not say which images, where the points are, or which of several masks counts, and its repository
+has no code for it; that they are a foreground and a background point is from its author's comment
+in FastSAM's issue 31. So compare these figures with each other, and with MobileSAM's only roughly.
 """
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -24,7 +24,7 @@ from typing import Any
 
 import numpy as np
 
-from samlet.evaluation.object_batches import CHUNK
+from samlet.evaluation.object_batches import BATCH_SIZE
 from samlet.evaluation.tables import Table
 from samlet.everything.crops import point_grid
 from samlet.masks import box_xyxy, iou
@@ -32,20 +32,21 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 
 DISTANCES = (100, 200, 300, 400, 500)
+"""Between the two points of a pair, in pixels."""
 
 _Models = Sequence[tuple[Predictor, ImageEmbedding]]
 
 
 @dataclass(frozen=True)
 class AgreementScore:
-    """How far teacher and student agree on one prompt.
+    """Agreement of teacher and student for one prompt.
 
     Attributes:
         image: name of the image.
         prompt: "point", "box", or "100 px" for two points at this distance.
-        x: of the grid's point that it comes from, in pixels of the image.
-        y: likewise.
-        iou: of the two masks, at the image's size; 1 if both are empty.
+        x: of the grid point that the prompt comes from, in pixels of the image.
+        y: of the same point.
+        iou: of the two masks, in the size of the image; 1 if both are empty.
     """
 
     image: str
@@ -63,15 +64,15 @@ def evaluate_agreement(
     distances: Sequence[int] = DISTANCES,
     seed: int = 0,
 ) -> Iterator[list[AgreementScore]]:
-    """Ask both models the same of whole images, and compare their masks; see this module.
+    """Give both models the same prompts on each image, and compare their masks; see this module.
 
     Args:
-        teacher: what should be imitated.
-        student: what imitates it; its input size may be another.
+        teacher: the reference.
+        student: what is compared with it; its input size may differ.
         images: name and RGB uint8, H x W x 3.
         points_per_side: the grid has points_per_side x points_per_side points.
         distances: between the points of a pair, in pixels of the image.
-        seed: decides the pairs' directions.
+        seed: of the random directions.
 
     Yields:
         the scores of one image after another.
@@ -105,7 +106,7 @@ def _compare(
     name: str,
     prompt: str,
     origins: Sequence[np.ndarray] | np.ndarray,
-    given: Mapping[str, np.ndarray],
+    arguments: Mapping[str, np.ndarray],
     multimask: bool = False,
 ) -> Iterator[tuple[AgreementScore, np.ndarray]]:
     """Yield the score of each of N prompts, and the teacher's mask.
@@ -113,38 +114,38 @@ def _compare(
     Args:
         models: teacher and student.
         name: of the image.
-        prompt: its name.
-        origins: N x 2, the points of the grid.
-        given: arguments of `Predictor.segment_batch`, N rows each.
-        multimask: three candidates or one mask.
+        prompt: name of the kind of prompt; see `AgreementScore`.
+        origins: N x 2, (x, y) of the grid points.
+        arguments: of `Predictor.segment_batch`, N rows each.
+        multimask: three candidate masks, or one.
     """
-    for start in range(0, len(origins), CHUNK):
-        part = slice(start, start + CHUNK)
-        chunk: dict[str, Any] = {key: values[part] for key, values in given.items()}
+    for start in range(0, len(origins), BATCH_SIZE):
+        part = slice(start, start + BATCH_SIZE)
+        batch: dict[str, Any] = {key: values[part] for key, values in arguments.items()}
         teacher, student = (
-            predictor.segment_batch(embedding, **chunk, multimask_output=multimask)
+            predictor.segment_batch(embedding, **batch, multimask_output=multimask)
             for predictor, embedding in models
         )
-        for (x, y), expected, answer in zip(origins[part], teacher, student, strict=True):
-            chosen = expected.best_index
-            agreed = iou(expected.masks[chosen], answer.masks[chosen])
-            yield AgreementScore(name, prompt, float(x), float(y), agreed), expected.best
+        for (x, y), expected, predicted in zip(origins[part], teacher, student, strict=True):
+            index = expected.best_index
+            agreement = iou(expected.masks[index], predicted.masks[index])
+            yield AgreementScore(name, prompt, float(x), float(y), agreement), expected.best
 
 
 def point_pairs(
     points: np.ndarray, distance: float, size: tuple[int, int], rng: np.random.Generator
 ) -> np.ndarray:
-    """Add to each point another at a distance, in a random direction (of 360) within the image.
+    """Pair each point with one at a distance, in a random direction (of 360) within the image.
 
     Args:
         points: N x 2, (x, y) in pixels.
         distance: in pixels.
         size: (H, W) of the image.
-        rng: where chance comes from.
+        rng: of the directions.
 
     Returns:
-        float64, M x 2 x 2: (x, y) of a given and of its added point. Points around which no
-        direction stays within the image are left out.
+        float64, M x 2 x 2: (x, y) of each point and of the one that it is paired with. Points
+        around which no direction stays within the image are skipped.
     """
     angles = np.deg2rad(np.arange(360))
     steps = distance * np.stack([np.cos(angles), np.sin(angles)], axis=1)
@@ -157,7 +158,7 @@ def point_pairs(
     return np.array(pairs).reshape(-1, 2, 2)
 
 
-def summary(scores: Sequence[AgreementScore]) -> Table:
+def summarize_agreement(scores: Sequence[AgreementScore]) -> Table:
     """Mean figures: {prompt: {"mIoU": ..., "prompts": n}}, over all prompts of all images."""
     table: Table = {}
     for prompt in dict.fromkeys(score.prompt for score in scores):

@@ -1,4 +1,7 @@
-"""Everything mode against the labels of whole images: AP and the Data Science Bowl's score."""
+"""Everything mode against labels: COCO's AP and the score of the 2018 Data Science Bowl.
+
+What is measured is `samlet.segment_everything`, which is what users get everywhere.
+"""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -8,9 +11,8 @@ import numpy as np
 
 from samlet.datasets.examples import Example
 from samlet.datasets.layers import objects
-from samlet.evaluation.matching import THRESHOLDS, average_precision, bowl_score
-from samlet.evaluation.object_batches import GroupOf, group_name
-from samlet.evaluation.tables import Table, by_group
+from samlet.evaluation.instance_metrics import THRESHOLDS, average_precision, bowl_score
+from samlet.evaluation.tables import GroupOf, Table, group_name, summarize_by_group
 from samlet.everything.segment import segment_everything
 from samlet.everything.settings import EverythingSettings
 from samlet.masks import iou_matrix, to_rle
@@ -23,14 +25,14 @@ class EverythingScore:
 
     Attributes:
         image: its name.
-        kind: its group; "" where images are not grouped.
+        group: its group; "" if images are not grouped.
         ious: float64, P x T: IoU of each mask with each labelled object, however small.
-        scores: float64, P: the masks' predicted IoUs, by which they are ranked.
-        bowl_score: the image's score by the 2018 Data Science Bowl, 0 to 1.
+        scores: float64, P: predicted IoUs of the masks, by which they are ranked.
+        bowl_score: the image's score in the 2018 Data Science Bowl, 0 to 1.
     """
 
     image: str
-    kind: str
+    group: str
     ious: np.ndarray
     scores: np.ndarray
     bowl_score: float
@@ -42,7 +44,7 @@ def evaluate_everything(
     settings: EverythingSettings | None = None,
     group_of: GroupOf | None = None,
 ) -> Iterator[EverythingScore]:
-    """Run everything mode on whole images, and compare with all their objects.
+    """Segment everything in each image, and compare with all of its objects.
 
     Args:
         predictor: what is measured.
@@ -70,13 +72,13 @@ def evaluate_everything(
         )
 
 
-def summary(scores: Sequence[EverythingScore]) -> Table:
-    """Figures: {kind or "all": {"AP", "AP50", "AP75", "DSB", "masks", "objects"}}.
+def summarize_everything(scores: Sequence[EverythingScore]) -> Table:
+    """Figures: {"all" or group: {"AP", "AP50", "AP75", "DSB", "masks", "objects"}}.
 
-    AP is COCO's, over all images of the group together; DSB is the mean of the images' scores by
-    the 2018 Data Science Bowl; masks and objects are counts. Without an object, AP is nan.
+    AP is COCO's, over all images of the group together; DSB is the mean of the images' scores in
+    the 2018 Data Science Bowl; masks and objects are counts. Without any object, AP is nan.
     """
-    return by_group(scores, _figures)
+    return summarize_by_group(scores, _figures)
 
 
 def _figures(scores: Sequence[EverythingScore]) -> dict[str, float]:
@@ -92,11 +94,11 @@ def _figures(scores: Sequence[EverythingScore]) -> dict[str, float]:
 
 
 def csv_row(score: EverythingScore) -> dict[str, Any]:
-    """Lay out an image as one line: its counts, objects found at an IoU of 0.5, and bowl score."""
+    """The line of an image in the CSV file; objects found are those with an IoU of 0.5 or more."""
     masks, total = score.ious.shape
     return {
         "image": score.image,
-        "kind": score.kind,
+        "group": score.group,
         "masks": masks,
         "objects": total,
         "objects found": int((score.ious >= THRESHOLDS[0]).any(axis=0).sum()),

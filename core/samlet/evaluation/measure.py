@@ -1,4 +1,4 @@
-"""Measure a model on a data set, with a progress bar for each kind of measurement."""
+"""Measure a model on images, with a progress bar for each kind of measurement."""
 
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from itertools import islice
@@ -13,116 +13,137 @@ from samlet.datasets import find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import Example, LabelledDataset
 from samlet.errors import UserError
-from samlet.evaluation.agreement import evaluate_agreement
-from samlet.evaluation.clicks import evaluate_clicks
+from samlet.evaluation.agreement import AgreementScore, evaluate_agreement
 from samlet.evaluation.everything_mode import evaluate_everything
-from samlet.evaluation.object_batches import GroupOf
+from samlet.evaluation.number_of_clicks import evaluate_clicks
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts
+from samlet.evaluation.tables import GroupOf
 from samlet.predict.predictor import Predictor
 from samlet.utils.progress import print_status, progress_bar
 
-KINDS = ("prompts", "clicks", "everything", "agreement")
+WITH_LABELS = ("prompts", "clicks", "everything")
+MEASUREMENTS = (*WITH_LABELS, "agreement")
 
 T = TypeVar("T")
 
 
-def measure(
+def run_evaluation(
     model: str,
     data: Path,
-    label_path: Path | None = None,
+    labels: Path | None = None,
     teacher: str | None = None,
     only: Sequence[str] | None = None,
     limit: int | None = None,
     engine: str = "auto",
     split: bool | None = None,
 ) -> Report:
-    """Everything that `samlet evaluate` can measure, of what it was given.
+    """Measure a model on files, as `samlet evaluate` does.
+
+    Labels are checked first. A message says what is wrong with them, and it is left out.
 
     Args:
         model: a name or file.
-        data: folder of images.
-        label_path: see `samlet.datasets.find_labelled_images`; None where there are none.
-        teacher: a name or file, for the agreement.
-        only: of `KINDS`; None for all that labels and teacher allow.
-        limit: images to measure; None for all.
+        data: the folder of images.
+        labels: see `samlet.datasets.find_labelled_images`; None if there are none.
+        teacher: a name or file of the model to measure the agreement with; None if there is none.
+        only: some of `MEASUREMENTS`; None for all that `labels` and `teacher` allow.
+        limit: number of images to measure; None for all.
         engine: see `samlet.engines.open_engine`.
         split: see `samlet.datasets.checking.check_labels`.
 
-    Labels are checked before anything is measured; what is wrong is told, and left out.
-
     Raises:
-        UserError: a name that is none, labels or teacher missing for what was asked, or anything
-            wrong with the files.
+        UserError: an unknown measurement, labels or teacher missing for one, or a file that cannot
+            be used.
     """
-    possible = {*(KINDS[:3] if label_path else ()), *(("agreement",) if teacher else ())}
-    wanted = set(only or possible)
-    for kind in sorted(wanted - possible):
-        if kind not in KINDS:
-            raise UserError(f"There is no measurement {kind}: choose of {', '.join(KINDS)}.")
-        raise UserError(
-            f"{kind} needs {'--teacher' if kind == 'agreement' else '--labels'}: give it, or leave "
-            f"{kind} out."
-        )
-    if not wanted:
-        raise UserError("Give --labels to compare with, or a --teacher to agree with.")
+    wanted = _choose(only, labels is not None, teacher is not None)
     checked = None
-    if label_path is not None and wanted & {*KINDS[:3]}:
-        checked = check_labels(find_labelled_images(data, label_path).first(limit), split)
-        for paragraph in checked.messages():
-            print_status(paragraph)
+    if labels is not None and wanted & {*WITH_LABELS}:
+        checked = check_labels(find_labelled_images(data, labels).first(limit), split)
+        for message in checked.messages():
+            print_status(message)
     predictor, report = Predictor(samlet.load(model), engine), Report()
     if checked is not None:
-        report = measure_all(predictor, LabelledDataset(checked.usable), only=wanted)
+        report = measure_with_labels(predictor, LabelledDataset(checked.usable), only=wanted)
         report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
-        pictures = ((path.name, images.read(path)) for path in paths)
-        judge = Predictor(samlet.load(teacher), engine)
-        report.agreement = measure_agreement(judge, predictor, pictures, len(paths))
+        named = ((path.name, images.read(path)) for path in paths)
+        reference = Predictor(samlet.load(teacher), engine)
+        report.agreement = measure_agreement(reference, predictor, named, len(paths))
     return report
 
 
-def measure_all(
+def _choose(only: Sequence[str] | None, has_labels: bool, has_teacher: bool) -> set[str]:
+    """The measurements to make.
+
+    Raises:
+        UserError: one is unknown, or lacks what it needs; or none is possible.
+    """
+    possible = {*(WITH_LABELS if has_labels else ()), *(("agreement",) if has_teacher else ())}
+    wanted = set(only or possible)
+    for name in sorted(wanted - possible):
+        if name not in MEASUREMENTS:
+            raise UserError(f"Unknown measurement {name}: choose from {', '.join(MEASUREMENTS)}.")
+        needed = "--teacher" if name == "agreement" else "--labels"
+        raise UserError(f"{name} needs {needed}: add it, or leave {name} out.")
+    if not wanted:
+        raise UserError(
+            "Nothing to compare with: add --labels, or --teacher to measure the agreement."
+        )
+    return wanted
+
+
+def measure_with_labels(
     predictor: Predictor,
     examples: Sequence[Example],
     group_of: GroupOf | None = None,
-    only: Collection[str] = KINDS,
+    only: Collection[str] = WITH_LABELS,
 ) -> Report:
-    """Everything that labels tell of a model: prompts, corrective clicks, everything mode.
+    """Measure prompts, corrective clicks and everything mode against labels.
 
     Args:
         predictor: what is measured.
         examples: images with their objects.
         group_of: names an image's group; None does not group.
-        only: of `KINDS`; the agreement needs no labels, and is left out.
+        only: the measurements to make; others than `WITH_LABELS` are ignored.
     """
-    report = Report()
+    report, count = Report(), len(examples)
     if "prompts" in only:
         report.prompts = measure_prompts(predictor, examples, group_of)
     if "clicks" in only:
         clicks = evaluate_clicks(predictor, examples, group_of=group_of)
-        report.clicks = _all(_tracked(clicks, len(examples), "Corrective clicks"))
+        report.clicks = _flatten(_tracked(clicks, count, "Corrective clicks"))
     if "everything" in only:
         found = evaluate_everything(predictor, examples, group_of=group_of)
-        report.everything = list(_tracked(found, len(examples), "Everything"))
+        report.everything = list(_tracked(found, count, "Everything"))
     return report
 
 
 def measure_prompts(
     predictor: Predictor, examples: Sequence[Example], group_of: GroupOf | None = None
 ) -> list[ObjectScore]:
-    """One click, random click and box, of all objects; see `samlet.evaluation.single_prompts`."""
+    """Measure one click, random click and box per object; see `evaluate_prompts`."""
     scores = evaluate_prompts(predictor, examples, group_of=group_of)
-    return _all(_tracked(scores, len(examples), "Clicks and boxes"))
+    return _flatten(_tracked(scores, len(examples), "Clicks and boxes"))
 
 
 def measure_agreement(
-    teacher: Predictor, student: Predictor, pictures: Iterable[tuple[str, np.ndarray]], count: int
-) -> list:
-    """Agreement on the same prompts; see `samlet.evaluation.agreement`."""
-    scores = evaluate_agreement(teacher, student, pictures)
-    return _all(_tracked(scores, count, "Agreement"))
+    teacher: Predictor,
+    student: Predictor,
+    named_images: Iterable[tuple[str, np.ndarray]],
+    count: int,
+) -> list[AgreementScore]:
+    """Measure the agreement of a student with its teacher; see `evaluate_agreement`.
+
+    Args:
+        teacher: the reference.
+        student: what is compared with it.
+        named_images: name and RGB uint8, H x W x 3, of `count` images.
+        count: for the progress bar.
+    """
+    scores = evaluate_agreement(teacher, student, named_images)
+    return _flatten(_tracked(scores, count, "Agreement"))
 
 
 def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:
@@ -130,5 +151,5 @@ def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:
         yield from progress.track(islice(items, total), total, description=name)
 
 
-def _all(scores: Iterable[list[T]]) -> list[T]:
+def _flatten(scores: Iterable[list[T]]) -> list[T]:
     return [score for image in scores for score in image]

@@ -1,4 +1,4 @@
-"""Pictures of an evaluation, drawn with no display: matplotlib's figures, not its windows."""
+"""Plots of an evaluation, as matplotlib figures that need no display."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.evaluation.clicks import TARGETS, ClickScore, mean_ious
+from samlet.evaluation.number_of_clicks import TARGETS, ClickScore, mean_ious
 from samlet.evaluation.single_prompts import ObjectScore
 from samlet.utils.files import atomic_path
 
@@ -18,7 +18,7 @@ BINS = np.linspace(0, 1, 21)
 
 
 def new_figure(width: float, height: float) -> "Figure":
-    """An empty figure of this size in inches, which belongs to no window.
+    """An empty figure of this size in inches, without a window.
 
     Raises:
         UserError: matplotlib is missing.
@@ -33,7 +33,7 @@ def new_figure(width: float, height: float) -> "Figure":
 
 
 def save_plot(path: str | Path, figure: "Figure") -> None:
-    """Write a figure as the suffix says (.png, .svg, .pdf).
+    """Write a figure in the format of the suffix (.png, .svg, .pdf).
 
     Raises:
         UserError: the file cannot be written.
@@ -43,7 +43,7 @@ def save_plot(path: str | Path, figure: "Figure") -> None:
 
 
 def iou_histograms(scores: Sequence[ObjectScore]) -> "Figure":
-    """Draw how many objects came out at which IoU, a panel a prompt.
+    """Plot a histogram of the IoU for each prompt.
 
     Args:
         scores: at least one.
@@ -64,7 +64,7 @@ def iou_histograms(scores: Sequence[ObjectScore]) -> "Figure":
 
 
 def click_curve(scores: Sequence[ClickScore], targets: Sequence[float] = TARGETS) -> "Figure":
-    """Draw the mean IoU, and the share of objects that reached each target, over the clicks.
+    """Plot the mean IoU, and the share of objects that reached each target, over the clicks.
 
     Args:
         scores: at least one.
@@ -89,7 +89,7 @@ def click_curve(scores: Sequence[ClickScore], targets: Sequence[float] = TARGETS
 
 
 def predicted_against_true(scores: Sequence[ObjectScore]) -> "Figure":
-    """Draw the IoU that the model predicted over the true one, a point an object, a panel a prompt.
+    """Plot the predicted over the true IoU: one panel per prompt, one dot per object.
 
     Args:
         scores: at least one.
@@ -105,7 +105,7 @@ def predicted_against_true(scores: Sequence[ObjectScore]) -> "Figure":
         panel.plot([0, 1], [0, 1], color="black", linewidth=0.5)
         panel.plot([s.iou for s in chosen], [s.predicted_iou for s in chosen], ".", alpha=0.3)
         error = np.mean([abs(s.iou - s.predicted_iou) for s in chosen])
-        # A predicted IoU is a regression's value, and may be a little above 1.
+        # A predicted IoU is the output of a regression, and may be a little above 1.
         limits = (0, 1.05)
         panel.set(title=f"{prompt}: error {error:.3f}", xlabel="IoU", xlim=limits, ylim=limits)
         panel.set_aspect("equal")

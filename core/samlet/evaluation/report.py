@@ -1,18 +1,46 @@
-"""Everything that was measured, as tables to read, and as CSV files and plots to keep."""
+"""A report of all that was measured: tables to read, and JSON, CSV files and plots to keep."""
 
-from collections.abc import Sequence
+import json
+import math
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import Any, NamedTuple
 
-from samlet.evaluation import agreement, clicks, plots
-from samlet.evaluation import everything_mode as everything
-from samlet.evaluation import single_prompts as prompts
-from samlet.evaluation.agreement import AgreementScore
-from samlet.evaluation.clicks import TARGETS, ClickScore
-from samlet.evaluation.everything_mode import EverythingScore
-from samlet.evaluation.single_prompts import ObjectScore
+from samlet.evaluation import everything_mode, number_of_clicks, plots
+from samlet.evaluation.agreement import AgreementScore, summarize_agreement
+from samlet.evaluation.everything_mode import EverythingScore, summarize_everything
+from samlet.evaluation.number_of_clicks import ClickScore, summarize_clicks
+from samlet.evaluation.single_prompts import ObjectScore, summarize_prompts
 from samlet.evaluation.tables import Table, format_table, write_csv
 from samlet.utils.files import atomic_path
+
+
+class _Section(NamedTuple):
+    """How one kind of measurement is reported.
+
+    Attributes:
+        title: above its table.
+        first_column: heading of the column that names the rows.
+        summarize: makes the table of mean figures from the scores.
+        csv_row: lays out one score as a line of the CSV file.
+    """
+
+    title: str
+    first_column: str
+    summarize: Callable[[Sequence[Any]], Table]
+    csv_row: Callable[[Any], dict[str, Any]]
+
+
+_SECTIONS = {
+    "prompts": _Section("Mean IoU for one prompt", "images", summarize_prompts, asdict),
+    "clicks": _Section("Corrective clicks", "images", summarize_clicks, number_of_clicks.csv_row),
+    "everything": _Section(
+        "Everything mode", "images", summarize_everything, everything_mode.csv_row
+    ),
+    "agreement": _Section("Agreement with the teacher", "prompt", summarize_agreement, asdict),
+}
+"""By the name of the attribute of `Report` that has the scores."""
 
 
 @dataclass
@@ -23,75 +51,80 @@ class Report:
         prompts: one click, random click and box.
         clicks: corrective clicks.
         everything: everything mode.
-        agreement: with a teacher.
-        targets: IoUs that corrective clicks should reach.
-        notes: paragraphs on the labels: how many images have some, and what was left out.
+        agreement: agreement with a teacher.
+        notes: paragraphs about the labels: how many images have labels, and what was left out.
     """
 
     prompts: list[ObjectScore] = field(default_factory=list)
     clicks: list[ClickScore] = field(default_factory=list)
     everything: list[EverythingScore] = field(default_factory=list)
     agreement: list[AgreementScore] = field(default_factory=list)
-    targets: Sequence[float] = TARGETS
     notes: Sequence[str] = ()
-
-    def text(self) -> str:
-        """Write the tables of all that was measured, as Markdown."""
-        titles = {
-            "prompts": ("Mean IoU for one prompt", "images"),
-            "clicks": ("Corrective clicks", "images"),
-            "everything": ("Everything mode", "images"),
-            "agreement": ("Agreement with the teacher", "prompt"),
-        }
-        return "\n\n".join(
-            f"{titles[name][0]}\n\n{format_table(table, titles[name][1])}"
-            for name, table in self.tables().items()
-        )
 
     def tables(self) -> dict[str, Table]:
         """The mean figures of all that was measured, by the name of the measurement."""
-        tables = {
-            "prompts": prompts.summary(self.prompts),
-            "clicks": clicks.summary(self.clicks, self.targets),
-            "everything": everything.summary(self.everything),
-            "agreement": agreement.summary(self.agreement),
+        return {
+            name: section.summarize(getattr(self, name))
+            for name, section in _SECTIONS.items()
+            if getattr(self, name)
         }
-        return {name: table for name, table in tables.items() if table}
+
+    def text(self) -> str:
+        """Write the tables of all that was measured, as Markdown."""
+        return "\n\n".join(
+            f"{_SECTIONS[name].title}\n\n{format_table(table, _SECTIONS[name].first_column)}"
+            for name, table in self.tables().items()
+        )
 
     def write(self, folder: Path) -> list[Path]:
-        """Write `report.md`, a CSV file for each measurement, and then the plots.
+        """Write the report into a folder, which is created if it is missing.
+
+        - report.md: `text` and the notes.
+        - figures.json: `tables`, as {measurement: {row: {figure: number}}}; a figure that is not
+          defined is null.
+        - prompts.csv, clicks.csv, everything.csv, agreement.csv: one line per score.
+        - iou.png, predicted-iou.png, clicks.png: plots.
 
         Returns:
-            the files, of those measurements that were made.
+            the files that were written; there are none for measurements that were not made.
 
         Raises:
-            UserError: a file cannot be written, or matplotlib is missing (all but the plots is
-                written then; `samlet.evaluation.plots.new_figure` tells before).
+            UserError: a file cannot be written; or matplotlib is missing, in which case all but
+                the plots has been written.
         """
-        report = folder / "report.md"
-        with atomic_path(report) as temporary:
-            paragraphs = [self.text(), *self.notes]
-            temporary.write_text("\n\n".join(paragraphs) + "\n", encoding="utf-8")
-        lines = {
-            "prompts": [asdict(score) for score in self.prompts],
-            "clicks": [clicks.csv_row(score, self.targets) for score in self.clicks],
-            "everything": [everything.csv_row(score) for score in self.everything],
-            "agreement": [asdict(score) for score in self.agreement],
-        }
-        written = [report]
-        for name, rows in lines.items():
-            if rows:
+        report, figures = folder / "report.md", folder / "figures.json"
+        _write_text(report, "\n\n".join([self.text(), *self.notes]) + "\n")
+        _write_text(figures, json.dumps(_without_nan(self.tables()), indent=1) + "\n")
+        written = [report, figures]
+        for name, section in _SECTIONS.items():
+            if scores := getattr(self, name):
                 written.append(folder / f"{name}.csv")
-                write_csv(written[-1], rows)
-        return written + self._plot(folder)
+                write_csv(written[-1], map(section.csv_row, scores))
+        return written + self._write_plots(folder)
 
-    def _plot(self, folder: Path) -> list[Path]:
+    def _write_plots(self, folder: Path) -> list[Path]:
         figures = {}
         if self.prompts:
             figures["iou.png"] = plots.iou_histograms(self.prompts)
             figures["predicted-iou.png"] = plots.predicted_against_true(self.prompts)
         if self.clicks:
-            figures["clicks.png"] = plots.click_curve(self.clicks, self.targets)
+            figures["clicks.png"] = plots.click_curve(self.clicks)
         for name, figure in figures.items():
             plots.save_plot(folder / name, figure)
         return [folder / name for name in figures]
+
+
+def _write_text(path: Path, text: str) -> None:
+    with atomic_path(path) as temporary:
+        temporary.write_text(text, encoding="utf-8")
+
+
+def _without_nan(tables: Mapping[str, Table]) -> dict[str, Any]:
+    """Tables as JSON has them, which knows no NaN."""
+    return {
+        name: {
+            row: {column: None if math.isnan(value) else value for column, value in figures.items()}
+            for row, figures in table.items()
+        }
+        for name, table in tables.items()
+    }

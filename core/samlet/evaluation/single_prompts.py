@@ -1,4 +1,4 @@
-"""One prompt an object, a click or a box: the IoU of the answer with the object."""
+"""One prompt per object, a click or a box: the IoU of the predicted mask with the object."""
 
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -7,8 +7,8 @@ import numpy as np
 
 from samlet.datasets.examples import Example
 from samlet.errors import UserError
-from samlet.evaluation.object_batches import MIN_AREA, GroupOf, group_name, object_chunks
-from samlet.evaluation.tables import Table, by_group
+from samlet.evaluation.object_batches import MIN_AREA, object_batches
+from samlet.evaluation.tables import GroupOf, Table, group_name, summarize_by_group
 from samlet.masks import box_xyxy, deepest_point, iou
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import MaskPrediction, Predictor
@@ -18,19 +18,19 @@ PROMPTS = ("click", "random click", "box")
 
 @dataclass(frozen=True)
 class ObjectScore:
-    """How one object came out of one prompt.
+    """The result of one prompt for one object.
 
     Attributes:
         image: name of its image.
-        kind: group of the image; "" where images are not grouped.
+        group: group of the image; "" if images are not grouped.
         label: the object's number in the label map.
         prompt: one of `PROMPTS`.
         iou: of the mask with the object, 0 to 1.
-        predicted_iou: what the model thought it was.
+        predicted_iou: the model's own estimate of it.
     """
 
     image: str
-    kind: str
+    group: str
     label: int
     prompt: str
     iou: float
@@ -45,46 +45,49 @@ def evaluate_prompts(
     group_of: GroupOf | None = None,
     min_area: int = MIN_AREA,
 ) -> Iterator[list[ObjectScore]]:
-    """Prompt for every labelled object of whole images, and compare.
+    """Prompt for every labelled object of each image, and compare the masks with the labels.
 
-    A click gives three candidates, of which the model's own predicted IoU chooses; a box gives one
-    mask.
+    A click gives three candidates, of which the one with the highest predicted IoU counts; a box
+    gives one mask.
 
     Args:
         predictor: what is measured.
         examples: images with their objects.
-        prompts: "click" (the object's deepest point), "random click" (any of its pixels, evenly),
-            "box" (its bounding box).
-        seed: decides the random clicks.
+        prompts: "click" (the object's deepest point), "random click" (any of its pixels, equally
+            likely), "box" (its bounding box).
+        seed: of the random clicks.
         group_of: names an image's group; None does not group.
-        min_area: objects with fewer pixels are left out.
+        min_area: objects with fewer pixels are skipped.
 
     Yields:
         the scores of one image after another.
 
     Raises:
-        UserError: a prompt has another name.
+        UserError: unknown prompt.
     """
     for prompt in prompts:
         if prompt not in PROMPTS:
-            raise UserError(f"There is no prompt {prompt!r}; choose among {', '.join(PROMPTS)}.")
+            raise UserError(f"Unknown prompt {prompt!r}: choose from {', '.join(PROMPTS)}.")
     rng = np.random.default_rng(seed)
     for example in examples:
         embedding = predictor.encode(example.image)
-        kind = group_name(example, group_of)
+        group = group_name(example, group_of)
         scores = []
-        for chunk in object_chunks(example.labels, min_area):
-            masks = [mask for _, mask in chunk]
+        for batch in object_batches(example.labels, min_area):
+            masks = [mask for _, mask in batch]
             for prompt in prompts:
-                answers = _answers(predictor, embedding, prompt, masks, rng)
-                for answer, (label, mask) in zip(answers, chunk, strict=True):
-                    predicted = float(answer.iou_predictions[answer.best_index])
-                    agreed = iou(answer.best, mask)
-                    scores.append(ObjectScore(example.name, kind, label, prompt, agreed, predicted))
+                predictions = _predict(predictor, embedding, prompt, masks, rng)
+                scores += [
+                    ObjectScore(
+                        example.name, group, label, prompt, iou(prediction.best, mask),
+                        float(prediction.iou_predictions[prediction.best_index]),
+                    )
+                    for prediction, (label, mask) in zip(predictions, batch, strict=True)
+                ]  # fmt: skip
         yield scores
 
 
-def _answers(
+def _predict(
     predictor: Predictor,
     embedding: ImageEmbedding,
     prompt: str,
@@ -105,12 +108,12 @@ def _random_point(mask: np.ndarray, rng: np.random.Generator) -> tuple[int, int]
     return int(xs[i]), int(ys[i])
 
 
-def summary(scores: Sequence[ObjectScore]) -> Table:
-    """Mean figures: {kind or "all": {prompt: mean IoU, ..., "objects": n, "iou error": ...}}.
+def summarize_prompts(scores: Sequence[ObjectScore]) -> Table:
+    """Mean figures: {"all" or group: {prompt: mean IoU, ..., "objects": n, "IoU error": ...}}.
 
-    "iou error" is the mean absolute difference of predicted and true IoU over all prompts.
+    "IoU error" is the mean absolute difference of predicted and true IoU over all prompts.
     """
-    return by_group(scores, _figures)
+    return summarize_by_group(scores, _figures)
 
 
 def _figures(scores: Sequence[ObjectScore]) -> dict[str, float]:
@@ -118,5 +121,5 @@ def _figures(scores: Sequence[ObjectScore]) -> dict[str, float]:
     for prompt in dict.fromkeys(s.prompt for s in scores):
         figures[prompt] = float(np.mean([s.iou for s in scores if s.prompt == prompt]))
         figures["objects"] = sum(s.prompt == prompt for s in scores)
-    figures["iou error"] = float(np.mean([abs(s.iou - s.predicted_iou) for s in scores]))
+    figures["IoU error"] = float(np.mean([abs(s.iou - s.predicted_iou) for s in scores]))
     return figures

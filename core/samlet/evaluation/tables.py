@@ -1,54 +1,68 @@
-"""Figures as Markdown tables and CSV files."""
+"""Tables of figures: one row per group of images; as Markdown or CSV."""
 
 import csv
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
 
+import numpy as np
+
+from samlet.datasets.examples import Example
 from samlet.utils.files import atomic_path
 
 Table = dict[str, dict[str, float]]
 """{row: {column: figure}}; a count is an int."""
 
 
-class Grouped(Protocol):
-    """A score that knows the group of its image, "" where images are not grouped."""
+GroupOf = Callable[[np.ndarray], str]
+"""Names the group of an image (RGB uint8, H x W x 3), such as how it was taken."""
+
+
+class GroupedScore(Protocol):
+    """A score that has the name of its image's group, "" if images are not grouped."""
 
     @property
-    def kind(self) -> str:
-        """The group's name."""
+    def group(self) -> str:
+        """The name of the group."""
 
 
-S = TypeVar("S", bound=Grouped)
+S = TypeVar("S", bound=GroupedScore)
 
 
-def by_group(scores: Sequence[S], figures: Callable[[Sequence[S]], dict[str, float]]) -> Table:
-    """Sum up all scores in a row "all", and those of each group in a row of its own.
+def group_name(example: Example, group_of: GroupOf | None) -> str:
+    """Name the group of an example's image; "" if images are not grouped."""
+    return group_of(example.image) if group_of is not None else ""
+
+
+def summarize_by_group(
+    scores: Sequence[S], figures: Callable[[Sequence[S]], dict[str, float]]
+) -> Table:
+    """Make a table with a row "all" for all scores, and a row for each group.
 
     Args:
         scores: of any number of images.
-        figures: sums up a non-empty sequence of scores.
+        figures: the figures of a non-empty sequence of scores.
 
     Returns:
-        an empty table where there are no scores.
+        an empty table if there are no scores.
     """
     if not scores:
         return {}
-    kinds = sorted({score.kind for score in scores} - {""})
+    groups = sorted({score.group for score in scores} - {""})
     return {"all": figures(scores)} | {
-        kind: figures([score for score in scores if score.kind == kind]) for kind in kinds
+        group: figures([score for score in scores if score.group == group]) for group in groups
     }
 
 
-def format_table(table: Table, rows: str = "images") -> str:
-    """Write a table as Markdown: counts whole, other figures with three decimals.
+def format_table(table: Table, first_column: str = "images") -> str:
+    """Format a table as Markdown: counts as integers, other figures with three decimals.
 
     Args:
         table: its columns are those of all rows; a figure that a row lacks stays blank.
-        rows: what the rows are, for the head of the first column.
+        first_column: heading of the column that names the rows.
     """
     columns = list(dict.fromkeys(column for figures in table.values() for column in figures))
-    lines = [f"| {' | '.join([rows, *columns])} |", "|---" * (len(columns) + 1) + "|"]
+    lines = [f"| {' | '.join([first_column, *columns])} |", "|---" * (len(columns) + 1) + "|"]
     for row, figures in table.items():
         cells = [_cell(figures[column]) if column in figures else "" for column in columns]
         lines.append(f"| {' | '.join([row, *cells])} |")
@@ -60,7 +74,7 @@ def _cell(figure: float) -> str:
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write mappings as the lines of a CSV file, UTF-8, with the first one's keys as the head.
+    """Write mappings as the lines of a CSV file (UTF-8); the keys of the first are the header.
 
     Raises:
         UserError: the file cannot be written.

@@ -16,11 +16,11 @@ import samlet
 from samlet import images
 from samlet.datasets import objects
 from samlet.datasets.examples import Example, LabelledDataset
-from samlet.evaluation import agreement
-from samlet.evaluation import single_prompts as prompts
+from samlet.evaluation.agreement import summarize_agreement
 from samlet.evaluation.measure import measure_agreement, measure_prompts
 from samlet.evaluation.plots import new_figure
 from samlet.evaluation.report import Report
+from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.evaluation.tables import Table
 from samlet.everything.crops import point_grid
 from samlet.modeling.fingerprint import encoder_fingerprint
@@ -67,7 +67,8 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
     Report(agreement=scores).write(out / "evaluation")
     keys = [item.key for item in measured if item.key in made.truth]
     examples = LabelledDataset([made.truth[key] for key in keys])
-    table, truth, log = agreement.summary(scores), dict(zip(keys, examples, strict=True)), _log(out)
+    table, log = summarize_agreement(scores), _log(out)
+    truth = dict(zip(keys, examples, strict=True))
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
     sections = [
         f"<h1>{html_page.text(title)}</h1>{_headline(table, len(measured))}",
@@ -107,7 +108,7 @@ def _accuracy(
     models: dict[str, Predictor], examples: Sequence[Example], notes: Sequence[str]
 ) -> str:
     table = {
-        name: prompts.summary(measure_prompts(predictor, examples)).get("all", {})
+        name: summarize_prompts(measure_prompts(predictor, examples)).get("all", {})
         for name, predictor in models.items()
     }
     return html_page.section(
@@ -115,7 +116,7 @@ def _accuracy(
         html_page.figures(table, "model"),
         html_page.note(
             f"Mean IoU with the labelled objects of {pluralize(len(examples), 'image')}. A click "
-            "is at an object's deepest point, a random click anywhere in it; “iou error” is the "
+            "is at an object's deepest point, a random click anywhere in it; “IoU error” is the "
             "mean distance of predicted from true IoU."
         ),
         *(html_page.note(paragraph) for paragraph in notes),

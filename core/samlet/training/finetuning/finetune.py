@@ -17,7 +17,7 @@ from samlet.datasets.examples import LabelledDataset
 from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
 from samlet.evaluation.measure import measure_prompts
-from samlet.evaluation.single_prompts import summary
+from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
 from samlet.training.finetuning.crops import Crops
@@ -153,11 +153,13 @@ def measure_held_out(
     """Measure a model before and after on its validation images.
 
     Returns:
-        for each the figures of `samlet.evaluation.single_prompts.summary` over all objects; None
+        for each the figures of `samlet.evaluation.single_prompts.summarize_prompts` over all objects; None
         if there are none.
     """
     before, after = (
-        summary(measure_prompts(Predictor(model, "torch"), finetuned.validation)).get("all")
+        summarize_prompts(measure_prompts(Predictor(model, "torch"), finetuned.validation)).get(
+            "all"
+        )
         for model in (finetuned.before, finetuned.after)
     )
     return before, after

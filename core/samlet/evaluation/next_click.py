@@ -1,4 +1,4 @@
-"""Where an annotator clicks next, to correct a mask."""
+"""The next corrective click of a simulated annotator."""
 
 from collections.abc import Collection
 
@@ -13,9 +13,10 @@ def next_click(
 ) -> tuple[tuple[int, int], int] | None:
     """Find the deepest point of the largest error region.
 
-    Regions are 8-connected; missing and excess pixels are regions apart, and of equal areas the
-    missing one goes first. A pixel that was clicked before is no error any more: a click that the
-    model ignored is not repeated, but followed by one as far away from it as the region allows.
+    Regions are 8-connected. Missing and excess pixels form separate regions; of two regions of
+    equal area the missing one is chosen. A pixel that was clicked before does not count as an error
+    any more, so a click that the model ignored is not repeated: the next one is as far away from it
+    as the region allows.
 
     Args:
         predicted: bool, H x W.
@@ -23,8 +24,8 @@ def next_click(
         clicked: (x, y) of earlier clicks.
 
     Returns:
-        (x, y) in pixels, and 1 where the object is missing or 0 where there is too much; None if
-        no error is left.
+        (x, y) in pixels, and the label of the click: 1 (foreground) in a missing region, 0
+        (background) in an excess region; None if no error is left.
     """
     wrong = predicted ^ truth
     for x, y in clicked:
@@ -32,7 +33,7 @@ def next_click(
     if not wrong.any():
         return None
     x0, y0, x1, y1 = box_xyxy(wrong)
-    # Errors are small beside the image, and what follows takes time for each pixel.
+    # Crop to the errors: what follows takes time for each pixel, and most are correct.
     wrong, inside = wrong[y0:y1, x0:x1], truth[y0:y1, x0:x1]
     regions = {1: _largest_region(wrong & inside), 0: _largest_region(wrong & ~inside)}
     label = max(regions, key=lambda label: np.count_nonzero(regions[label]))
@@ -41,7 +42,7 @@ def next_click(
 
 
 def _largest_region(mask: np.ndarray) -> np.ndarray:
-    """The largest region of a mask, empty if that is."""
+    """The largest region of a mask; empty if the mask is."""
     numbers, _ = ndimage.label(mask, structure=np.ones((3, 3)))
     areas = np.bincount(numbers.ravel())
     areas[0] = 0

@@ -9,7 +9,7 @@ from pycocotools.cocoeval import COCOeval
 from scipy import ndimage
 
 from samlet import samples
-from samlet.evaluation.matching import average_precision, bowl_score, without_overlaps
+from samlet.evaluation.instance_metrics import average_precision, bowl_score, without_overlaps
 from samlet.masks import from_label_map, from_rle, iou, iou_matrix, to_label_map, to_rle
 from samlet.outputs import read_label_map
 

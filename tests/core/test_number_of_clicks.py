@@ -8,9 +8,9 @@ from scipy import ndimage
 
 import samlet
 from samlet.datasets.examples import Example
-from samlet.evaluation import clicks
-from samlet.evaluation.clicks import evaluate_clicks
-from samlet.evaluation.corrections import next_click
+from samlet.evaluation import number_of_clicks as clicks
+from samlet.evaluation.next_click import next_click
+from samlet.evaluation.number_of_clicks import evaluate_clicks
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
@@ -108,7 +108,7 @@ def test_clicks_of_a_known_course() -> None:
     assert bad.ious == pytest.approx([2 / 400] * 20)
     assert (good.clicks_to(0.85), good.clicks_to(0.9), bad.clicks_to(0.85)) == (17, 18, 20)
     assert model.asked == [2] * 18 + [1] * 2
-    figures = clicks.summary(scores)["all"]
+    figures = clicks.summarize_clicks(scores)["all"]
     assert figures["NoC@85"] == (17 + 20) / 2
     assert figures["NoC@90"] == (18 + 20) / 2
     assert figures["failed@90"] == 0.5
