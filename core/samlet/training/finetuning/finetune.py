@@ -153,8 +153,8 @@ def measure_held_out(
     """Measure a model before and after on its validation images.
 
     Returns:
-        for each the figures of `samlet.evaluation.single_prompts.summarize_prompts` over all objects; None
-        if there are none.
+        for each the figures over all objects, as `summarize_prompts` gives them; None if there are
+        no objects.
     """
     before, after = (
         summarize_prompts(measure_prompts(Predictor(model, "torch"), finetuned.validation)).get(
