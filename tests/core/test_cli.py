@@ -110,8 +110,8 @@ def test_more_prompts(
         (["segment", "IMAGE", "--point", "1;1"], "--point takes X,Y"),
         (["segment", "IMAGE", "--point", "1,x"], "--point takes X,Y"),
         (["segment", "IMAGE", "--box", "1,2,3"], "--box takes X1,Y1,X2,Y2"),
-        (["segment", "IMAGE"], "Say what to segment"),
-        (["segment", "IMAGE", "--negative", "1,1"], "Say what to segment"),
+        (["segment", "IMAGE"], "Give a prompt"),
+        (["segment", "IMAGE", "--negative", "1,1"], "Give a prompt"),
         (["segment", "IMAGE", "--point", "1,1", "--model", "nuclie"], "There is no model nuclie"),
         (["segment", "IMAGE", "--point", "1,1", "--model", "TEXT"], "cannot be read"),
         (["segment", "IMAGE", "--point", "1,1", "--max-pixels", "99"], "max-pixels"),
@@ -188,7 +188,7 @@ def test_everything_on_a_folder_skips_what_is_done(
     arguments = ("everything", folder, "--out", out, "--model", nuclei_file, *lenient, *grid, "6")
     code, told, err = call(capsys, monkeypatch, *arguments)
     assert code == 1
-    assert "1 of 3 images could not be done" in err
+    assert "1 of 3 images failed" in err
     assert "broken.png" in err
     results = sorted(p.relative_to(out).as_posix() for p in out.rglob("*.coco.json"))
     assert results == ["a.png.coco.json", "nested/a.png.coco.json"]
@@ -200,7 +200,7 @@ def test_everything_on_a_folder_skips_what_is_done(
     (folder / "broken.png").unlink()
     code, told, err = call(capsys, monkeypatch, *arguments)
     assert code == 0
-    assert "2 of 2 were done before" in told
+    assert "2 of 2 were finished before" in told
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
     code, told, _ = call(capsys, monkeypatch, *arguments[:-1], "5")
     assert "done before" not in told
@@ -263,7 +263,7 @@ def test_its_own_results_are_no_images(
     for _ in range(3):
         code, told, err = samlet_call(*arguments)
         assert code == 0, err
-    assert "2 of 2 were done before" in told
+    assert "2 of 2 were finished before" in told
     assert len(list(tmp_path.rglob("*.coco.json"))) == 2
     # Nor are those of another run, wherever they lie.
     elsewhere = ("everything", folder, "--out", tmp_path / "new", "--model", small_file, *FAST)

@@ -1,0 +1,137 @@
+"""`samlet everything`: all objects of an image, or of a folder of images."""
+
+from functools import partial
+from pathlib import Path
+from typing import Annotated, cast
+
+import typer
+
+import samlet
+from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, read_image
+from samlet.errors import UserError
+from samlet.images.stored import DEFAULT_MAX_PIXELS
+from samlet.utils.console import console
+
+
+def everything(
+    image: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    out: Out,
+    model: Model = "nuclei",
+    engine: EngineName = "auto",
+    prompts: Annotated[
+        str | None,
+        typer.Option(help="Point prompts: regions, grid or hierarchical.", show_default="regions"),
+    ] = None,
+    points_per_side: Annotated[
+        int | None,
+        typer.Option(
+            help="Points along each side of the grid; implies --prompts grid.", min=1, max=256
+        ),
+    ] = None,
+    pred_iou_thresh: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum predicted IoU of masks.", show_default="the model's", min=0, max=1
+        ),
+    ] = None,
+    stability_score_thresh: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum stability score of masks.", show_default="the model's", min=0, max=1
+        ),
+    ] = None,
+    max_covered: Annotated[
+        float | None,
+        typer.Option(
+            help="Drop masks that better ones cover by a larger share.",
+            show_default="the model's",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    min_area: Annotated[
+        int, typer.Option(help="Fill holes and remove islands of fewer pixels.", min=0)
+    ] = 0,
+    tile: Annotated[
+        int | None,
+        typer.Option(
+            help="Tile side for large images, in pixels.", show_default="the model's input size"
+        ),
+    ] = None,
+    overlap: Annotated[
+        int | None,
+        typer.Option(
+            help="Overlap of neighbouring tiles, in pixels.", show_default="a quarter of the tile"
+        ),
+    ] = None,
+    channels: Channels = None,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+    replace: Annotated[
+        bool,
+        typer.Option(
+            "--replace", help="Replace finished results, also those with objects from prompts."
+        ),
+    ] = False,
+) -> None:
+    """Segment all objects of an image, or of every image in a folder, without prompts.
+
+    Images whose results exist already, from the same file, model and settings, are skipped, so an
+    interrupted run resumes. Results with objects from `samlet segment` are kept. Files in OUT, and
+    those that samlet wrote elsewhere (by their names), are not read as images.
+    """
+    from samlet import images
+    from samlet.everything.batch import segment_images
+    from samlet.everything.segment import segment_everything
+    from samlet.everything.settings import EverythingSettings, complete_settings
+    from samlet.modeling.fingerprint import model_fingerprint
+    from samlet.utils.progress import progress_bar
+
+    paths = images.find(image, out) if image.is_dir() else [image]
+    root = image if image.is_dir() else image.parent
+    loaded = samlet.load(model)
+    predictor = samlet.Predictor(loaded, engine)
+    options = {
+        "prompts": prompts,
+        "points_per_side": points_per_side,
+        "pred_iou_thresh": pred_iou_thresh,
+        "stability_score_thresh": stability_score_thresh,
+        "max_covered": max_covered,
+        "min_mask_region_area": min_area,
+    }
+    chosen = {name: value for name, value in options.items() if value is not None}
+    settings = complete_settings(loaded, cast(EverythingSettings, chosen))
+    info = {
+        "model": model,
+        "weights": model_fingerprint(loaded),
+        "settings": settings | {"tile": tile, "overlap": overlap},
+        "channels": channels,
+    }
+    try:
+        with progress_bar() as progress:
+            outcome = segment_images(
+                paths,
+                [out / path.relative_to(root).parent for path in paths],
+                lambda path: read_image(path, channels, max_pixels),
+                partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings),
+                info,
+                progress,
+                replace,
+            )
+    except KeyboardInterrupt:
+        console.print("Stopped; run the same command again to resume.")
+        raise typer.Exit(130) from None
+    if outcome.skipped:
+        console.print(f"{outcome.skipped} of {len(paths)} were finished before and skipped.")
+    if outcome.kept:
+        console.print(
+            "Kept, since they hold objects from `samlet segment` (--replace replaces them): "
+            f"{', '.join(outcome.kept)}"
+        )
+    if outcome.failed:
+        reasons = "\n".join(outcome.failed)
+        raise UserError(
+            reasons
+            if len(paths) == 1
+            else f"{len(outcome.failed)} of {len(paths)} images failed:\n{reasons}"
+        )
+    console.print(f"Results are in {out}")
