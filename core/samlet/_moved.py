@@ -34,7 +34,7 @@ MOVED = {
     "sam_predictor": "predict.sam_predictor",
     "teachers": "modeling",
     "tiles": "everything.tiling",
-    "transforms": "images.transforms",
+    "transforms": "predict.transforms",
     "zoom": "predict.zoom",
 }
 """Old names below `samlet.`, and what they are now."""

@@ -401,7 +401,7 @@ def test_help_is_quick_to_say_what_there_is() -> None:
     for command in ("segment", "everything", "demo", "models", "convert"):
         assert command in told
     loaded = subprocess.run(
-        [sys.executable, "-c", "import sys, samlet.cli; print('torch' in sys.modules)"],
+        [sys.executable, "-c", "import sys, samlet.cli.main; print('torch' in sys.modules)"],
         capture_output=True,
         text=True,
     )

@@ -19,11 +19,11 @@ from samlet.errors import UserError
 from samlet.everything.crops import crop_boxes, is_cut_off, layer_grids, point_grid
 from samlet.everything.generator import SamAutomaticMaskGenerator
 from samlet.everything.point_prompts import coarse_to_fine, region_points
-from samlet.images import ResizeLongestSide
 from samlet.masks import from_label_map
 from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.predict.mask_upsampler import MaskUpsampler
+from samlet.predict.transforms import ResizeLongestSide
 from tests.core.seeing import Scripted
 
 Discovery = Callable[..., SamAutomaticMaskGenerator]

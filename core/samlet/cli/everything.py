@@ -9,7 +9,7 @@ import typer
 import samlet
 from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, read_image
 from samlet.errors import UserError
-from samlet.images.stored import DEFAULT_MAX_PIXELS
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 
 

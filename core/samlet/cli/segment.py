@@ -8,7 +8,7 @@ import typer
 import samlet
 from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, parse_numbers, read_image
 from samlet.errors import UserError
-from samlet.images.stored import DEFAULT_MAX_PIXELS
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
 

@@ -5,12 +5,10 @@ from samlet.images.finding import find, is_result
 from samlet.images.reading import read
 from samlet.images.resizing import resize_longest, resized_shape
 from samlet.images.rgb import to_rgb
-from samlet.images.transforms import ResizeLongestSide
 
 __all__ = [
     "DEFAULT_MAX_PIXELS",
     "IMAGE_SUFFIXES",
-    "ResizeLongestSide",
     "find",
     "is_result",
     "read",

@@ -10,12 +10,12 @@ import torch
 from torch import Tensor
 
 from samlet.engines import Engine, ImageState, open_engine
-from samlet.images import ResizeLongestSide
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.mask_upsampler import MaskUpsampler
 from samlet.predict.prompts import Prompts
+from samlet.predict.transforms import ResizeLongestSide
 from samlet.utils.single_flight import SingleFlightCache
 
 

@@ -7,11 +7,12 @@ from torch import Tensor
 
 from samlet.engines import Engine, ImageState
 from samlet.errors import UserError
-from samlet.images import ResizeLongestSide, to_rgb
+from samlet.images import to_rgb
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 from samlet.predict.prompts import Prompts, single
+from samlet.predict.transforms import ResizeLongestSide
 
 
 class SamPredictor:
