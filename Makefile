@@ -4,13 +4,16 @@ VENV := .venv
 BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 READY := $(VENV)/.installed-dev
+DOCS := .venv-docs
+DOCS_READY := $(DOCS)/.installed
+CODE := core labelstudio_backend napari_plugin tests recipes benchmarks examples docs
 DATA ?= data/bbbc038
 RUNS ?= runs
 
-.PHONY: help demo test lint format nuclei clean
+.PHONY: help demo test lint format docs docs-serve nuclei clean
 
 help: ## Show what can be made
-	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
 
 $(BIN)/python:
 	$(PYTHON) -m venv $(VENV)
@@ -32,14 +35,32 @@ test: $(READY) ## Run the tests, also with a real Label Studio, browser and napa
 	$(BIN)/python -m pytest -n 2 --ignore tests/napari
 	$(BIN)/python -m pytest -n 2 tests/napari
 
-lint: $(READY) ## Check style and types
-	$(BIN)/ruff check core labelstudio_backend napari_plugin tests recipes benchmarks examples
-	$(BIN)/ruff format --check core labelstudio_backend napari_plugin tests recipes benchmarks examples
+lint: $(READY) ## Check style, types, the import contract and the workflows of .github
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-workflows .github/workflows/*.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.dependabot .github/dependabot.yml
+	$(BIN)/check-jsonschema --builtin-schema vendor.github-issue-forms .github/ISSUE_TEMPLATE/[bf]*.yml
 
 format: $(READY) ## Format the code
-	$(BIN)/ruff check --fix core labelstudio_backend napari_plugin tests recipes benchmarks examples
-	$(BIN)/ruff format core labelstudio_backend napari_plugin tests recipes benchmarks examples
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+# The site is built from the sources, so it needs neither PyTorch nor the other extras. It has an
+# environment of its own because label-studio-ml pins a Jinja2 that MkDocs cannot use.
+$(DOCS_READY): pyproject.toml
+	$(PYTHON) -m venv $(DOCS)
+	$(DOCS)/bin/python -m pip install --quiet --upgrade 'pip>=25.1'
+	$(DOCS)/bin/python -m pip install --quiet --group docs
+	touch $@
+
+docs: $(DOCS_READY) ## Build the documentation site in site/, with warnings as errors
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs build --strict
+
+docs-serve: $(DOCS_READY) ## Serve the documentation site while you edit it
+	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
 
 nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours; resumes)
 	$(BIN)/python recipes/nuclei.py teacher $(DATA) $(RUNS)/teacher
@@ -53,4 +74,4 @@ nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours;
 	$(BIN)/python recipes/nuclei.py bundle $(RUNS)
 
 clean: ## Remove what was made, the environment too
-	rm -rf $(VENV) .venv-label-studio demo_output build dist
+	rm -rf $(VENV) $(DOCS) .venv-label-studio demo_output build dist site

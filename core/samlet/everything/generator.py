@@ -78,7 +78,7 @@ class SamAutomaticMaskGenerator:
         UserError: an argument is out of its range, `points_per_side` and `point_grids` are both
             given or both missing, the engine cannot run here, or the model cannot zoom.
 
-    Example:
+    Examples:
         >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
         >>> records = generator.generate(image)
     """

@@ -47,7 +47,7 @@ def segment_everything(
     Raises:
         UserError: the array is not an image, or a setting is out of its range.
 
-    Example:
+    Examples:
         >>> predictor = samlet.Predictor(samlet.load("nuclei"))
         >>> objects = samlet.segment_everything(predictor, image)
     """

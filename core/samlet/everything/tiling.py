@@ -58,7 +58,7 @@ class TiledMaskGenerator:
     Raises:
         UserError: the tile is too small, or not twice as large as the overlap.
 
-    Example:
+    Examples:
         >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"))
         >>> records = TiledMaskGenerator(generator, tile=1024, overlap=128).generate(image)
     """

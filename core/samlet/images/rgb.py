@@ -40,7 +40,7 @@ def to_rgb(
         UserError: not H x W or H x W x C, empty, not numeric, more than 4 channels with none
             chosen, or a channel that does not exist.
 
-    Example:
+    Examples:
         >>> to_rgb(np.array([[0, 1000], [2000, 4000]], np.uint16), percentiles=(0, 100))[..., 0]
         array([[  0,  64],
                [128, 255]], dtype=uint8)

@@ -47,7 +47,7 @@ class Predictor:
     Raises:
         UserError: the engine cannot run here, or the model cannot zoom.
 
-    Example:
+    Examples:
         >>> model = samlet.load("nuclei")
         >>> predictor = samlet.Predictor(model)
         >>> embedding = predictor.encode(image)
