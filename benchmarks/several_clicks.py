@@ -4,7 +4,7 @@
 
 Of each validation image some nuclei of at least 60 pixels. Each is asked for by its deepest point,
 by some random points of it, and by six in a row across its middle; mean IoU with the label.
-docs/model-nuclei.md has the result.
+docs/developers/nuclei-training-log.md has the result.
 """
 
 from collections import defaultdict

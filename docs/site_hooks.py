@@ -12,10 +12,12 @@ from mkdocs.structure.files import File, Files
 from mkdocs.structure.pages import Page
 
 CORE = Path(__file__).parent.parent / "core" / "samlet"
+REFERENCE = Path(__file__).parent / "reference"
 SECTION = "Modules"
 """Title of the generated part of the navigation."""
 
 WITHOUT_PAGE = ("cli", "samples", "weights")
+_DOCUMENTED = re.compile(r"^::: (\S+)$", re.MULTILINE)
 _PARENT_LINK = re.compile(r"(?<=\]\()\.\./[^)#\s]+")
 
 
@@ -31,9 +33,18 @@ def on_config(config: MkDocsConfig) -> MkDocsConfig:
 
 def on_files(files: Files, config: MkDocsConfig) -> Files:
     """Generate a page per room, with everything that is public in its modules."""
+    elsewhere = {
+        name: page
+        for page in sorted(REFERENCE.glob("*.md"))
+        for name in _DOCUMENTED.findall(page.read_text(encoding="utf-8"))
+    }
     for room, modules in _rooms().items():
         lines = [f"# samlet.{room}", ""]
         for module, is_package in modules:
+            if module in elsewhere and not is_package:
+                link = f"[{elsewhere[module].stem}](../reference/{elsewhere[module].name})"
+                lines += [f"## {module}", "", f"See the public interface: {link}.", ""]
+                continue
             lines += [f"::: {module}", "    options:", "      heading_level: 2"]
             # What a package re-exports is documented where it is defined.
             lines += ["      members: false", ""] if is_package else [""]

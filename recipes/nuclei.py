@@ -11,7 +11,7 @@
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
-same words, and goes on where it was. `docs/model-nuclei.md` says what each gave.
+same words, and goes on where it was. `docs/developers/nuclei-training-log.md` says what each gave.
 """
 
 import json
