@@ -32,8 +32,9 @@ from samlet.training.distillation.batches import unlabelled
 from samlet.training.distillation.coupled import MaskPupil
 from samlet.training.distillation.decoupled import EmbeddingLearner, Pupil, finish, teaching_of
 from samlet.training.finetuning.crops import Crops
-from samlet.training.loop import LoopSettings, train
+from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
+from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches
 from samlet.utils.files import atomic_path
 
@@ -126,7 +127,7 @@ class Run:
         if self.mode != "decoupled":
             coupled = self.mode == "coupled"
             learner = MaskPupil(student, self.teacher, coupled, clicks=4, teach=teach)
-        settings = LoopSettings(steps, LEARNING_RATES[self.mode], seed=1)
+        settings = LoopSettings(steps=steps, learning_rate=LEARNING_RATES[self.mode], seed=1)
         return train(learner, self._lessons, settings, folder, open_accelerator()), student
 
 

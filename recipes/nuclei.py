@@ -38,9 +38,10 @@ from samlet.training.distillation.deepen import deepened
 from samlet.training.distillation.distill import at_size
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
-from samlet.training.loop import LoopSettings, train
+from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
 from samlet.training.run_state import CHECKPOINT
+from samlet.training.settings import LoopSettings
 from samlet.utils.files import atomic_path
 
 IMAGE_SIZE = 512
@@ -114,7 +115,8 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     assert isinstance(model.image_encoder, EfficientNetEncoder)
     load_imagenet_weights(model.image_encoder)
     learner = MaskLearner(model, PLAN, encoder_autocast=False)
-    _learn_masks(learner, _crops(data, seed=1), out, LoopSettings(steps, learning_rate))
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate)
+    _learn_masks(learner, _crops(data, seed=1), out, settings)
 
 
 @app.command()
@@ -133,7 +135,7 @@ def student(
     averaged = train(
         EmbeddingLearner(model, teaching_of(teacher_model)),
         lessons,
-        LoopSettings(steps, learning_rate, seed=1),
+        LoopSettings(steps=steps, learning_rate=learning_rate, seed=1),
         out,
         open_accelerator(),
     )
@@ -151,7 +153,8 @@ def finetune(
     """Train the distilled student further with masks, encoder and decoder."""
     torch.manual_seed(2)
     learner = MaskLearner(samlet.load(student), PLAN)
-    _learn_masks(learner, _crops(data, seed=3), out, LoopSettings(steps, learning_rate, seed=2))
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=2)
+    _learn_masks(learner, _crops(data, seed=3), out, settings)
 
 
 @app.command()
@@ -169,7 +172,7 @@ def native(
     """
     torch.manual_seed(3)
     plan = replace(CROWD_PLAN, objects=7, correct_share=0.25, corrections=3)
-    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
     _learn_in_crowds(samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6))
 
 
@@ -188,7 +191,7 @@ def detail(
     """
     torch.manual_seed(3)
     plan = replace(CROWD_PLAN, objects=6, box_share=0.45, correct_share=0.5, corrections=5)
-    settings = LoopSettings(steps, learning_rate, seed=3, ema=0.999)
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
     model = at_size(samlet.load(native), DETAIL_SIZE)
     _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
 
@@ -212,7 +215,7 @@ def zoom(
         corrections=4,
         centred=0.6,
     )
-    settings = LoopSettings(steps, learning_rate, seed=4, ema=0.999)
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=4, ema=0.999)
     _learn_in_crowds(samlet.load(detail), plan, data, out, settings, (0.45, 1.4), zoom_share=0.65)
 
 
@@ -240,7 +243,7 @@ def deepen(
         centred=0.7,
         whole_share=0.35,
     )
-    settings = LoopSettings(steps, learning_rate, seed=11, ema=0.999)
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=11, ema=0.999)
     model = deepened(samlet.load(zoom), DEPTHS)
     _learn_in_crowds(model, plan, data, out, settings, (0.45, 1.4), zoom_share=0.72, crops=4)
 

@@ -26,8 +26,9 @@ from samlet.training.finetuning.simulated_prompts import (
     random_points,
     sample_objects,
 )
-from samlet.training.loop import LoopSettings, train
+from samlet.training.loop import train
 from samlet.training.losses import dense_targets, embedding_loss, mask_iou, mask_loss
+from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
 
 from .conftest import SMALL

@@ -4,9 +4,10 @@ import errno
 import json
 import re
 import shutil
+import subprocess
+import sys
 import tarfile
 from collections import namedtuple
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -31,7 +32,7 @@ from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import Entry, content_hash
 from samlet.training.distillation.sources import open_source
 from samlet.training.finetuning.finetune import finetune
-from samlet.training.settings import DistillSettings, FinetuneSettings, resolve
+from samlet.training.settings import DistillSettings, FinetuneSettings, resolve_settings
 
 from .conftest import SMALL
 
@@ -60,7 +61,7 @@ def pictures(tmp_path: Path) -> Path:
 def settings(pictures: Path, by: Path, **more: object) -> DistillSettings:
     given: dict[str, object] = {"images": str(pictures), "teacher": str(by), "student": str(by)}
     given |= {"steps": 4, "batch_size": 2, "threads": 1, "precision": "no"}
-    return resolve(DistillSettings, None, given | more)
+    return resolve_settings(DistillSettings, None, given | more)
 
 
 def embedded(pictures: Path, teacher: Path, folder: Path) -> tuple[int, Skipped]:
@@ -254,7 +255,7 @@ def test_an_epoch_is_the_images_that_are_learnt_from(
     embedded(others, teacher, tmp_path / "shared")
     shared = None if on_the_fly else str(tmp_path / "shared")
     chosen = settings(pictures, teacher, steps=None, epochs=2, batch_size=1, embeddings=shared)
-    made = distill(replace(chosen, on_the_fly=on_the_fly), tmp_path / "run")
+    made = distill(chosen.model_copy(update={"on_the_fly": on_the_fly}), tmp_path / "run")
     assert "14 steps" in made.student.card["recipe"]
     assert "7 images" in made.student.card["data"]
 
@@ -310,7 +311,7 @@ def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path
 def test_a_file_and_flags_say_the_same(tmp_path: Path) -> None:
     path = tmp_path / "run.yaml"
     path.write_text("images: here\nteacher: nuclei\nlearning-rate: 1\nbatch_size: 16\n")
-    chosen = resolve(DistillSettings, path, {"batch_size": 32, "seed": None})
+    chosen = resolve_settings(DistillSettings, path, {"batch_size": 32, "seed": None})
     assert (chosen.images, chosen.learning_rate, chosen.batch_size, chosen.seed) == (
         "here",
         1,
@@ -338,25 +339,25 @@ def test_a_file_and_flags_say_the_same(tmp_path: Path) -> None:
 def test_numbers_as_people_write_them(tmp_path: Path, line: str, value: object) -> None:
     path = tmp_path / "run.yaml"
     path.write_bytes(b"\xef\xbb\xbf" + f"images: a\nteacher: b\n{line}\n".encode())
-    read = getattr(resolve(DistillSettings, path, {}), line.partition(":")[0])
+    read = getattr(resolve_settings(DistillSettings, path, {}), line.partition(":")[0])
     assert read == value and type(read) is type(value)
 
 
 @pytest.mark.parametrize(
     ("text", "told"),
     [
-        ("images: a\nteacher: b\nlerning_rate: 1\n", "'lerning_rate', which is no setting"),
-        ("images: a\nteacher: b\nsteps: many\n", "steps takes a whole number from 1, not 'many'"),
-        ("images: a\nteacher: b\nmode: loose\n", "mode takes decoupled or semi-coupled or coupled"),
-        ("images: a\nteacher: b\nbatch_size: true\n", "batch_size takes a whole number"),
-        ("images: a\nteacher: b\nepochs: 0\n", "epochs takes a number above 0, not 0"),
-        ("images: a\nteacher: b\nema: -1\n", "ema takes a number from 0, not -1"),
-        ("images: a\nteacher: b\nclip: .nan\n", "clip takes a number above 0, not nan"),
-        ("images: a\nteacher: b\nsteps: 1.5\n", "steps takes a whole number from 1, not 1.5"),
-        ("images: 7\nteacher: b\n", r"images takes text \(in quotes if it is a number\), not 7"),
-        ("images: a\nteacher: b\nclip: [1]\n", r"clip takes a number above 0, not \[1\]"),
+        ("images: a\nteacher: b\nlerning_rate: 1\n", "There is no setting 'lerning_rate'"),
+        ("images: a\nteacher: b\nsteps: many\n", "steps should be a valid integer, not 'many'"),
+        ("images: a\nteacher: b\nmode: loose\n", "mode should be 'decoupled', 'semi-coupled' or"),
+        ("images: a\nteacher: b\nbatch_size: true\n", "batch_size should be a valid integer"),
+        ("images: a\nteacher: b\nepochs: 0\n", "epochs should be greater than 0, not 0"),
+        ("images: a\nteacher: b\nema: -1\n", "ema should be greater than or equal to 0, not -1"),
+        ("images: a\nteacher: b\nclip: .nan\n", "clip should be a finite number, not nan"),
+        ("images: a\nteacher: b\nsteps: 1.5\n", "steps should be a valid integer, not 1.5"),
+        ("images: 7\nteacher: b\n", r"should be text \(in quotes if it is a number\), not 7"),
+        ("images: a\nteacher: b\nclip: [1]\n", r"clip should be a valid number, not \[1\]"),
         ("teacher: b\n", "images is missing"),
-        ("- a\n", "no list of settings"),
+        ("- a\n", "has no settings"),
         ("a: [\n", "cannot be read as YAML"),
     ],
 )
@@ -364,7 +365,65 @@ def test_a_wrong_file_is_explained(tmp_path: Path, text: str, told: str) -> None
     path = tmp_path / "run.yaml"
     path.write_text(text)
     with pytest.raises(samlet.UserError, match=told):
-        resolve(DistillSettings, path, {})
+        resolve_settings(DistillSettings, path, {})
+
+
+def test_flags_before_the_file_before_defaults(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    given: list[tuple[DistillSettings, Path]] = []
+
+    def run(settings: DistillSettings, out: Path) -> None:
+        given.append((settings, out))
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(distillation, "distill", run)
+    path = tmp_path / "run.yaml"
+    path.write_text("teacher: nuclei\nsteps: 7\nlearning-rate: 1e-3\non_the_fly: yes\nepochs: 3\n")
+    flags = ["--steps", "1e1", "--learning-rate", "1e-4", "--no-on-the-fly", "--out", "run"]
+    result = RUNNER.invoke(app, ["distill", "here", "--config", str(path), *flags])
+    assert "run the same command again to resume" in result.output and result.exit_code == 130
+    ((chosen, out),) = given
+    assert out == Path("run") and (chosen.images, chosen.teacher) == ("here", "nuclei")
+    assert (chosen.steps, chosen.learning_rate, chosen.epochs) == (10, 1e-4, 3)
+    assert not chosen.on_the_fly and chosen.batch_size == 8
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        (["--clip", "0"], "clip should be greater than 0, not '0'."),
+        (["--clip", "big"], "clip should be a valid number, not 'big'."),
+        (["--steps", "1.5"], "steps should be a valid integer, not '1.5'."),
+        (["--mode", "loose"], "mode should be 'decoupled', 'semi-coupled' or 'coupled', not 'l"),
+        (["--lerning-rate", "1"], "No such option: --lerning-rate"),
+        ([], "images is missing: give it as an argument or in --config."),
+    ],
+)
+def test_wrong_flags_are_explained(flags: list[str], told: str) -> None:
+    images = ["here", "--teacher", "nuclei"] if flags else []
+    result = RUNNER.invoke(app, ["distill", *images, "--out", "run", *flags])
+    words = " ".join(f"{result.output} {result.exception}".replace("│", " ").split())
+    assert result.exit_code != 0 and told in words
+    assert not result.exception or isinstance(result.exception, samlet.UserError | SystemExit)
+
+
+@pytest.mark.parametrize("command", ["distill", "finetune"])
+def test_help_is_made_of_the_settings(command: str) -> None:
+    result = RUNNER.invoke(app, [command, "--help"], env={"COLUMNS": "200"})
+    assert result.exit_code == 0
+    text = " ".join(re.sub(r"[│\x1b]|\[\d+m", " ", result.output).split())
+    kind = DistillSettings if command == "distill" else FinetuneSettings
+    for name, field in kind.model_fields.items():
+        assert field.description and " ".join(field.description.split()) in text
+        assert name in ("images", "labels") or f"--{name.replace('_', '-')}" in text
+    rate = {"distill": "0.001", "finetune": "0.0001"}[command]
+    assert f"Peak learning rate (cosine schedule). [default: {rate}]" in text
+
+
+def test_help_needs_no_torch() -> None:
+    code = "import sys, samlet.cli.main; assert not {'torch', 'accelerate'} & set(sys.modules)"
+    subprocess.run([sys.executable, "-c", code], check=True)
 
 
 @pytest.mark.parametrize(
@@ -390,8 +449,8 @@ def test_finetuning_learns_and_keeps_the_encoder_if_asked(tmp_path: Path) -> Non
     given: dict[str, object] = {"images": str(samples.IMAGES), "labels": str(samples.LABELS)}
     given |= {"batch_size": 1}
     given |= {"steps": 2, "train": "decoder", "precision": "no", "objects": 2}
-    made = finetune(resolve(FinetuneSettings, None, given), tmp_path)
-    assert len(made.validation) == 1
+    made = finetune(resolve_settings(FinetuneSettings, None, given), tmp_path)
+    assert len(made.held_out) == 1
     before, after = samlet.load("nuclei"), samlet.load(made.path)
     assert samlet.Predictor(before).model_id == samlet.Predictor(after).model_id
     changed = [
@@ -416,7 +475,7 @@ def test_finetuning_says_that_nothing_could_be_measured(small_file: Path, tmp_pa
     more = ["--model", str(small_file), "--steps", "1", "--batch-size", "1"]
     result = RUNNER.invoke(app, [*command, *more, "--out", str(tmp_path / "run")])
     assert result.exit_code == 0, result.output
-    assert "what was kept back has no objects" in result.output
+    assert "the held-out images have no objects" in result.output
     assert (tmp_path / "run" / "model.safetensors").exists()
 
 

@@ -8,7 +8,6 @@ import shutil
 import unicodedata
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -29,12 +28,13 @@ from samlet.masks import to_rle as rle_of
 from samlet.training import run_state
 from samlet.training import train_logger as journal
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.finetune import SKIPPED, finetune
+from samlet.training.finetuning.finetune import finetune
 from samlet.training.held_out import kept_back, position
-from samlet.training.loop import SO_FAR, LoopSettings, UnsavedError, train
+from samlet.training.loop import UnsavedError, train
 from samlet.training.losses import dense_targets
+from samlet.training.run_files import PARTIAL_MODEL, SKIPPED
 from samlet.training.run_state import BEFORE, CHECKPOINT
-from samlet.training.settings import FinetuneSettings
+from samlet.training.settings import FinetuneSettings, LoopSettings
 
 from .test_training import Line, numbers
 
@@ -46,7 +46,7 @@ def settings(data: Path, model: Path, **more: object) -> FinetuneSettings:
         images=str(data / "images"), labels=str(data / "labels"), model=str(model), steps=2,
         batch_size=1, objects=2, train="decoder", precision="no", threads=1,
     )  # fmt: skip
-    return replace(chosen, **more)  # type: ignore[arg-type]
+    return chosen.model_copy(update=more)
 
 
 def command(data: Path, model: Path, *more: str) -> list[str]:
@@ -92,7 +92,7 @@ def test_a_second_round_is_judged_by_what_the_first_has_not_seen(
             shutil.copy(data / kind / name, few / kind)
     first = finetune(settings(few, small_file), data / "one")
     second = finetune(settings(data, first.path), data / "two")
-    judged = [{item.path.name for item in made.validation.labelled} for made in (first, second)]
+    judged = [{item.path.name for item in made.held_out.labelled} for made in (first, second)]
     assert judged == [{"6.png"}, {"0.png", "6.png", "8.png"}]
 
 
@@ -102,7 +102,7 @@ def test_names_in_many_folders_are_told_apart(data: Path, small_file: Path) -> N
             (data / kind / path.stem).mkdir()
             path.rename(data / kind / path.stem / "picture.png")
     made = finetune(settings(data, small_file), data / "run")
-    assert len(made.validation) >= 1
+    assert len(made.held_out) >= 1
 
 
 def test_labels_that_do_not_match_are_told(data: Path, small_file: Path) -> None:
@@ -117,7 +117,7 @@ def test_labels_that_do_not_match_are_told(data: Path, small_file: Path) -> None
     assert told in result.output
     assert result.output.index(told) < result.output.index("Wrote")
     assert "5 images to learn from, 3 kept back: 6.png, 0.png, 8.png." in result.output
-    assert "what was kept back (3 images):" in result.output
+    assert "Mean IoU on 3 held-out images:" in result.output
 
     measured = ["evaluate", str(small_file), str(data), "--only", "prompts"]
     result = RUNNER.invoke(app, [*measured, "--out", str(data / "out")])
@@ -201,7 +201,7 @@ def test_faulty_labels_are_left_out_and_listed(data: Path, small_file: Path) -> 
         assert fault in result.output
     listed = json.loads((data / "run" / SKIPPED).read_text())
     assert {Path(path).name for path in listed} == {"3.png", "5.png", "6.png"}
-    assert "what was kept back (2 images)" in result.output
+    assert "Mean IoU on 2 held-out images" in result.output
     for path in (data / "labels").iterdir():
         path.write_bytes(b"nothing")
     with pytest.raises(samlet.UserError, match=r"None of the labels can be used:(\n- .*){10}$"):
@@ -231,7 +231,7 @@ def test_faulty_objects_among_good_ones(data: Path, small_file: Path) -> None:
     assert result.exit_code == 0, result.output
     assert "10 of 10 images have labels." in result.output
     assert "0 whole images among them" in result.output and "- and 30 more" in result.output
-    assert "what was kept back (3 images)" in result.output
+    assert "Mean IoU on 3 held-out images" in result.output
     listed = json.loads((data / "run" / SKIPPED).read_text())
     assert [len(faults) for faults in listed.values()] == [5] * 10
     measured = ["evaluate", str(small_file), str(data / "images"), "--labels", given[2]]
@@ -269,7 +269,7 @@ def test_numbers_in_the_millions_cost_no_more() -> None:
 
 
 def saved(folder: Path, steps: int) -> float:
-    settings = LoopSettings(steps, 1e-2, warmup=0, save_minutes=0)
+    settings = LoopSettings(steps=steps, learning_rate=1e-2, warmup=0, save_minutes=0)
     return train(Line(), numbers(4), settings, folder).get_parameter("weight").item()
 
 
@@ -358,10 +358,10 @@ def test_a_full_disk_is_told_and_what_was_learnt_is_kept(
 
     monkeypatch.setattr(journal, "EVERY", 1)
     chosen = settings(data, small_file, save_minutes=1e-9)
-    told = rf"File too large.*learnt up to step 1 is in .*{SO_FAR}.*the same command begins anew"
+    told = rf"File too large.*up to step 1 is in .*{PARTIAL_MODEL}.*the same command begins anew"
     with file_size_limit(int(1.3 * model)), pytest.raises(samlet.UserError, match=told):
         finetune(chosen, data / "stopped")
-    samlet.load(data / "stopped" / SO_FAR)
+    samlet.load(data / "stopped" / PARTIAL_MODEL)
     assert finetune(chosen, data / "stopped").path.exists()
 
 

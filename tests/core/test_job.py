@@ -91,7 +91,7 @@ def test_stopped_outside_the_loop(
 
 def test_mistakes_are_sentences(data: Path, small_file: Path) -> None:
     error = do(data, settings(data, small_file, steps="many")).error
-    assert error is not None and error.startswith("steps takes a whole number")
+    assert error is not None and error.startswith("steps should be a valid integer, not 'many'")
     result = do(data, settings(data / "images", small_file))
     assert result.model is None and not result.is_stopped
     assert result.error is not None and "is not a folder" in result.error

@@ -17,7 +17,8 @@ from rich.progress import Progress
 from torch import nn
 
 import samlet
-from samlet.training.loop import LoopSettings, train
+from samlet.training.loop import train
+from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position, in_background
 from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch
@@ -130,7 +131,7 @@ def numbers(size: int, scale: float = 1.0) -> Batches:
 
 
 def test_accumulated_batches_equal_a_large_one(tmp_path: Path) -> None:
-    settings = LoopSettings(10, 1e-2, warmup=0, ema=0.0)
+    settings = LoopSettings(steps=10, learning_rate=1e-2, warmup=0, ema=0.0)
     weights = []
     for size, parts in ((12, 1), (4, 3)):
         accelerator = Accelerator(cpu=True, gradient_accumulation_steps=parts)
@@ -141,20 +142,21 @@ def test_accumulated_batches_equal_a_large_one(tmp_path: Path) -> None:
 
 
 def test_a_state_of_another_model_is_refused(tmp_path: Path) -> None:
-    train(Line(), numbers(4), LoopSettings(2, 1e-3), tmp_path)
+    train(Line(), numbers(4), LoopSettings(steps=2, learning_rate=1e-3), tmp_path)
     with pytest.raises(samlet.UserError, match="another model"):
-        train(nn.Sequential(Line()), numbers(4), LoopSettings(4, 1e-3), tmp_path)
+        longer = LoopSettings(steps=4, learning_rate=1e-3)
+        train(nn.Sequential(Line()), numbers(4), longer, tmp_path)
 
 
 def test_a_loss_that_explodes_stops_with_a_sentence(tmp_path: Path) -> None:
     with pytest.raises(samlet.UserError, match="no longer a number"):
-        train(Line(), numbers(4, scale=1e30), LoopSettings(20, 1e-3), tmp_path)
+        train(Line(), numbers(4, scale=1e30), LoopSettings(steps=20, learning_rate=1e-3), tmp_path)
 
 
 def test_the_log_can_be_read_by_tensorboard(tmp_path: Path) -> None:
     from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
-    train(Line(), numbers(4), LoopSettings(30, 1e-3), tmp_path)
+    train(Line(), numbers(4), LoopSettings(steps=30, learning_rate=1e-3), tmp_path)
     events = EventAccumulator(str(tmp_path / "tensorboard"))
     events.Reload()
     assert [event.step for event in events.Scalars("loss/error")] == [10, 20, 30]

@@ -15,8 +15,9 @@ from samlet.training import train_logger as journal
 from samlet.training.distillation.batches import Lessons, Skipped, TeachingBatch
 from samlet.training.distillation.decoupled import EmbeddingLearner, teaching_of
 from samlet.training.distillation.sources import open_source
-from samlet.training.loop import LoopSettings, train
+from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
+from samlet.training.settings import LoopSettings
 
 from .conftest import SMALL
 
@@ -49,7 +50,7 @@ def main(out: Path, batch_size: int, pause: float) -> None:
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
-    settings = LoopSettings(STEPS, 5e-4, warmup=5, save_minutes=0, ema=0.9)
+    settings = LoopSettings(steps=STEPS, learning_rate=5e-4, warmup=5, save_minutes=0, ema=0.9)
     averaged = train(learner, lessons, settings, out, accelerator)
     if accelerator.is_main_process:
         torch.save(averaged.state_dict(), out / "result.pt")

@@ -235,15 +235,16 @@ def _do(folder: Path) -> FinetuneResult:
     try:
         # Torch takes seconds to import, and the program that starts a job does not need it.
         from samlet.training.finetuning.finetune import finetune, measure_held_out
-        from samlet.training.settings import FinetuneSettings, resolve
+        from samlet.training.settings import FinetuneSettings, resolve_settings
 
         job = json.loads((folder / JOB).read_text(encoding="utf-8"))
-        finetuned = finetune(resolve(FinetuneSettings, None, job["settings"]), folder / RUN)
+        settings = resolve_settings(FinetuneSettings, None, job["settings"])
+        finetuned = finetune(settings, folder / RUN)
         result = FinetuneResult(
             model=finetuned.path,
             images=finetuned.images,
-            held_out=len(finetuned.validation),
-            skipped=finetuned.left_out,
+            held_out=len(finetuned.held_out),
+            skipped=finetuned.skipped,
             notes=list(finetuned.notes),
             warnings=list(finetuned.warnings),
         )

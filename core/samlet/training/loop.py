@@ -8,7 +8,6 @@ import math
 import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -21,38 +20,9 @@ from samlet.errors import UserError
 from samlet.training.batch_norm import synchronized
 from samlet.training.graceful_stop import interrupts
 from samlet.training.run_state import RunState
+from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position, in_background
 from samlet.training.train_logger import Journal
-
-SO_FAR = "model-so-far.safetensors"
-"""What was learnt before a run stopped that could not save its state."""
-
-
-@dataclass(frozen=True)
-class LoopSettings:
-    """How long and how fast to learn.
-
-    Args:
-        steps: optimizer steps in all; the cosine schedule ends there.
-        learning_rate: its peak.
-        warmup: steps of linear growth to the peak.
-        weight_decay: on matrices and kernels; norms and biases have none.
-        clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are the result; 0 keeps the last weights.
-        save_minutes: how often the state is written.
-        seed: decides, with the step, everything random about it.
-        prefetch: batches that are made ready while the model computes; 0 for none.
-    """
-
-    steps: int
-    learning_rate: float
-    warmup: int = 100
-    weight_decay: float = 0.02
-    clip: float = 1.0
-    ema: float = 0.998
-    save_minutes: float = 3.0
-    seed: int = 0
-    prefetch: int = 2
 
 
 class UnsavedError(UserError):

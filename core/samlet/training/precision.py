@@ -6,7 +6,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
-Precision = Literal["auto", "no", "bf16", "fp16"]
+from samlet.training.settings import Precision
 
 
 def open_accelerator(

@@ -1,69 +1,115 @@
-"""The choices of a run: defaults, a YAML file, flags; kept in the run's folder."""
+"""The settings of training runs: declared here, and nowhere else.
 
-import dataclasses
-import math
-import types
-import typing
+The command line (`samlet.cli.settings_command`), the YAML files of `--config`, the `config.yaml` in
+a run's folder and the documentation are all made of these declarations. Importing this module does
+not import torch.
+"""
+
+import re
 from collections.abc import Mapping
 from contextlib import suppress
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Annotated, Any, Literal, TypeVar
 
 import yaml
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from samlet.errors import UserError
-from samlet.training.loop import LoopSettings
-from samlet.training.precision import Precision
+from samlet.training.run_files import CONFIG
 from samlet.utils.files import atomic_path
 
-CONFIG = "config.yaml"
 
-_FROM_ZERO = ("warmup", "weight_decay", "ema", "threads", "save_minutes", "seed")
-"""Settings that may be 0; all other numbers are above."""
+def _parse_number(value: Any) -> Any:
+    """Numbers as people write them.
 
-
-@dataclass(frozen=True, kw_only=True)
-class TrainSettings:
-    """What every kind of training asks.
-
-    Args:
-        steps: optimizer steps; None to count them from `epochs`.
-        epochs: how often each image is seen.
-        batch_size: images a step, over all processes and accumulated batches together, so that a
-            run means the same on one GPU and on thirty-two.
-        accumulate: parts in which each process computes its share of the batch, one after the
-            other, where memory is short.
-        learning_rate: its peak; it grows for `warmup` steps and falls along a cosine.
-        warmup: see there.
-        weight_decay: of AdamW, on matrices and kernels.
-        clip: largest norm of the gradient.
-        ema: decay of the averaged weights, which are the result; 0 for the last weights.
-        precision: "auto", "no" (float32), "bf16" or "fp16".
-        threads: that read and decode images, a process.
-        save_minutes: how often the state is written.
-        seed: decides everything random.
+    YAML reads 1e-4, unlike 1.0e-4, as text; and pydantic takes true for 1.
     """
+    if isinstance(value, bool):
+        return str(value)
+    if isinstance(value, str):
+        for number in (int, float):
+            with suppress(ValueError):
+                return number(value)
+    return value
 
-    steps: int | None = None
-    epochs: float = 8.0
-    batch_size: int = 8
-    accumulate: int = 1
-    learning_rate: float = 1e-3
-    warmup: int = 100
-    weight_decay: float = 0.02
-    clip: float = 1.0
-    ema: float = 0.998
-    precision: Precision = "auto"
-    threads: int = 2
-    save_minutes: float = 5.0
-    seed: int = 0
 
-    def share(self, processes: int) -> int:
-        """Images in each part of the batch of each process.
+def _parse_no(value: Any) -> Any:
+    """YAML reads the word `no` as false."""
+    return "no" if value is False else value
+
+
+_Number = BeforeValidator(_parse_number)
+PositiveInt = Annotated[int, Field(gt=0), _Number]
+NonNegativeInt = Annotated[int, Field(ge=0), _Number]
+PositiveFloat = Annotated[float, Field(gt=0), _Number]
+NonNegativeFloat = Annotated[float, Field(ge=0), _Number]
+Precision = Literal["auto", "no", "bf16", "fp16"]
+
+# Those whose default depends on the kind of training.
+LearningRate = Annotated[PositiveFloat, Field(description="Peak learning rate (cosine schedule).")]
+Ema = Annotated[
+    NonNegativeFloat,
+    Field(
+        description="Decay of the exponential moving average of the weights, which is the result; "
+        "0 takes the last weights instead."
+    ),
+]
+BatchSize = Annotated[
+    PositiveInt,
+    Field(description="Images per step, over all processes and accumulated parts together."),
+]
+
+
+class OptimizerSettings(BaseModel):
+    """How fast a model is trained."""
+
+    model_config = ConfigDict(
+        frozen=True, extra="forbid", allow_inf_nan=False, use_attribute_docstrings=True
+    )
+
+    learning_rate: LearningRate = 1e-3
+    warmup: NonNegativeInt = 100
+    """Steps of linear warmup to the peak learning rate."""
+    weight_decay: NonNegativeFloat = 0.02
+    """AdamW weight decay, of matrices and kernels only."""
+    clip: PositiveFloat = 1.0
+    """Maximum gradient norm; larger gradients are scaled down."""
+    ema: Ema = 0.998
+    save_minutes: NonNegativeFloat = 5.0
+    """Minutes between saves of the training state."""
+    seed: NonNegativeInt = 0
+    """Seed of everything random."""
+
+
+class LoopSettings(OptimizerSettings):
+    """The settings of `samlet.training.loop.train`."""
+
+    steps: PositiveInt
+    """Optimizer steps in total; the cosine schedule ends there."""
+    prefetch: NonNegativeInt = 2
+    """Batches that are prepared while the model computes."""
+
+
+class TrainSettings(OptimizerSettings):
+    """The settings that every kind of training run has."""
+
+    steps: PositiveInt | None = None
+    """Optimizer steps in total; computed from the epochs if not given."""
+    epochs: PositiveFloat = 8.0
+    """How many times each image is used, if no steps are given."""
+    batch_size: BatchSize = 8
+    accumulate: PositiveInt = 1
+    """Parts of each batch, computed one after the other to save memory."""
+    precision: Annotated[Precision, BeforeValidator(_parse_no)] = "auto"
+    """Precision of the forward pass; no is float32, auto the fastest that the hardware supports."""
+    threads: NonNegativeInt = 2
+    """Image-loading threads per process."""
+
+    def batch_size_per_process(self, processes: int) -> int:
+        """Images in each accumulated part of the batch of each process.
 
         Raises:
-            UserError: they do not come out even.
+            UserError: the batch cannot be divided evenly.
         """
         share, rest = divmod(self.batch_size, processes * self.accumulate)
         if rest or share == 0:
@@ -75,7 +121,7 @@ class TrainSettings:
         return share
 
     def total_steps(self, images: int | None) -> int:
-        """Steps in all, for so many images.
+        """Optimizer steps in total, for so many images.
 
         Raises:
             UserError: neither steps nor the number of images is known.
@@ -84,129 +130,134 @@ class TrainSettings:
             return self.steps
         if images is None:
             raise UserError(
-                "Nobody knows how many images there are before they are read: say how long to "
-                "train with --steps."
+                "The number of images is not known before they are read: say how long to train "
+                "with --steps."
             )
         return max(1, round(self.epochs * images / self.batch_size))
 
+    def loop_settings(self, steps: int) -> LoopSettings:
+        """The settings of the loop, for so many steps."""
+        shared = self.model_dump(include=set(OptimizerSettings.model_fields))
+        return LoopSettings(steps=steps, **shared)
 
-@dataclass(frozen=True, kw_only=True)
+
 class DistillSettings(TrainSettings):
-    """The choices of `samlet distill`.
-
-    Args:
-        images: see `sources.open_source`.
-        teacher: a model's name or file.
-        student: a TinyViT's name, to begin from random weights; or a model's name or file, to go
-            on from its weights.
-        mode: "decoupled", "semi-coupled" or "coupled" (MobileSAM, section 3.2).
-        image_size: input size of student and teacher; None for the teacher's own.
-        embeddings: folder of the embeddings on disk; None for one in the run's folder.
-        on_the_fly: ask the teacher at every step, and store nothing.
-        embed_batch_size: images a batch of the teacher.
-        validation: images to judge the result by, as `images`; None to keep some of `images` back.
-        labels: of the images that are kept back, as in `samlet.datasets.find_labelled_images`, to
-            measure against; nothing learns from them.
-        clicks: an image, in the coupled modes.
-    """
+    """The settings of `samlet distill`."""
 
     images: str
+    """Folder of images or of tar shards in SA-1B's layout; a text file with one path or URL per
+    line; or a single shard (path or URL)."""
     teacher: str
+    """Name or checkpoint file of the teacher model."""
     student: str = "tiny_vit_5m"
+    """tiny_vit_2m, 5m, 11m or 21m for a new student; or the name or file of a model to start
+    from."""
     mode: Literal["decoupled", "semi-coupled", "coupled"] = "decoupled"
-    image_size: int | None = None
+    """What is compared with the teacher: embeddings (decoupled), or masks through a frozen
+    (semi-coupled) or trained (coupled) decoder; see MobileSAM, section 3.2."""
+    image_size: PositiveInt | None = None
+    """Input size of student and teacher in pixels; the teacher's own if not given."""
     embeddings: str | None = None
+    """Folder of the teacher's embeddings, which several runs can share; one in the run's folder
+    if not given."""
     on_the_fly: bool = False
-    embed_batch_size: int = 4
+    """Compute the teacher's embeddings at every step instead of storing them."""
+    embed_batch_size: PositiveInt = 4
+    """Images per batch of the teacher."""
     validation: str | None = None
+    """Validation images, given as the training images are; some of these are held out if not
+    given."""
     labels: str | None = None
-    clicks: int = 4
+    """Labels of validation images, to measure the student against; nothing is trained on them."""
+    clicks: PositiveInt = 4
+    """Clicks per image in the coupled modes."""
 
 
-@dataclass(frozen=True, kw_only=True)
 class FinetuneSettings(TrainSettings):
-    """The choices of `samlet finetune`.
-
-    Args:
-        images: folder of the images.
-        labels: see `samlet.datasets.find_labelled_images`.
-        model: a model's name or file, to go on from.
-        train: "all", or "decoder" to leave the image encoder as it is: safer with few labels, and
-            embeddings that were kept stay valid.
-        objects: prompts an image.
-        corrections: most corrective clicks after a prompt.
-        split: whether each connected part of an object is an object of its own; None to take
-            objects as they are, but refuse labels that look like masks of classes.
-        batch_size, learning_rate, ema: as in `TrainSettings`.
-    """
+    """The settings of `samlet finetune`."""
 
     images: str
+    """Folder of images."""
     labels: str
+    """Labels of the images: a folder of label maps or SA-1B JSON files, or a JSON file of COCO or
+    Label Studio."""
     model: str = "nuclei"
+    """Model to start from: a name or a checkpoint file."""
     train: Literal["all", "decoder"] = "all"
-    objects: int = 8
-    corrections: int = 3
+    """What is trained: all, or only the decoder, which is safer with few labels and keeps stored
+    embeddings valid."""
+    objects: PositiveInt = 8
+    """Prompted objects per image."""
+    corrections: PositiveInt = 3
+    """Maximum number of corrective clicks after a prompt."""
     split: bool | None = None
-    batch_size: int = 4
-    learning_rate: float = 1e-4
-    ema: float = 0.99
+    """Whether each connected part of a label is an object of its own, as in masks of 0 and 255. If
+    not given, labels that look like such masks are refused."""
+    batch_size: BatchSize = 4
+    learning_rate: LearningRate = 1e-4
+    ema: Ema = 0.99
 
 
 S = TypeVar("S", bound=TrainSettings)
 
+_MAY_CHANGE = {
+    *("steps", "epochs", "threads", "save_minutes", "embed_batch_size", "validation", "labels")
+}
+"""Settings that may differ when a run is resumed."""
 
-def resolve(kind: type[S], file: Path | None, flags: Mapping[str, Any]) -> S:
-    """Put a run's choices together: defaults, then the YAML file, then the flags that were given.
+
+def resolve_settings(kind: type[S], file: Path | None, flags: Mapping[str, Any]) -> S:
+    """Put the settings of a run together: defaults, then a YAML file, then flags.
 
     Args:
-        kind: which settings.
+        kind: the settings class.
         file: a YAML mapping with the names of the flags (hyphens or underscores); None for none.
         flags: values by name; None where a flag was not given.
 
     Raises:
-        UserError: the file cannot be read, or a name or value is not one.
+        UserError: the file cannot be read, or a name or value is wrong.
     """
-    fields = {field.name: field for field in dataclasses.fields(kind)}
     values = {} if file is None else _read(file)
-    unknown = sorted(set(values) - set(fields))
-    if unknown:
-        raise UserError(
-            f"{file} names {unknown[0]!r}, which is no setting; choose from {', '.join(fields)}."
-        )
     values |= {name: value for name, value in flags.items() if value is not None}
-    missing = [
-        name
-        for name, field in fields.items()
-        if field.default is dataclasses.MISSING and name not in values
-    ]
-    if missing:
-        raise UserError(f"{missing[0]} is missing: give it as an argument or in --config.")
-    hints = typing.get_type_hints(kind)
-    return kind(**{name: _checked(name, value, hints[name]) for name, value in values.items()})
+    try:
+        return kind(**values)
+    except ValidationError as error:
+        errors = error.errors(include_url=False, include_context=False)
+        # A misspelt name explains why another is missing.
+        first = min(errors, key=lambda e: e["type"] != "extra_forbidden")
+        name = str(first["loc"][0])
+        raise UserError(_explain(first["type"], first["msg"], name, values, kind, file)) from error
 
 
-def keep(settings: TrainSettings, out: Path) -> None:
-    """Write the choices to the run's folder, or see that they are those of before.
+def _explain(
+    code: str, message: str, name: str, values: Mapping[str, Any], kind: type[S], file: Path | None
+) -> str:
+    """A sentence on what pydantic found wrong."""
+    if code == "extra_forbidden":
+        names = ", ".join(kind.model_fields)
+        where = "" if file is None else f"{file}: "
+        return f"{where}There is no setting {name!r}; choose from {names}."
+    if code == "missing":
+        return f"{name} is missing: give it as an argument or in --config."
+    if code == "string_type":
+        message = "Input should be text (in quotes if it is a number)"
+    expected = re.sub(r", (unable|got) .*", "", message).removeprefix("Input ")
+    return f"{name} {expected}, not {values[name]!r}."
 
-    How long to train, and what does not touch the result, may change between sessions.
+
+def save_settings(settings: TrainSettings, out: Path) -> None:
+    """Write the settings to the run's folder, or check that they are the ones it was started with.
+
+    How long to train, and what does not change the result, may differ between sessions.
 
     Raises:
-        UserError: the folder holds a run with other choices.
+        UserError: the folder holds a run with other settings.
     """
-    path, now = out / CONFIG, dataclasses.asdict(settings)
-    free = {
-        "steps",
-        "epochs",
-        "threads",
-        "save_minutes",
-        "embed_batch_size",
-        "validation",
-        "labels",
-    }
+    path, now = out / CONFIG, settings.model_dump()
     # A power cut can leave it empty; what the run is, its state knows, too.
     if path.exists() and path.read_bytes().strip(b"\0 \n"):
         before = _read(path)
-        for name in sorted(set(now) - free):
+        for name in sorted(set(now) - _MAY_CHANGE):
             if before.get(name) != now[name]:
                 raise UserError(
                     f"{out} holds a run with {name} = {before.get(name)}, and now it is "
@@ -222,55 +273,5 @@ def _read(path: Path) -> dict[str, Any]:
     except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
         raise UserError(f"{path} cannot be read as YAML ({error}); check it.") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} is no list of settings: write lines such as `batch_size: 16`.")
+        raise UserError(f"{path} has no settings: write lines such as `batch_size: 16`.")
     return {str(name).replace("-", "_"): value for name, value in values.items()}
-
-
-def _checked(name: str, value: Any, hint: Any) -> Any:
-    options = typing.get_args(hint) if typing.get_origin(hint) is types.UnionType else (hint,)
-    for option in options:
-        with suppress(ValueError, OverflowError):
-            return _as(option, value, least=0 if name in _FROM_ZERO else 1)
-    told = [_told(option, least=0 if name in _FROM_ZERO else 1) for option in options]
-    raise UserError(f"{name} takes {' or '.join(t for t in told if t)}, not {value!r}.")
-
-
-def _as(option: Any, value: Any, least: int) -> Any:
-    """A value in the type that is asked for.
-
-    YAML reads 1e-4, unlike 1.0e-4, as text, and the word no as false.
-
-    Raises:
-        ValueError: it is none.
-    """
-    if typing.get_origin(option) is Literal:
-        value = "no" if value is False else value
-        if value in typing.get_args(option):
-            return value
-    elif option in (int, float):
-        number = float(value) if isinstance(value, int | float | str) else math.nan
-        if isinstance(value, bool) or not math.isfinite(number) or number < 0:
-            raise ValueError
-        if option is float and (number > 0 or least == 0):
-            return number
-        if option is int and number == int(number) and number >= least:
-            # Beyond 2**53 a float is not the whole number that was written.
-            return value if isinstance(value, int) else int(number)
-    elif isinstance(value, option):
-        return value
-    raise ValueError
-
-
-def _told(option: Any, least: int) -> str:
-    if typing.get_origin(option) is Literal:
-        return " or ".join(typing.get_args(option))
-    whole = "a whole number" if least == 0 else "a whole number from 1"
-    number = "a number from 0" if least == 0 else "a number above 0"
-    told = {int: whole, float: number, str: "text (in quotes if it is a number)"}
-    return told.get(option, "true or false" if option is bool else "")
-
-
-def loop_settings(settings: TrainSettings, steps: int) -> LoopSettings:
-    """The part of the choices that the loop asks for."""
-    names = {field.name for field in dataclasses.fields(LoopSettings)} - {"steps", "prefetch"}
-    return LoopSettings(steps=steps, **{name: getattr(settings, name) for name in names})

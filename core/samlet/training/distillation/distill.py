@@ -25,14 +25,13 @@ from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import EmbeddingStore
 from samlet.training.distillation.sources import ImageFiles, Item, Source, open_source
 from samlet.training.held_out import JUDGED, kept_back
-from samlet.training.loop import SO_FAR, UnsavedError, train
+from samlet.training.loop import UnsavedError, train
 from samlet.training.precision import open_accelerator
-from samlet.training.settings import DistillSettings, keep, loop_settings
+from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
+from samlet.training.settings import DistillSettings, save_settings
 from samlet.utils.files import atomic_path
 from samlet.utils.progress import print_status
 
-MODEL = "model.safetensors"
-SKIPPED = "skipped.json"
 HELD_OUT = 1 / 50
 """Share of the images that is kept for validation; see `samlet.training.held_out`."""
 
@@ -72,13 +71,13 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate)
     device, rank = accelerator.device, accelerator.process_index
-    share = settings.share(accelerator.num_processes)
+    share = settings.batch_size_per_process(accelerator.num_processes)
     source = open_source(settings.images, out)
     teacher = at_size(samlet.load(settings.teacher, device), settings.image_size)
     torch.manual_seed(settings.seed)
     student = open_student(settings.student, teacher)
     if accelerator.is_main_process:
-        keep(settings, out)
+        save_settings(settings, out)
     accelerator.wait_for_everyone()
 
     validation, held_out = hold_out(source, settings.validation)
@@ -118,11 +117,9 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
         return path
 
     try:
-        averaged = train(
-            learner, lessons, loop_settings(settings, steps), out / "train", accelerator
-        )
+        averaged = train(learner, lessons, settings.loop_settings(steps), out / TRAIN, accelerator)
     except UnsavedError as error:
-        raise error.told(partial(write, path=out / SO_FAR)) from error
+        raise error.told(partial(write, path=out / PARTIAL_MODEL)) from error
     path = write(averaged, out / MODEL)
     if accelerator.is_main_process:
         with atomic_path(out / SKIPPED) as temporary:

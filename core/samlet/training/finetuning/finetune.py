@@ -23,15 +23,14 @@ from samlet.predict.predictor import Predictor
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
 from samlet.training.held_out import JUDGED, kept_back
-from samlet.training.loop import SO_FAR, UnsavedError, train
+from samlet.training.loop import UnsavedError, train
 from samlet.training.precision import open_accelerator
-from samlet.training.run_files import MODEL, TRAIN
-from samlet.training.settings import FinetuneSettings, keep, loop_settings
+from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
+from samlet.training.settings import FinetuneSettings, save_settings
 from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first, pluralize
 from samlet.utils.progress import print_status
 
-SKIPPED = "skipped.json"
 HELD_OUT = 1 / 10
 """Share of the images that is kept back; see `samlet.training.held_out`."""
 WINDOW = 256
@@ -50,10 +49,10 @@ class Finetuned:
     Attributes:
         before, after: the model as it was, and as it is.
         images: number of images that it was trained on.
-        validation: labelled images that it has not learnt from, 50 at most; empty if there was but
+        held_out: labelled images that it was not trained on, 50 at most; empty if there was but
             one.
         path: of the checkpoint.
-        left_out: by image, what was left out of the labels, and why; also in `skipped.json`.
+        skipped: by image, what was left out of the labels, and why; also in `skipped.json`.
         notes: paragraphs on the labels: how many images have some, what was left out, what looks
             wrong.
         warnings: sentences about what looks wrong.
@@ -62,9 +61,9 @@ class Finetuned:
     before: Sam
     after: Sam
     images: int
-    validation: LabelledDataset
+    held_out: LabelledDataset
     path: Path
-    left_out: dict[str, list[str]]
+    skipped: dict[str, list[str]]
     notes: Sequence[str]
     warnings: Sequence[str]
 
@@ -84,7 +83,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         KeyboardInterrupt: Ctrl-C was pressed; what was done is saved.
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
-    share = settings.share(accelerator.num_processes)
+    share = settings.batch_size_per_process(accelerator.num_processes)
     found = find_labelled_images(settings.images, settings.labels, out)
     checked = check_labels(found, settings.split, settings.threads)
     learning, judged = _parted(checked.usable, Path(settings.images))
@@ -105,7 +104,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     )
     before = samlet.load(settings.model, accelerator.device)
     if accelerator.is_main_process:
-        keep(settings, out)
+        save_settings(settings, out)
         with atomic_path(out / SKIPPED) as temporary:
             temporary.write_text(json.dumps(checked.left_out, indent=1), encoding="utf-8")
     accelerator.wait_for_everyone()
@@ -135,9 +134,9 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         return path
 
     try:
-        averaged = train(learner, crops, loop_settings(settings, steps), out / TRAIN, accelerator)
+        averaged = train(learner, crops, settings.loop_settings(steps), out / TRAIN, accelerator)
     except UnsavedError as error:
-        raise error.told(partial(write, path=out / SO_FAR)) from error
+        raise error.told(partial(write, path=out / PARTIAL_MODEL)) from error
     path = write(averaged, out / MODEL)
     accelerator.wait_for_everyone()
     assert isinstance(averaged, MaskLearner)
@@ -150,16 +149,14 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 def measure_held_out(
     finetuned: Finetuned,
 ) -> tuple[dict[str, float] | None, dict[str, float] | None]:
-    """Measure a model before and after on its validation images.
+    """Measure a model before and after on the held-out images.
 
     Returns:
         for each the figures over all objects, as `summarize_prompts` gives them; None if there are
         no objects.
     """
     before, after = (
-        summarize_prompts(measure_prompts(Predictor(model, "torch"), finetuned.validation)).get(
-            "all"
-        )
+        summarize_prompts(measure_prompts(Predictor(model, "torch"), finetuned.held_out)).get("all")
         for model in (finetuned.before, finetuned.after)
     )
     return before, after
