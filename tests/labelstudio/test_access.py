@@ -178,7 +178,7 @@ def test_users_and_passwords(given: dict[str, Any]) -> None:
 @pytest.mark.parametrize("name", ["names", "allowed_hosts"])
 def test_hosts_are_no_addresses(name: str) -> None:
     given: dict[str, Any] = {name: ("http://samlet:9090/",)}
-    with pytest.raises(UserError, match=f"{name} has 'http://samlet:9090/': give a host"):
+    with pytest.raises(UserError, match=f"SAMLET_{name.upper()} contains 'http://samlet:9090/'"):
         Settings(**given)
 
 

@@ -530,7 +530,7 @@ def test_limit_of_the_size(own: Host, is_redirect: bool) -> None:
     if is_redirect:
         own.responses["/large.png"] = (302, {"Location": "/exact.png"}, bytes(1_000_001))
     sentence = refusal(f"{own.url}/large.png", settings)
-    assert "/large.png has more than 1 MB: start the backend with SAMLET_MAX_IMAGE_MB" in sentence
+    assert "/large.png has more than 1 MB: start the backend with a higher SAMLET" in sentence
 
 
 def test_nobody_there() -> None:
@@ -656,6 +656,6 @@ def test_label_studios_address_holds_no_secret(scheme: str) -> None:
 
 @pytest.mark.parametrize("url", ["", "host:8080", "http://", "http://[::1", "http://host:99999"])
 def test_label_studios_address_is_one(url: str) -> None:
-    with pytest.raises(UserError, match="Label Studio's address is"):
+    with pytest.raises(UserError, match=r"Label Studio's address \(LABEL_STUDIO_URL\) is"):
         Settings(label_studio_url=url)
     assert host_of("HTTP://Host/a") == "host:80"

@@ -36,7 +36,7 @@ def test_add_list_and_choose(tmp_path: Path) -> None:
 
 def test_versions_that_are_not_there(tmp_path: Path) -> None:
     versions = Versions(tmp_path / "projects")
-    with pytest.raises(UserError, match="has no version x: nothing was trained yet"):
+    with pytest.raises(UserError, match="has no version x: none has been trained yet"):
         versions.choose("3", "x")
     version = add(versions, "3", "a", "2026")
     for name in ("x", "../3/a", ".", ""):
