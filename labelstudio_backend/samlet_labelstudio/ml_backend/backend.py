@@ -57,7 +57,7 @@ class SamletBackend(compat.LabelStudioMLBase):
         compat.initialise(self, project_id, label_config)
 
     def setup(self) -> None:
-        """Set the version of the model that will answer."""
+        """Set the version of the model that predictions will come from."""
         version = self.service.models.version_of(self.project)
         if compat.IS_FIRST:
             self.model_version = version

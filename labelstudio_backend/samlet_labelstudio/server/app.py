@@ -76,7 +76,7 @@ def create_app(service: Service, max_predictions: int) -> Flask:
 
     @app.route("/versions", methods=["GET", "POST"])
     def versions() -> Response:
-        # Label Studio asks without naming a project, label-studio-ml's clients with one.
+        # Label Studio names no project here, label-studio-ml's clients do.
         project = request_body.project_number(_body()) if request.method == "POST" else ""
         return jsonify({"versions": service.models.versions_of(project)})
 

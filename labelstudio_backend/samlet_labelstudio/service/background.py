@@ -1,4 +1,4 @@
-"""Batches that go on in the background, and who will deliver which prediction.
+"""Batches that continue in the background, and who will deliver which prediction.
 
 Label Studio stores what /predict returns. So a prediction must either be returned or be written
 through the API, but never both.

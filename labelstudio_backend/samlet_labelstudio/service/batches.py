@@ -1,8 +1,8 @@
 """Many tasks in one request: as many as Label Studio waits for, the others in the background.
 
 Label Studio sends all chosen tasks in one request and gives up after 100 s, with nothing stored. So
-they are done in a thread of their own; when the request may wait no longer, that thread goes on and
-writes its predictions through Label Studio's API.
+they are done in a thread of their own; when the request may wait no longer, that thread continues
+and writes its predictions through Label Studio's API.
 """
 
 import logging
@@ -31,7 +31,7 @@ def preannotate_tasks(
 
     Args:
         preannotator: does the work.
-        background: where work goes on that takes too long.
+        background: where work that takes too long is continued.
         context: of the request.
         tasks: see `Preannotator.preannotate`.
 
@@ -53,7 +53,7 @@ class Batch:
 
     Args:
         preannotator: does the work.
-        background: where it goes on.
+        background: where it is continued.
         context: of the request.
         tasks: see `Preannotator.preannotate`.
         claim: to them.

@@ -23,7 +23,7 @@ def find_in_export(
     """Find the images of the annotated tasks; see `samlet.datasets.find_labelled_images`.
 
     Of each task the newest annotation counts that was not cancelled (skipped); without shapes, it
-    says that there are no objects. Tasks whose image is not in the folder are passed over.
+    means that there are no objects. Tasks whose image is not in the folder are ignored.
 
     Args:
         images: the folder of the images.

@@ -1,7 +1,7 @@
 """Which image file a path or URL in a file of labels means.
 
 The longest matching end of a path decides, with either slash and in any normal form of Unicode;
-where folders do not help, a base name that one file alone has.
+if folders do not help, a base name that only one file has.
 
 Label Studio puts eight hexadecimal digits and a dash before the names of uploaded files, and as
 Django does, underscores for spaces; other characters than letters, digits, ".", "-" and "_" go.
@@ -28,7 +28,7 @@ class Matches:
     Attributes:
         paths: the image file of each reference that has one of its own.
         unmatched: references without a file.
-        faults: a sentence for each reference, or group of them, that does not tell which file.
+        faults: a sentence for each reference, or group of them, that is ambiguous.
     """
 
     paths: dict[str, Path] = field(default_factory=dict)
@@ -116,22 +116,22 @@ def _shared(one: tuple[str, ...], other: tuple[str, ...]) -> int:
 
 
 def _may_be_one(name: str, other: str) -> bool:
-    """False of two uploads, whose digits tell that they are not the same."""
+    """False of two uploads whose digits differ."""
     digits = [_PREFIX.match(n) for n in (name, other)]
     return not all(digits) or name[:9] == other[:9]
 
 
 def _readings(reference: str) -> Iterator[tuple[str, ...]]:
     """The paths that a reference may mean, each in its parts, the likelier first."""
-    told = [reference]
+    paths = [reference]
     try:
         url = urlsplit(reference.replace("\\", "/"))
     except ValueError:
         pass
     else:
         # Local storage: /data/local-files/?d=folder/name.png
-        told += [unquote(url.path), *parse_qs(url.query).get("d", [])]
-    for path in dict.fromkeys(told):
+        paths += [unquote(url.path), *parse_qs(url.query).get("d", [])]
+    for path in dict.fromkeys(paths):
         if parts := _parts(path):
             yield parts
 

@@ -17,7 +17,7 @@ from samlet.masks import fill_polygon
 
 
 def is_shape(kind: str) -> bool:
-    """Tell whether results of this type describe what an object covers, as points do not."""
+    """Whether results of this type describe the area of an object, unlike points."""
     return _bare(kind) in _DRAW or _bare(kind) in _UNREAD
 
 

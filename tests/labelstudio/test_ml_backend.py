@@ -37,7 +37,7 @@ def environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Non
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_first_generations_server(tmp_path: Path) -> None:
+def test_the_server_of_version_1(tmp_path: Path) -> None:
     assert compat.IS_FIRST
     client = init_app(SamletBackend, model_dir=str(tmp_path)).test_client()
     assert client.get("/health").json["status"] == "UP"
@@ -56,7 +56,7 @@ def test_the_first_generations_server(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("environment")
-def test_the_first_generations_constructor() -> None:
+def test_the_constructor_of_version_1() -> None:
     backend = SamletBackend(
         label_config=payloads.config("PolygonLabels"), train_output={}, hostname="", access_token=""
     )
@@ -108,7 +108,7 @@ def test_fit(tmp_path: Path, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     timer.cancel()
 
 
-def test_extra_params_of_the_second_generation(tmp_path: Path) -> None:
+def test_extra_params_of_version_2(tmp_path: Path) -> None:
     # Its server calls this with what /setup was sent.
     service = Service(Settings(folder=tmp_path))
     SamletBackend("3", service=service).set_extra_params('{"max_regions": 3}')
