@@ -227,7 +227,7 @@ def test_an_embedding_without_its_image_is_not_silently_coarse(model: Sam, tmp_p
     embedding = predictor.encode(LARGER)
     embedding.save(tmp_path / "a.safetensors")
     loaded = ImageEmbedding.load(tmp_path / "a.safetensors")
-    with pytest.warns(UserWarning, match="has lost its image"):
+    with pytest.warns(UserWarning, match="has no image"):
         predictor.segment(loaded, box=BOX)
     with pytest.raises(UserError, match="400 x 300 that was encoded"):
         predictor.with_image(loaded, picture()[:, :48])

@@ -124,7 +124,7 @@ def test_a_new_decoder_keeps_embeddings_valid(
 @pytest.mark.parametrize(
     ("prompt", "sentence"),
     [
-        ({}, "Nothing was asked for"),
+        ({}, "There is no prompt"),
         ({"point_coords": [[500, 20]], "point_labels": [1]}, "500,20 lies outside.*150 x 90"),
         ({"point_coords": [[-1, 20]], "point_labels": [1]}, "lies outside"),
         ({"point_coords": [[1, 2, 3]], "point_labels": [1]}, "two columns"),
@@ -151,7 +151,7 @@ def test_bad_prompts_get_one_sentence(
 
 def test_unequal_batches(predictor: samlet.Predictor, image: np.ndarray) -> None:
     embedding = predictor.encode(image)
-    with pytest.raises(samlet.UserError, match="equally many"):
+    with pytest.raises(samlet.UserError, match="as many boxes or masks"):
         predictor.segment_batch(embedding, [[[1, 2]]] * 3, [[1]] * 3, boxes=[[1, 1, 9, 9]] * 2)
 
 

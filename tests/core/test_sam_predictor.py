@@ -87,7 +87,9 @@ def test_mask_inputs_of_every_shape(ready: samlet.SamPredictor) -> None:
         for a, b in zip(whole, ready.predict(POINT, LABEL, mask_input=shape), strict=True):
             np.testing.assert_array_equal(a, b)
     for wrong in (logits, ready.predict(POINT, LABEL)[0][0], logits[0, 0], logits[None]):
-        with pytest.raises(samlet.UserError, match="row of the low_res_masks of an earlier answer"):
+        with pytest.raises(
+            samlet.UserError, match="row of the low_res_masks of an earlier prediction"
+        ):
             ready.predict(POINT, LABEL, mask_input=wrong)
     with pytest.raises(samlet.UserError, match="mask_input is B x 1 x"):
         point = torch.tensor([[[10.0, 10.0]]])
@@ -125,7 +127,7 @@ def test_no_points_beside_a_box_are_none(ready: samlet.SamPredictor) -> None:
     for coords, labels in (([], []), (np.zeros((0, 2)), np.zeros(0)), (np.zeros((0, 2)), None)):
         for a, b in zip(alone, ready.predict(coords, labels, box[None]), strict=True):
             np.testing.assert_array_equal(a, b)
-    with pytest.raises(samlet.UserError, match="Nothing was asked for"):
+    with pytest.raises(samlet.UserError, match="There is no prompt"):
         ready.predict([], [])
     with pytest.raises(samlet.UserError, match="A box has four numbers"):
         ready.predict(box=np.stack([box, box]))

@@ -17,26 +17,26 @@ __all__ = ["ENGINES", "DecoderTokens", "Engine", "ImageState", "open_engine"]
 
 ENGINES = ("auto", "torch", "openvino")
 ENVIRONMENT = "SAMLET_ENGINE"
-"""What "auto" means, where this variable is set."""
+"""This variable, if set, decides what "auto" means."""
 
 _open: WeakValueDictionary[tuple[str, str, str], Engine] = WeakValueDictionary()
-_making: dict[tuple[str, str, str], threading.Lock] = {}
+_locks: dict[tuple[str, str, str], threading.Lock] = {}
 _lock = threading.Lock()
 
 if hasattr(os, "register_at_fork"):
-    # OpenMP's threads do not come along into a forked process, and waiting for them never ends.
+    # OpenMP's threads do not exist in a forked process, and waiting for them never ends.
     # PyTorch's own DataLoader does the same for its workers.
     os.register_at_fork(after_in_child=lambda: torch.set_num_threads(1))
 
 
 def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
-    """Make a model ready to run; models with the same weights share one engine.
+    """Open an engine for a model; models with the same weights share one.
 
     Args:
-        model: in its place: a CPU, or a GPU.
+        model: on the device where it is to run.
         name: "torch", "openvino", or "auto" for the fastest that is installed and suits the device:
             OpenVINO for a TinyViT on a CPU, and PyTorch for everything else. The environment
-            variable SAMLET_ENGINE says what "auto" is. An engine is given back as it is.
+            variable SAMLET_ENGINE decides what "auto" means. An engine is returned as it is.
 
     Raises:
         UserError: there is no such engine, it is not installed, or it cannot run on the model's
@@ -63,16 +63,16 @@ def open_engine(model: Sam, name: str | Engine = "auto") -> Engine:
         )
     key = (model_fingerprint(model), name, str(model.device))
     with _lock:
-        making = _making.setdefault(key, threading.Lock())
-    # One model's lock, so that no other waits while this one is converted.
-    with making:
+        key_lock = _locks.setdefault(key, threading.Lock())
+    # A lock per model, so that no other model waits while this one is converted.
+    with key_lock:
         engine = _open.get(key)
         if engine is None:
-            engine = _open[key] = _make(model, name)
+            engine = _open[key] = _create(model, name)
         return engine
 
 
-def _make(model: Sam, name: str) -> Engine:
+def _create(model: Sam, name: str) -> Engine:
     if name == "torch":
         return TorchEngine(model)
     from samlet.engines.openvino_engine import OpenVINOEngine

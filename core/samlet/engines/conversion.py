@@ -1,4 +1,8 @@
-"""From a model to OpenVINO's graphs on disk: converted once, checked whenever they are loaded."""
+"""A model's OpenVINO graphs, converted once, kept on disk and checked whenever they are loaded.
+
+Only this module uses OpenVINO's PyTorch frontend below its public API; if that moves,
+`tests/core/test_engines.py` fails.
+"""
 
 import json
 import warnings
@@ -20,35 +24,35 @@ from samlet.modeling.tiny_vit import STRIDE
 from samlet.utils.cache_folder import cache_dir
 from samlet.utils.files import atomic_folder, sha256_of
 
-PARTS = ("encoder", "image_side", "prompt_side", "upscaling")
-FORMAT = 2
-"""Rises whenever the graphs change, so that those of an older samlet are not used."""
+PARTS = ("encoder", "image_branch", "prompt_branch", "upscaling")
+FORMAT = 3
+"""Raised whenever the graphs change, so that those of an older samlet are not used."""
 MANIFEST = "manifest.json"
 
 
 def converted(model: Sam) -> dict[str, Path | ov.Model]:
-    """A model's graphs by part: files in the cache folder, made now if they are missing or damaged.
+    """A model's graphs by part: files in the cache folder, converted now if missing or damaged.
 
-    Where they cannot be kept, which one line tells, they are given as they are in memory.
+    Where they cannot be written they are returned in memory, with a message.
     """
     size = model.config.image_size
     version = ov.__version__.partition("-")[0]
     key = f"{model_fingerprint(model)}-{size}-openvino-{version}-{FORMAT}"
     folder = cache_dir() / "engines" / key
     if not _is_whole(folder):
-        told = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        told.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
-        made = graphs(model)
+        messages = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+        messages.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
+        converted_graphs = graphs(model)
         try:
-            _write(made, folder)
+            _write(converted_graphs, folder)
         except UserError as error:
-            # Unless another process has been quicker.
+            # Another process may have written them meanwhile.
             if not _is_whole(folder):
-                told.print(
+                messages.print(
                     f"{error} Until then {model.name} is prepared at every start; SAMLET_CACHE can "
                     "name another folder."
                 )
-                return dict(made)
+                return dict(converted_graphs)
     return {name: folder / f"{name}.xml" for name in PARTS}
 
 
@@ -66,8 +70,8 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
     any_dense = [-1, EMBED_DIM, -1, -1]
     return {
         "encoder": _traced(model.image_encoder, (pixels,), [list(pixels.shape)]),
-        "image_side": _traced(image, (features, dense), [_batched(features), any_dense]),
-        "prompt_side": _traced(
+        "image_branch": _traced(image, (features, dense), [_batched(features), any_dense]),
+        "prompt_branch": _traced(
             prompt, (sparse, *shared), [[-1, -1, EMBED_DIM], *map(_batched, shared)]
         ),
         "upscaling": _traced(
@@ -81,13 +85,13 @@ def _batched(tensor: Tensor) -> list[int]:
 
 
 def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int]]) -> ov.Model:
-    """Convert what happens to some inputs; -1 in a shape takes any number.
+    """Convert a module by tracing; -1 in a shape stands for any number.
 
     OpenVINO's frontend is called directly, since `ov.convert_model` reports each use to Intel.
     """
     with torch.no_grad(), warnings.catch_warnings():
-        # timm's windows are padded by Python numbers, which are the same for every input; and
-        # OpenVINO traces by what PyTorch would like to be rid of.
+        # timm pads windows by Python numbers, which are the same for every input; and OpenVINO
+        # traces with an API that PyTorch has deprecated.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
         decoder = TorchScriptPythonDecoder(module.eval(), example_input=inputs)
@@ -97,14 +101,14 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int
     return graph
 
 
-def _write(made: Mapping[str, ov.Model], folder: Path) -> None:
+def _write(converted_graphs: Mapping[str, ov.Model], folder: Path) -> None:
     """Write graphs and manifest.
 
     Raises:
         UserError: the folder cannot be written.
     """
     with atomic_folder(folder) as temporary:
-        for name, graph in made.items():
+        for name, graph in converted_graphs.items():
             ov.save_model(graph, temporary / f"{name}.xml", compress_to_fp16=False)
         sums = {path.name: sha256_of(path) for path in temporary.iterdir()}
         (temporary / MANIFEST).write_text(json.dumps(sums, indent=1), encoding="utf-8")

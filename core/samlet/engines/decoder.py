@@ -32,10 +32,10 @@ from samlet.modeling.transformer import Attention, TwoWayAttentionBlock
 
 
 class ImageBranch(nn.Module):
-    """What all prompts on one image share.
+    """Computes what all prompts on one image share.
 
     Args:
-        model: whose decoder it is.
+        model: whose weights are used.
     """
 
     positions: Tensor
@@ -70,7 +70,7 @@ class PromptBranch(nn.Module):
     """The two-way transformer for B prompts, each with its own tokens.
 
     Args:
-        model: whose decoder it is.
+        model: whose weights are used.
     """
 
     positions: Tensor
@@ -83,7 +83,7 @@ class PromptBranch(nn.Module):
     def forward(
         self, sparse: Tensor, tokens: Tensor, keys: Tensor, values: Tensor, queries: Tensor
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """From prompts to what their masks are made of.
+        """Decode prompts up to their mask kernels.
 
         Args:
             sparse: the prompt encoder's tokens, B x T x C.
@@ -141,7 +141,7 @@ class Upscaling(nn.Module):
     """From image tokens and mask kernels to logits; each token becomes 4 x 4 of them.
 
     Args:
-        model: whose decoder it is.
+        model: whose weights are used.
     """
 
     def __init__(self, model: Sam) -> None:
@@ -156,7 +156,7 @@ class Upscaling(nn.Module):
         self.norm.load_state_dict(norm.state_dict())
 
     def forward(self, image: Tensor, kernels: Tensor) -> Tensor:
-        """Make K masks a prompt.
+        """Compute K masks per prompt.
 
         Args:
             image: tokens of `PromptBranch`, B x N x C.
@@ -177,7 +177,7 @@ class Upscaling(nn.Module):
 def _cross_attend_projected(
     attention: Attention, q: Tensor, keys: Tensor, values: Tensor
 ) -> Tensor:
-    """Tokens attend to an image whose keys (A x H x d x N) and values (A x H x N x d) are there."""
+    """Tokens attend to an image, given its keys (A x H x d x N) and values (A x H x N x d)."""
     q = _split(attention.q_proj(q), attention)
     weights = (q @ keys / math.sqrt(q.shape[-1])).softmax(dim=-1)
     return attention.out_proj((weights @ values).transpose(1, 2).flatten(2))
@@ -245,7 +245,7 @@ def _per_token(convolution: nn.ConvTranspose2d) -> nn.Linear:
 
 
 def _fold(norm: nn.LayerNorm, linear: nn.Linear) -> None:
-    """Let a linear layer do the norm's weight and bias, which come before it."""
+    """Fold a norm's weight and bias into the linear layer behind it."""
     with torch.no_grad():
         linear.bias.add_(linear.weight @ norm.bias)
         linear.weight.mul_(norm.weight)

@@ -56,7 +56,7 @@ class OpenVINOEngine(Engine):
 
 
 class _Part:
-    """A compiled graph; each run that is under way has memory of its own.
+    """A compiled graph; each running inference has memory of its own.
 
     Args:
         source: the graph, or its file.
@@ -65,7 +65,7 @@ class _Part:
     def __init__(self, source: Path | ov.Model) -> None:
         self._source = source
         self._compiled: ov.CompiledModel | None = None
-        # As many as were ever under way at the same time, whatever threads came and went.
+        # As many as ever ran at the same time, from whatever threads.
         self._idle: deque[ov.InferRequest] = deque()
         self._lock = threading.Lock()
         _parts.add(self)
@@ -73,7 +73,7 @@ class _Part:
 
     @contextmanager
     def run(self, *inputs: Tensor) -> Iterator[tuple[Tensor, ...]]:
-        """Run; what comes out is valid within the block."""
+        """Run; the outputs are valid within the block."""
         compiled, idle = self._open(), self._idle
         try:
             request = idle.pop()
@@ -92,20 +92,20 @@ class _Part:
                 settings: dict[str, Any] = {
                     "PERFORMANCE_HINT": "LATENCY",
                     "INFERENCE_NUM_THREADS": torch.get_num_threads(),
-                    # Each process would take the first cores, and those that share a machine the
+                    # Every process would pin the first cores: processes that share a machine, the
                     # same ones.
                     "ENABLE_CPU_PINNING": False,
-                    # Otherwise processors that know bfloat16 would use it, and masks would differ.
+                    # By default processors with bfloat16 use it, and masks would differ.
                     "INFERENCE_PRECISION_HINT": "f32",
                 }
                 self._compiled = ov.Core().compile_model(self._source, "CPU", settings)
             return self._compiled
 
     def leave_to_parent(self) -> None:
-        """In a forked process: open it again when it is next used.
+        """In a forked process: open the graph again on its next use.
 
-        OpenVINO's threads did not come along. To free what they belong to would end the process, so
-        that is never done.
+        OpenVINO's threads do not exist in the child, and freeing the objects that own them would
+        end the process, so they are never freed.
         """
         for kept in (self._compiled, *self._idle):
             ctypes.pythonapi.Py_IncRef(ctypes.py_object(kept))

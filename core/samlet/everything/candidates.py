@@ -1,4 +1,4 @@
-"""Masks on their way through everything mode's filters, small however large the image is."""
+"""Candidate masks of everything mode, whose memory does not depend on the image's size."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from samlet.masks import Box, CroppedMask, box_xyxy, from_rle, to_rle
 
 @dataclass(frozen=True)
 class Candidate:
-    """A mask between the filters.
+    """A mask that may be kept.
 
     Attributes:
         box: its first and last column and row (x0, y0, x1, y1), both within the mask.
@@ -32,12 +32,12 @@ class Candidate:
     crop: Box
 
     def cutout(self, size: tuple[int, int]) -> CroppedMask:
-        """Give the mask within an image of H x W."""
+        """The mask within an image of (H, W)."""
         return CroppedMask(from_rle(self.rle), self.box[0], self.box[1], size)
 
 
 def box_and_rle(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dict[str, Any]]:
-    """Make a `Candidate`'s box and RLE from a mask that begins at pixel (left, top)."""
+    """A `Candidate`'s box and RLE, of a mask whose upper left pixel is (left, top)."""
     x0, y0, x1, y1 = box_xyxy(mask)
     return (left + x0, top + y0, left + x1 - 1, top + y1 - 1), to_rle(mask[y0:y1, x0:x1])
 
@@ -45,7 +45,7 @@ def box_and_rle(mask: np.ndarray, left: int = 0, top: int = 0) -> tuple[Box, dic
 def box_nms(
     candidates: Sequence[Candidate], scores: Sequence[float], threshold: float
 ) -> list[Candidate]:
-    """Of candidates with nearly the same box keep the best, and sort by falling score.
+    """Non-maximum suppression by boxes; those kept are sorted by falling score.
 
     Args:
         candidates: of one image.

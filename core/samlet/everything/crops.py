@@ -1,4 +1,4 @@
-"""Where everything mode looks: grids of points, overlapping crops, and windows of their logits.
+"""Grids of points and overlapping crops for everything mode.
 
 Boxes are (x0, y0, x1, y1) in pixels of the image. Crops are half open: the whole image is
 (0, 0, W, H). Source: Segment Anything, arXiv 2304.02643, appendix B.
@@ -14,7 +14,7 @@ from samlet.errors import UserError
 from samlet.masks import Box
 
 EDGE_TOLERANCE = 20
-"""Pixels from a crop's edge within which a mask counts as cut off by it."""
+"""Masks that end this near to a crop's edge, in pixels, count as cut off by it."""
 
 
 def point_grid(points_per_side: int) -> np.ndarray:

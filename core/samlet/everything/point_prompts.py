@@ -1,4 +1,4 @@
-"""Where everything mode clicks: on a grid, from coarse to fine, or once on each region."""
+"""Point prompts of everything mode: a grid, from coarse to fine, or one point per region."""
 
 import numpy as np
 from scipy import ndimage
@@ -8,16 +8,16 @@ from samlet.everything.crops import point_grid
 from samlet.images import resize_longest
 
 REGION_SIDE = 512
-"""Longest side, in pixels, of the frame that regions are sought in."""
+"""Longest side, in pixels, of the reduced image that is segmented into regions."""
 
 COARSEST = 4
-"""A search from coarse to fine begins with every fourth point of a row and of a column."""
+"""A search from coarse to fine starts with every fourth point of each row and column."""
 
 
 def region_points(image: np.ndarray) -> np.ndarray:
-    """Click on what is likely an object: at the deepest point of each region of even colour.
+    """One point per region of even colour, where it is deepest: likely an object.
 
-    Prompting objects rather than a grid is the idea of MobileSAMv2 (arXiv 2312.09579), which asks a
+    Prompting objects rather than a grid is the idea of MobileSAMv2 (arXiv 2312.09579), which uses a
     trained detector; regions (Felzenszwalb and Huttenlocher, IJCV 2004) need no training, and fit
     any kind of image.
 

@@ -82,7 +82,7 @@ class Decoder(nn.Module):
     def __init__(self, model: Sam) -> None:
         super().__init__()
         self.model = model
-        self.image_side, self.prompt_side = ImageBranch(model), PromptBranch(model)
+        self.image_branch, self.prompt_branch = ImageBranch(model), PromptBranch(model)
         self.upscaling = Upscaling(model)
 
     def forward(
@@ -114,8 +114,8 @@ class Decoder(nn.Module):
         no_mask = encoder.no_mask_embed.weight.view(1, -1, 1, 1)
         given = has_mask_input.view(1, 1, 1, 1) > 0
         dense = torch.where(given, encoder.mask_downscaling(mask_input), no_mask)
-        shared = self.image_side(image_embeddings, dense)
-        tokens, kernels, iou_predictions = self.prompt_side(
+        shared = self.image_branch(image_embeddings, dense)
+        tokens, kernels, iou_predictions = self.prompt_branch(
             self._tokens(point_coords, point_labels), *shared
         )
         low_res_masks = self.upscaling(tokens, kernels)

@@ -1,4 +1,4 @@
-"""What an image becomes once, and every click on it uses."""
+"""The embedding of an image: computed once, used by every prompt on it."""
 
 import json
 from dataclasses import dataclass
@@ -16,15 +16,15 @@ from samlet.utils.files import atomic_path
 
 @dataclass(frozen=True, eq=False)
 class ImageEmbedding:
-    """An image as its encoder sees it; it never changes, and is safe to share between threads.
+    """An image's embedding; immutable, and safe to share between threads.
 
     Attributes:
         features: float32, 256 x S/16 x S/16, where S is the model's input size.
         original_size: (H, W) of the image in pixels.
         input_size: (h, w) of the resized image within the S x S input, before padding.
         model_id: fingerprint of the encoder; only the same encoder's models can decode it.
-        image: RGB uint8, H x W x 3, to zoom in on; None where nobody will. It is not
-            saved, see `Predictor.with_pixels`.
+        image: RGB uint8, H x W x 3, for predictors that zoom, else None. It is not
+            saved, see `Predictor.with_image`.
     """
 
     features: Tensor

@@ -1,4 +1,4 @@
-"""Embeddings of the images that people work on: computed once, shared, and bounded."""
+"""A cache of embeddings, in memory and on disk, within limits, shared by threads."""
 
 import os
 import threading
@@ -17,10 +17,10 @@ from samlet.utils.files import TEMPORARY_PREFIX
 from samlet.utils.single_flight import SingleFlightCache
 
 ABANDONED_S = 3600
-"""Seconds after which nobody is writing a temporary file any more."""
+"""Seconds after which a temporary file is left over from a killed process."""
 
 STATE_SHARE = 10
-"""What a predictor keeps of an image in use is about so many times the embedding itself."""
+"""A predictor's state of an image in use takes about so many times its embedding's memory."""
 
 
 class EmbeddingCache:
@@ -44,21 +44,21 @@ class EmbeddingCache:
     def get(
         self, predictor: Predictor, image_hash: str, read: Callable[[], np.ndarray]
     ) -> ImageEmbedding:
-        """Give an image's embedding, from memory, from disk, or new.
+        """Get an image's embedding from memory or disk, or compute it.
 
         Args:
             predictor: whose encoder.
-            image_hash: the same for the same image alone; becomes part of a file's name.
-            read: gives the image, RGB uint8, H x W x 3; called only if it must be encoded, or is
-                zoomed in on.
+            image_hash: identifies the image; becomes part of a file name.
+            read: returns the image, RGB uint8, H x W x 3; called only if it must be encoded, or
+                the predictor zooms.
 
         Raises:
             UserError: what `read` raises.
         """
         key = f"{predictor.model_id}-{image_hash}"
-        # On disk all are alike; in memory those for zooming in have their pixels.
+        # On disk all are alike; in memory those of predictors that zoom have their image.
         return self._kept.get(
-            key if predictor.zoom is None else f"{key} with pixels",
+            key if predictor.zoom is None else f"{key} with image",
             lambda: self._from_disk(predictor, key, read) or self._encoded(predictor, key, read),
         )
 
@@ -66,7 +66,7 @@ class EmbeddingCache:
         self, predictor: Predictor, key: str, read: Callable[[], np.ndarray]
     ) -> ImageEmbedding:
         embedding = predictor.encode(read())
-        # A disk that is full makes the cache forgetful, not useless.
+        # If the disk is full, the embedding is still kept in memory.
         with suppress(UserError):
             embedding.save(self._path(key))
             self._tidy()
@@ -87,7 +87,7 @@ class EmbeddingCache:
         return self.folder / f"{key}.safetensors"
 
     def _tidy(self) -> None:
-        """Delete the files that were not used for longest, and what a killed process left behind.
+        """Delete the least recently used files, and temporary files of killed processes.
 
         Other threads and processes write and delete files here at the same time.
         """
@@ -110,7 +110,7 @@ class EmbeddingCache:
 
 
 def bytes_in_use(embedding: ImageEmbedding) -> int:
-    """Memory that an image takes while prompts on it are answered, about."""
+    """Memory in bytes that an image takes about while prompts on it are decoded."""
     own = embedding.features.nbytes * (1 + STATE_SHARE)
     if embedding.image is None:
         return own

@@ -1,4 +1,4 @@
-"""Prompts as people give them: checked, with one clear sentence for each mistake."""
+"""Prompts of points, boxes and masks, checked once when they come in."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ class Prompts:
 
     Attributes:
         point_coords: float32, B x N x 2, (x, y) in pixels of the image; None without points.
-        point_labels: float32, B x N: 1 on the object, 0 beside it, -1 no point at all.
+        point_labels: float32, B x N: 1 on the object, 0 on the background, -1 no point.
         boxes: float32, B x 4, x1, y1, x2, y2 in pixels of the image; None without boxes.
         mask_inputs: float32, B x S/4 x S/4 logits; None without masks.
     """
@@ -35,11 +35,11 @@ class Prompts:
         size: Sequence[int] | None,
         grid: int,
     ) -> "Prompts":
-        """Make sense of what somebody gave.
+        """Check prompts and bring them to float32.
 
         Args:
-            point_coords: as the attribute, in any form; so are the next three. Empty, they are no
-                prompts; B x 0 x 2 are prompts without points.
+            point_coords: as the attribute, in any form; so are the next three. Empty ones
+                are no prompts; B x 0 x 2 are prompts without points.
             point_labels: 1, 0 or -1.
             boxes: x1, y1, x2, y2.
             mask_inputs: logits; B x 1 x S/4 x S/4 will do, too.
@@ -56,9 +56,9 @@ class Prompts:
         )
         counts = {len(x) for x in prompts.parts() if x is not None}
         if not counts:
-            raise UserError("Nothing was asked for: give points, a box or a mask.")
+            raise UserError("There is no prompt: give points, a box or a mask.")
         if len(counts) > 1:
-            raise UserError("Points, boxes and masks of a batch must be equally many.")
+            raise UserError("A batch needs as many boxes or masks as sets of points.")
         return prompts
 
     def __len__(self) -> int:
@@ -73,7 +73,7 @@ class Prompts:
         return Prompts(*(None if part is None else part[list(index)] for part in self.parts()))
 
     def clicks(self, row: int) -> tuple[np.ndarray, np.ndarray]:
-        """One prompt's points, N x 2, and their labels, N, without those that are none."""
+        """One prompt's points, N x 2, and their labels, N, without padding."""
         if self.point_coords is None or self.point_labels is None:
             return np.zeros((0, 2), np.float32), np.zeros(0, np.float32)
         real = self.point_labels[row] >= 0
@@ -81,10 +81,14 @@ class Prompts:
 
 
 def numbers(values: ArrayLike, name: str) -> np.ndarray:
-    """Finite float32 numbers.
+    """Convert to finite float32 numbers.
+
+    Args:
+        values: of any form.
+        name: of the argument, for the message.
 
     Raises:
-        UserError: they are something else; `name` says in the message what they were to be.
+        UserError: they are no finite numbers.
     """
     try:
         array = np.asarray(values, dtype=np.float32)
@@ -132,7 +136,7 @@ def _points(
             raise UserError("point_labels need point_coords.")
         return None, None
     if labels is None and np.size(coords):
-        raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
+        raise UserError("point_coords need point_labels: 1 on the object, 0 on the background.")
     xy = numbers(coords, "point_coords")
     kind = numbers([] if labels is None else labels, "point_labels")
     if xy.size == 0 and kind.size == 0:
@@ -143,7 +147,7 @@ def _points(
     if kind.shape != xy.shape[:2]:
         raise UserError(f"{xy.shape[1]} points need as many labels, not {kind.shape[-1:]}.")
     if not np.isin(kind, (-1, 0, 1)).all():
-        raise UserError("A point's label is 1 (on the object) or 0 (beside it).")
+        raise UserError("A point's label is 1 (on the object) or 0 (on the background).")
     if size is not None:
         height, width = size
         inside = (xy >= 0).all(-1) & (xy[..., 0] <= width) & (xy[..., 1] <= height)
@@ -165,14 +169,14 @@ def _boxes(boxes: ArrayLike | None, size: Sequence[int] | None) -> np.ndarray | 
     if array.ndim != 2 or array.shape[1] != 4:
         raise UserError("A box has four numbers: x1, y1, x2, y2.")
     for x1, y1, x2, y2 in array:
-        told = f"{x1:g},{y1:g},{x2:g},{y2:g}"
+        corners = f"{x1:g},{y1:g},{x2:g},{y2:g}"
         if x1 >= x2 or y1 >= y2:
             raise UserError(
-                f"The box {told} is inside out: give x1,y1,x2,y2 with x1 < x2 and y1 < y2."
+                f"The box {corners} is inside out: give x1,y1,x2,y2 with x1 < x2 and y1 < y2."
             )
         if size is not None and (x1 >= size[1] or y1 >= size[0] or x2 <= 0 or y2 <= 0):
             raise UserError(
-                f"The box {told} lies outside the image, which is {size[1]} x {size[0]} pixels."
+                f"The box {corners} lies outside the image, which is {size[1]} x {size[0]} pixels."
             )
     return array
 
@@ -189,6 +193,6 @@ def _masks(masks: ArrayLike | None, grid: int) -> np.ndarray | None:
         given = " x ".join(map(str, array.shape[1:]))
         raise UserError(
             f"A mask prompt is {grid} x {grid} logits of one mask, a row of the low_res_masks of "
-            f"an earlier answer, not {given}."
+            f"an earlier prediction, not {given}."
         )
     return array

@@ -43,7 +43,7 @@ class SamPredictor:
 
     @property
     def engine(self) -> Engine:
-        """What runs the model."""
+        """The engine that runs the model."""
         return self._predictor.engine
 
     @property
@@ -52,11 +52,11 @@ class SamPredictor:
         return self.model.device
 
     def reset_image(self) -> None:
-        """Forget the image."""
+        """Remove the image."""
         self.is_image_set = False
         self.features: Tensor | None = None
         self._state: ImageState | None = None
-        self._shown: tuple[Tensor, ImageEmbedding] | None = None
+        self._image_embedding: tuple[Tensor, ImageEmbedding] | None = None
         self.original_size: tuple[int, int] | None = None
         self.input_size: tuple[int, int] | None = None
 
@@ -83,7 +83,7 @@ class SamPredictor:
         if self._predictor.zoom is not None and self.features is not None:
             size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
             embedding = ImageEmbedding(self.features[0], size, shown, self._predictor.model_id)
-            self._shown = self.features, self._predictor.with_image(embedding, rgb)
+            self._image_embedding = self.features, self._predictor.with_image(embedding, rgb)
 
     @torch.no_grad()
     def set_torch_image(
@@ -116,11 +116,11 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """Answer one prompt, in pixels of the original image.
+        """Predict masks for one prompt, in pixels of the original image.
 
         Args:
             point_coords: N x 2, (x, y).
-            point_labels: N: 1 on the object, 0 beside it.
+            point_labels: N: 1 on the object, 0 on the background.
             box: x1, y1, x2, y2.
             mask_input: logits of one mask, 1 x S/4 x S/4 or S/4 x S/4, from an earlier call.
             multimask_output: three candidates, or one mask.
@@ -138,12 +138,19 @@ class SamPredictor:
         # As in segment_anything, points and boxes may lie outside.
         prompt = single(point_coords, point_labels, box, mask_input)
         prompts = Prompts.checked(*prompt, None, grid)
-        # People restore an embedding by assigning `features`; its image is not known then.
-        if self._shown is not None and self._shown[0] is self.features and not return_logits:
-            (answer,) = self._predictor.segment_prompts(
-                self._shown[1], prompts, multimask_output, self._predictor.zoom is not None
+        # Users restore an embedding by assigning `features`; its image is unknown then.
+        if (
+            self._image_embedding is not None
+            and self._image_embedding[0] is self.features
+            and not return_logits
+        ):
+            (prediction,) = self._predictor.segment_prompts(
+                self._image_embedding[1],
+                prompts,
+                multimask_output,
+                self._predictor.zoom is not None,
             )
-            return answer.masks, answer.iou_predictions, answer.low_res_masks
+            return prediction.masks, prediction.iou_predictions, prediction.low_res_masks
         coords, labels, boxes, masks = (
             None if part is None else torch.from_numpy(part).to(self.device)
             for part in prompts.parts()
@@ -169,7 +176,7 @@ class SamPredictor:
         multimask_output: bool = True,
         return_logits: bool = False,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer B prompts, in pixels of the resized image (see `transform`); B may be 0.
+        """Predict masks for B prompts (or 0), in pixels of the resized image (see `transform`).
 
         Args:
             point_coords: B x N x 2.
@@ -193,13 +200,15 @@ class SamPredictor:
         points = None
         if point_coords is not None:
             if point_labels is None:
-                raise UserError("point_coords need point_labels: 1 on the object, 0 beside it.")
+                raise UserError(
+                    "point_coords need point_labels: 1 on the object, 0 on the background."
+                )
             points = (point_coords, point_labels)
         grid = self.model.config.image_size // 4
         if mask_input is not None and mask_input.shape[1:] != (1, grid, grid):
             raise UserError(
                 f"mask_input is B x 1 x {grid} x {grid} logits, as in the low_res_masks of an "
-                f"earlier answer, not {' x '.join(map(str, mask_input.shape))}."
+                f"earlier prediction, not {' x '.join(map(str, mask_input.shape))}."
             )
         if self._state is None or self._state.features is not features:
             self._state = self.engine.prepare(features)
