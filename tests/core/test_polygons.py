@@ -137,4 +137,4 @@ def test_small_holes_keep_their_area() -> None:
     mask = np.ones((80, 80), bool)
     mask[40:43, 20:23] = mask[60, 30:35] = mask[10, 10] = False
     (polygon,) = to_polygons(mask, 3.0)
-    assert [shoelace(ring) for ring in polygon] == [6400, -9, -5, -1]
+    assert [shoelace(ring) for ring in polygon] == [6400, -1, -5, -9]
