@@ -5,7 +5,7 @@ import pytest
 
 from samlet.errors import UserError
 from samlet.masks import Mask, to_rle
-from samlet.outputs import drawing, overlay
+from samlet.outputs import overlay
 from samlet.outputs.drawing import colours
 
 IMAGE = np.full((60, 80, 3), 100, np.uint8)
@@ -64,14 +64,26 @@ def test_points_and_boxes() -> None:
     assert not np.array_equal(overlay(IMAGE, [], [(79, 59)])[59, 79], IMAGE[59, 79])
 
 
-@pytest.mark.parametrize("pixels", [1, 80, 700, 1600, 4000])
-def test_pieces_fit_together(pixels: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """A large picture is drawn a few rows at a time, here in pieces of 1 to 50 rows."""
+def test_masks_may_be_run_lengths_or_empty() -> None:
     marks = [(20, 30), (60.3, 10.8), (79, 59)], [1, 0, 1], [(30.2, 4, 70, 55.6), (1, 1, 3, 2)]
-    whole = overlay(IMAGE, [SMALL, BIG, np.zeros_like(BIG)], *marks)
-    monkeypatch.setattr(drawing, "_BLOCK", pixels)
+    arrays = overlay(IMAGE, [SMALL, BIG, np.zeros_like(BIG)], *marks)
     masks: list[Mask] = [to_rle(SMALL), BIG, to_rle(np.zeros_like(BIG))]
-    assert np.array_equal(overlay(IMAGE, masks, *marks), whole)
+    assert np.array_equal(overlay(IMAGE, masks, *marks), arrays)
+
+
+@pytest.mark.parametrize("alpha", [0, 0.3, 0.5, 1])
+def test_blending_is_exact_to_a_grey_level(alpha: float) -> None:
+    values = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    inside = np.zeros((60, 80), bool)
+    inside[6:54, 6:49] = True
+    result = overlay(values, [BIG], alpha=alpha)[inside]
+    expected = values[inside] + alpha * (colours(1)[0] - values[inside].astype(float))
+    assert np.abs(result - expected).max() <= 1
+
+
+def test_clicks_are_antialiased() -> None:
+    row = overlay(np.zeros((60, 80, 3), np.uint8), [], [(20, 30)])[30, :41, 0]
+    assert ((row > 0) & (row < 255) & (row != 40)).any() and np.array_equal(row, row[::-1])
 
 
 def test_bad_arguments() -> None:

@@ -1,4 +1,8 @@
-"""All files but TIFF, and the colours of TIFF, as Pillow decodes them."""
+"""All files but TIFF, and the colours of TIFF, as Pillow decodes them.
+
+16-bit colour PNGs are decoded with Pillow, too, as torchvision's decoder (0.29) crashes the process
+where a file is cut short, and imagecodecs ignores the EXIF orientation.
+"""
 
 from pathlib import Path
 from typing import IO
@@ -9,8 +13,8 @@ from PIL import Image, ImageFile, ImageOps
 from samlet.errors import UserError
 from samlet.images.decoded_image import IMAGE_FORMATS, ChannelKind, DecodedImage, check_size
 
-# Left out on purpose: formats that are programs (EPS), wrappers or too rare to be tested here.
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
+"""Pillow's names of the formats that are read: no programs (EPS), no wrappers, nothing untested."""
 
 
 def decode_pillow(
@@ -20,8 +24,7 @@ def decode_pillow(
     image = open_pillow(path, stream, PILLOW_FORMATS)
     check_size(path, image.height, image.width, 0, max_pixels)
     mode = image.tile[0][3] if image.format == "PNG" and image.tile else ""
-    # Pillow keeps only the high byte of 16-bit colour. It has decoders for either byte order, and
-    # the one for the wrong order yields the low bytes.
+    # Pillow keeps only the high byte of 16-bit colour: decoded as little-endian, the low byte.
     if mode in ("RGB;16B", "RGBA;16B"):
         low = open_pillow(path, stream, PILLOW_FORMATS)
         _set_raw_mode(low, mode.replace("16B", "16L"))
@@ -29,7 +32,7 @@ def decode_pillow(
         kind: ChannelKind = "colour" if mode == "RGB;16B" else "colour+alpha"
         return DecodedImage(high_bytes << 8 | low_bytes, kind)
     if mode == "LA;16B":
-        # Four bytes a pixel, as in 8-bit RGBA.
+        # Four bytes per pixel, as in 8-bit RGBA.
         _set_raw_mode(image, "RGBA")
         pixels = _upright(image).astype(np.uint16)
         return DecodedImage(pixels[..., 0::2] << 8 | pixels[..., 1::2], "colour+alpha")

@@ -1,24 +1,22 @@
-"""Pictures of results: masks, clicks and boxes drawn over the image."""
+"""Results drawn over the image: masks, clicks and boxes."""
 
 import colorsys
 from collections.abc import Sequence
 
 import numpy as np
+from PIL import Image, ImageDraw
 from scipy import ndimage
 
 from samlet.errors import UserError
 from samlet.masks import CroppedMask, Mask, area, crop_mask
 
-# Pixels that are drawn at once, in whole rows: bounds the memory at some 200 MB.
-_BLOCK = 1 << 22
-
 _POSITIVE, _NEGATIVE, _RIM, _BOX = (40, 200, 70), (230, 40, 50), (255, 255, 255), (255, 214, 0)
 
 
 def colours(count: int) -> np.ndarray:
-    """Choose distinct bright colours, always the same ones: uint8, count x 3, RGB."""
-    # Steps of the golden ratio never come close to an earlier hue for long; alternating brightness
-    # tells the few close ones apart.
+    """Distinct bright colours, the same ones on every call: uint8, count x 3, RGB."""
+    # Steps of the golden ratio spread any number of hues evenly; alternating brightness tells the
+    # few close ones apart.
     golden = 0.618033988749895
     hues = [
         colorsys.hsv_to_rgb((0.55 + i * golden) % 1, 0.8, (1.0, 0.8)[i % 2]) for i in range(count)
@@ -36,13 +34,13 @@ def overlay(
 ) -> np.ndarray:
     """Draw masks over an image, small ones on top, with outlines, clicks and boxes.
 
-    Mask i has `colours(n)[i]`. Lines grow with the image.
+    Mask i has `colours(n)[i]`. Lines are 1 pixel wide, or 2 in images of 800 pixels and more.
 
     Args:
         image: uint8, H x W x 3.
         masks: N x H x W, or a sequence of H x W, bool, or RLE.
         points: M x 2 of (x, y), pixels; drawn as dots with a white rim.
-        point_labels: M: 1 green (inside), 0 red (outside); all 1 if not given.
+        point_labels: M of 1 (on the object, green) or 0 (off it, red); all 1 if not given.
         boxes: K x 4 of (x0, y0, x1, y1), along pixel edges; drawn in yellow.
         alpha: opacity of the masks, 0 to 1.
 
@@ -57,78 +55,55 @@ def overlay(
     height, width = image.shape[:2]
     thickness = 1 if max(height, width) < 800 else 2
     radius = max(3.0, 0.007 * max(height, width))
-    palette = colours(len(masks)).astype(np.float32)
-    frames = () if boxes is None else np.asarray(boxes, dtype=float)
+    palette = colours(len(masks)).tolist()
     clicks = () if points is None else points
     labels = np.ones(len(clicks)) if point_labels is None else point_labels
-    areas, spans = _measure(masks, (height, width))
-    large_first = np.argsort(areas)[::-1].tolist()
 
-    picture = np.empty((height, width, 3), np.uint8)
-    step = max(1, _BLOCK // width)
-    for top in range(0, height, step):
-        rows = slice(top, min(top + step, height))
-        canvas = image[rows].astype(np.float32)
-        for i in large_first:
-            if spans[i][0] < rows.stop and spans[i][1] > top:
-                _draw_mask(canvas, top, crop_mask(masks[i]), palette[i], alpha, thickness)
-        for box in frames:
-            _draw_box(canvas, top, np.clip(box, 0, [width, height, width, height]), thickness)
-        for (x, y), label in zip(clicks, labels, strict=True):
-            _draw_disc(canvas, x, y - top, radius * 1.4, _RIM)
-            _draw_disc(canvas, x, y - top, radius, _POSITIVE if label else _NEGATIVE)
-        picture[rows] = np.rint(canvas, out=canvas).clip(0, 255, out=canvas)
-    return picture
+    canvas = Image.fromarray(image)
+    for i in np.argsort(_areas(masks, (height, width)))[::-1].tolist():
+        _draw_mask(canvas, crop_mask(masks[i]), tuple(palette[i]), alpha, thickness)
+    draw = ImageDraw.Draw(canvas)
+    for box in () if boxes is None else np.asarray(boxes, dtype=float):
+        x0, y0, x1, y1 = np.rint(np.clip(box, 0, [width, height, width, height])).astype(int)
+        if x0 < x1 and y0 < y1:
+            # Pillow counts the corner pixels in, and draws inwards.
+            draw.rectangle((x0, y0, x1 - 1, y1 - 1), outline=_BOX, width=thickness)
+    for (x, y), label in zip(clicks, labels, strict=True):
+        _draw_disc(canvas, x, y, radius * 1.4, _RIM)
+        _draw_disc(canvas, x, y, radius, _POSITIVE if label else _NEGATIVE)
+    return np.array(canvas)
 
 
-def _measure(
-    masks: np.ndarray | Sequence[Mask], size: tuple[int, int]
-) -> tuple[list[int], list[tuple[int, int]]]:
-    """Each mask's area, and its first row and the one behind its last."""
-    areas, spans = [], []
-    for cropped in map(crop_mask, masks):
-        if cropped.size != size:
+def _areas(masks: np.ndarray | Sequence[Mask], size: tuple[int, int]) -> list[int]:
+    areas = []
+    for mask in map(crop_mask, masks):
+        if mask.size != size:
             raise UserError(
-                f"A mask of {cropped.size} cannot be drawn on an image of {size}: resize one."
+                f"A mask of {mask.size} cannot be drawn on an image of {size}: resize one."
             )
-        areas.append(area(cropped.mask))
-        spans.append((cropped.slices[0].start, cropped.slices[0].stop))
-    return areas, spans
+        areas.append(area(mask.mask))
+    return areas
 
 
 def _draw_mask(
-    canvas: np.ndarray,
-    top: int,
-    cropped: CroppedMask,
-    colour: np.ndarray,
+    canvas: Image.Image,
+    mask: CroppedMask,
+    colour: tuple[int, ...],
     alpha: float,
     thickness: int,
 ) -> None:
-    """Draw what of a mask lies in a canvas whose first row is the image's row `top`."""
-    # Padding makes the outline close along the image's border too.
-    inner = ndimage.binary_erosion(np.pad(cropped.mask, 1), iterations=thickness)[1:-1, 1:-1]
-    rows = slice(max(top - cropped.y, 0), top + len(canvas) - cropped.y)
-    mask, outline = cropped.mask[rows], (cropped.mask & ~inner)[rows]
-    below = max(cropped.y - top, 0)
-    window = canvas[below : below + len(mask), cropped.slices[1]]
-    window[mask] += alpha * (colour - window[mask])
-    window[outline] = colour
-
-
-def _draw_box(canvas: np.ndarray, top: int, box: np.ndarray, thickness: int) -> None:
-    x0, y0, x1, y1 = np.rint(box).astype(int)
-    frame = np.ones((max(y1 - y0, 0), max(x1 - x0, 0)), bool)
-    frame[thickness:-thickness, thickness:-thickness] = False
-    rows = slice(max(top - y0, 0), max(top + len(canvas) - y0, 0))
-    below = max(y0 - top, 0)
-    canvas[below : below + len(frame[rows]), x0:x1][frame[rows]] = _BOX
+    """Blend a mask with the canvas, and draw its outline, which lies inside the mask."""
+    # Padding makes the outline close along the image's border, too.
+    inner = ndimage.binary_erosion(np.pad(mask.mask, 1), iterations=thickness)[1:-1, 1:-1]
+    opacity = np.where(inner, np.uint8(round(255 * alpha)), np.uint8(255)) * mask.mask
+    canvas.paste(colour, (mask.x, mask.y), Image.fromarray(opacity))
 
 
 def _draw_disc(
-    canvas: np.ndarray, x: float, y: float, radius: float, colour: tuple[int, int, int]
+    canvas: Image.Image, x: float, y: float, radius: float, colour: tuple[int, int, int]
 ) -> None:
-    top, left = (max(0, int(centre - radius - 1)) for centre in (y, x))
-    window = canvas[top : max(0, int(y + radius + 3)), left : max(0, int(x + radius + 3))]
-    ys, xs = np.ogrid[: window.shape[0], : window.shape[1]]
-    coverage = np.clip(radius + 0.5 - np.hypot(xs + left - x, ys + top - y), 0, 1)[..., None]
-    window += coverage * (np.array(colour, np.float32) - window)
+    """Draw an antialiased disc, which `ImageDraw.ellipse` cannot."""
+    left, top = int(x - radius - 1), int(y - radius - 1)
+    ys, xs = np.ogrid[: int(2 * radius + 4), : int(2 * radius + 4)]
+    coverage = np.clip(radius + 0.5 - np.hypot(xs + left - x, ys + top - y), 0, 1)
+    canvas.paste(colour, (left, top), Image.fromarray(np.rint(255 * coverage).astype(np.uint8)))
