@@ -307,5 +307,5 @@ def test_mismatched_labels_are_named(tmp_path: Path) -> None:
         samlet.UserError, match=r"a\.png is for 10 x 20 pixels but .*a\.png is 20 x 10"
     ):
         load_examples(tmp_path)
-    with pytest.raises(samlet.UserError, match="None of the named images"):
+    with pytest.raises(samlet.UserError, match="None of the chosen images"):
         load_examples(tmp_path, only={"b"})

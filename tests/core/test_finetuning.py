@@ -131,8 +131,8 @@ def parts_of(values: np.ndarray) -> int:
 
 def test_masks_are_no_label_maps(data: Path, small_file: Path) -> None:
     change_labels(data, lambda values: (values > 0) * 255)
-    refused = r"The labels look like masks of classes, as 10 objects are in \d+ separate parts.*255"
-    refused += r".*give --split .* or --no-split"
+    refused = r"The labels look like class masks .*, as 10 objects are in \d+ separate parts.*255"
+    refused += r".*add --split .* or --no-split"
     with pytest.raises(samlet.UserError, match=refused):
         finetune(settings(data, small_file), data / "run")
     assert not (data / "run").exists()
@@ -141,7 +141,7 @@ def test_masks_are_no_label_maps(data: Path, small_file: Path) -> None:
 
     result = RUNNER.invoke(app, command(data, small_file, "--no-split"))
     assert result.exit_code == 0, result.output
-    assert "Warning: The labels look like masks of classes" in result.output
+    assert "Warning: The labels look like class masks" in result.output
 
     for item in check_labels(
         find_labelled_images(data / "images", data / "labels"), split=True
@@ -160,7 +160,7 @@ def test_class_maps_are_no_label_maps(tmp_path: Path) -> None:
     found = find_labelled_images(samples.IMAGES, tmp_path)
     with pytest.raises(samlet.UserError, match=r"as 18 objects are in \d+ .*numbers 1, 2, 3 in"):
         check_labels(found, split=None)
-    assert "masks of classes" in check_labels(found, split=False).warnings[0]
+    assert "class masks" in check_labels(found, split=False).warnings[0]
     objects = check_labels(find_labelled_images(samples.IMAGES, samples.LABELS), split=None)
     assert len(objects.usable) == 6 and not objects.warnings
 

@@ -103,8 +103,8 @@ def found_masks(layers: np.ndarray) -> list[np.ndarray]:
     return [found[i] for i in sorted(found)]
 
 
-def told_of(images: Path, place: Path) -> str:
-    """All that is said about labels, whether they are refused or used."""
+def messages_of(images: Path, place: Path) -> str:
+    """All messages about labels, whether they are refused or used."""
     try:
         return "\n".join(check_labels(find_labelled_images(images, place)).messages())
     except UserError as error:
@@ -473,7 +473,7 @@ LABEL_STUDIO_FAULTS: dict[str, Any] = {
 )
 def test_faults_in_json(blank: Path, tmp_path: Path, sentence: str, content: Any) -> None:
     path = write_json(tmp_path / "coco.json", content)
-    assert re.search(sentence, told_of(blank, path))
+    assert re.search(sentence, messages_of(blank, path))
 
 
 def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
@@ -486,23 +486,23 @@ def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
     refused(tmp_path / "nowhere.json", "Cannot read .*nowhere.json")
     (tmp_path / "cut.json").write_text('{"images": [')
     refused(tmp_path / "cut.json", "cut.json is not valid JSON")
-    refused(blank, r"holds no label map .* and no SA-1B JSON .* such as a:")
+    refused(blank, r"has no label map .* and no SA-1B JSON .* such as a:")
 
     maps = tmp_path / "maps"
     maps.mkdir()
     Image.fromarray(GRID.T).save(maps / "a.png")
     refused(maps, r"maps/a.png is for 40 x 60 pixels but .*a.png is 60 x 40")
     tifffile.imwrite(maps / "a.tif", GRID)
-    refused(maps, r"a.png and .*a.tif differ in their suffix alone, and both")
+    refused(maps, r"a.png and .*a.tif differ only in their suffix, and both")
     (maps / "a.png").unlink()
     tifffile.imwrite(maps / "a.tif", np.full(GRID.shape, 2**31, np.uint32))
     refused(maps, "a.tif has labels up to 2147483648")
     write_json(maps / "a.json", {})
-    refused(maps, "label maps and JSON files")
+    refused(maps, "both label maps and JSON files")
     (maps / "a.tif").unlink()
-    refused(maps, r'a.json is not as in SA-1B, as it has no object "image"')
+    refused(maps, r'a.json is not an SA-1B JSON, as it has no object "image"')
     Image.fromarray(GRID).save(blank / "a.bmp")
-    refused(maps, r"a.bmp and .*a.png differ in their suffix alone")
+    refused(maps, r"a.bmp and .*a.png differ only in their suffix")
     (blank / "b").mkdir()
     shutil.copy(blank / "a.png", blank / "b")
     refused(
@@ -614,15 +614,16 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
     )
     assert [item.path.name for item in checked.usable] == ["a.png"]
     assert np.array_equal(found_masks(checked.usable[0].read_layers([])), [SQUARE])
-    told = "\n".join(checked.messages())
-    assert told.startswith("4 of 5 images have labels. Without labels: e.png.")
-    assert "3 whole images among them" in told
+    shown = "\n".join(checked.messages())
+    assert shown.startswith("4 of 5 images have labels. Without labels: e.png.")
+    assert "3 whole images among them" in shown
+    assert shown.count("belongs to the image '99'") == 1
     for fault in (
         r"annotations\[5\] .* belongs to the image '99'", r'annotations\[6\] .* has no number',
         r'annotations\[0\] .* has no "segmentation"', r'annotations\[1\] .* has no "segmentation"',
         r"images\[2\] of .* is for 61 x 40", r"d\.png is not an image",
     ):  # fmt: skip
-        assert re.search(fault, told), fault
+        assert re.search(fault, shown), fault
 
     tasks = [task([*bad_regions(), brush(INNER), bitmask(SQUARE)], "a.png"), task([{}], "b.png")]
     checked = check_labels(
@@ -630,15 +631,15 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
     )
     (item,) = checked.usable
     assert np.array_equal(found_masks(item.read_layers([])), [INNER, SQUARE])
-    told = "\n".join(checked.messages())
+    shown = "\n".join(checked.messages())
     for fault in (
         "three or more points", "turned in Label Studio", "vectorlabels, which is not read",
         'no number "x"', "covers no pixel of its image", 'has no text "type"',
     ):  # fmt: skip
-        assert fault in told
+        assert fault in shown
     many = [task([*bad_regions() * 30, brush(INNER)], "a.png")]
-    told = told_of(folder, write_json(tmp_path / "many.json", many))
-    assert told.endswith("- and 130 more") and told.count("\n") == 22
+    shown = messages_of(folder, write_json(tmp_path / "many.json", many))
+    assert shown.endswith("- and 130 more") and shown.count("\n") == 22
 
 
 def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
@@ -693,13 +694,13 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
 @pytest.mark.parametrize(
     ("name", "content", "sentence"),
     [
-        ("a_seg.npy", b"", "a_seg.npy is Cellpose's own: save masks as PNG or TIFF"),
+        ("a_seg.npy", b"", "a_seg.npy is in Cellpose's own format: save masks as PNG or TIFF"),
         ("a.geojson", b"{}", "a.geojson is GeoJSON, as QuPath writes it"),
-        ("a.txt", b"0 0.1 0.2", "a.txt is of YOLO: export COCO"),
-        ("annotations.xml", b"<", "annotations.xml is of CVAT or Pascal VOC: export COCO"),
-        ("a.jpg", b"", "a.jpg is JPEG, which changes numbers"),
+        ("a.txt", b"0 0.1 0.2", "a.txt is in the format of YOLO: export COCO"),
+        ("annotations.xml", b"<", "annotations.xml is in the format of CVAT or Pascal VOC: export"),
+        ("a.jpg", b"", "a.jpg is JPEG, which changes the numbers of objects"),
         ("a.h5", b"", "a.h5 is HDF5, as ilastik writes it"),
-        ("a.json", b'{"shapes": [], "imagePath": "a.png"}', "a.json is labelme's: convert"),
+        ("a.json", b'{"shapes": [], "imagePath": "a.png"}', "a.json is in labelme's format: "),
         ("c.json", b'{"a.png1": {"filename": "a.png", "regions": []}}', "VGG Image Annotator"),
         ("c.json", b'{"type": "FeatureCollection", "features": []}', "c.json is GeoJSON"),
         ("c.json", b'[{"type": "Feature"}]', "c.json is GeoJSON"),
@@ -716,5 +717,5 @@ def test_formats_that_are_not_read(
     place.mkdir()
     (place / name).write_bytes(content)
     whole = name == "c.json"
-    told = told_of(blank, place / name if whole else place)
-    assert sentence in told and "\n" not in told.removeprefix("None of the labels can be used:\n")
+    shown = messages_of(blank, place / name if whole else place)
+    assert sentence in shown and "\n" not in shown.removeprefix("None of the labels can be used:\n")

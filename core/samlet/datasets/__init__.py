@@ -1,8 +1,8 @@
-"""Training labels of several formats, in one form.
+"""Labelled images: labels of several formats, read into one form.
 
-Objects may overlap (those of SA-1B nest), so labels are layers of label maps: int32, L x H x W,
-L >= 1, 0 being background. Objects of one layer do not overlap, and every object has a number of
-its own.
+Objects may overlap (in SA-1B, objects contain others), so labels are layers of label maps: int32,
+L x H x W with L >= 1, where 0 is background. Objects of one layer do not overlap, and every object
+has its own number.
 """
 
 from samlet.datasets.finding import find_labelled_images

@@ -1,4 +1,4 @@
-"""Whether labels can be used, all of them, before anything is done with them."""
+"""Check labels, all of them, before anything is done with them."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,27 +15,28 @@ from samlet.utils.messages import bullet_list, join_first, pluralize
 from samlet.utils.prefetch import prefetch
 from samlet.utils.progress import progress_bar
 
-SPECK = 16
-"""Parts with fewer pixels do not count where parts are counted."""
+MIN_PART_AREA = 16
+"""Connected parts with fewer pixels are not counted."""
 
-MOST_PARTS = 2.0
-"""Mean number of parts of an object from which the objects are taken for classes."""
+CLASS_PARTS = 2.0
+"""Mean number of parts per object from which on objects are taken for classes."""
 
-MOST_PARTS_OF_ONE = 1.5
-"""The same where every image has but one object, with the same number in all."""
+SINGLE_CLASS_PARTS = 1.5
+"""The same if each image has only one object, with the same number in all images."""
 
-MOST_CLASSES = 40
-"""With more different numbers an image, they are objects, in however many parts."""
+MAX_CLASSES = 40
+"""With more objects per image than this they are not taken for classes."""
 
 
 @dataclass(frozen=True)
 class _LabelStats:
-    """What an image's labels hold.
+    """What the labels of one image have in them.
 
     Attributes:
         numbers: of the objects, rising.
-        parts: how many separate parts they are in.
-        holes: how many parts the background is in, if one object covers most of the image; else 0.
+        parts: number of connected parts of all objects.
+        holes: number of connected parts of the background if there is only one object and it covers
+            most of the image; else 0.
     """
 
     numbers: np.ndarray
@@ -45,13 +46,13 @@ class _LabelStats:
 
 @dataclass(frozen=True)
 class CheckedLabels:
-    """Labels that can be used, and all that is to be known about the others.
+    """Labels that can be used, and what is to be said about them and the others.
 
     Attributes:
         found: what was checked.
         usable: the images whose labels can be used, sorted by path.
-        with_objects: those of them that have an object.
-        left_out: by image, a sentence for each object of it that is left out, or one for all.
+        with_objects: paths of those of them that have an object.
+        left_out: by image, a sentence for each object that is left out, or one for all of them.
         warnings: sentences about labels that are used, but look wrong.
     """
 
@@ -62,7 +63,7 @@ class CheckedLabels:
     warnings: Sequence[str]
 
     def messages(self) -> list[str]:
-        """What to tell before the labels are used, a paragraph each."""
+        """What the user should know before the labels are used, as paragraphs."""
         found = self.found
         count = len(found) + len(found.unlabelled)
         has = "has" if len(found) == 1 else "have"
@@ -71,66 +72,73 @@ class CheckedLabels:
             paragraphs[0] += f" Without labels: {join_first([p.name for p in found.unlabelled])}."
         if found.unmatched:
             paragraphs[0] += f" Labels without an image: {join_first(found.unmatched)}."
-        faults = [*found.faults, *(fault for of_one in self.left_out.values() for fault in of_one)]
-        if faults:
-            lost = len(found) - len(self.usable)
+        if faults := _flatten(self.left_out):
+            images_left_out = pluralize(len(found) - len(self.usable), "whole image")
             paragraphs.append(
-                f"Left out of the labels, {pluralize(lost, 'whole image')} among them:"
-                f"{bullet_list(faults)}"
+                f"Left out of the labels, {images_left_out} among them:{bullet_list(faults)}"
             )
-        return paragraphs + [f"Warning: {doubt}" for doubt in self.warnings]
+        return paragraphs + [f"Warning: {warning}" for warning in self.warnings]
 
 
 def check_labels(
     found: LabelledImages, split: bool | None = False, threads: int = 2
 ) -> CheckedLabels:
-    """Read all labels with their images, once.
+    """Read all images and their labels once, and leave out what is faulty.
 
-    An object that is faulty is left out, and so is an image whose labels are faulty altogether.
+    A faulty object is left out; so is an image whose labels cannot be used at all.
 
     Args:
-        found: by `samlet.datasets.find_labelled_images`.
-        split: True to take each connected part of an object as an object of its own; False to take
-            objects as they are; None likewise, but to refuse what looks like masks of classes.
-        threads: that read.
+        found: from `samlet.datasets.find_labelled_images`.
+        split: True makes each connected part of an object an object of its own; False takes objects
+            as they are; None does so, too, but refuses labels that look like class masks.
+        threads: number of threads that read.
 
     Raises:
-        UserError: no image has labels that can be used; or `split` is None and objects look like
-            classes.
+        UserError: no image has usable labels; or `split` is None and the labels look like class
+            masks (semantic segmentation).
     """
     left_out = {"labels": list(found.faults)} if found.faults else {}
-    usable, facts = [], []
+    usable, stats = [], []
     with progress_bar() as progress:
         task = progress.add_task("Checking labels", total=len(found))
-        for item, told, faults in prefetch(found, _examine, threads, depth=2 * max(1, threads)):
+        for item, item_stats, faults in prefetch(
+            found, _read_stats, threads, depth=2 * max(1, threads)
+        ):
             progress.advance(task)
             if faults:
                 left_out[str(item.path)] = faults
-            if told is not None:
+            if item_stats is not None:
                 usable.append(item)
-                facts.append(told)
+                stats.append(item_stats)
     if not usable:
-        faults = [fault for of_one in left_out.values() for fault in of_one]
-        raise UserError(f"None of the labels can be used:{bullet_list(faults)}")
-    doubts = _doubts(usable, facts)
-    classes = _classes(usable, facts)
+        raise UserError(f"None of the labels can be used:{bullet_list(_flatten(left_out))}")
+    warnings = _warnings(usable, stats)
+    classes = _describe_classes(usable, stats)
     if split:
         usable = [LabelledImage(item.path, partial(_split, item.read_layers)) for item in usable]
     elif classes is not None:
         if split is None:
             raise UserError(
-                f"{classes}: give --split to take each separate part as an object, or --no-split "
-                "if all parts of a number are one object."
+                f"{classes}: add --split to make each separate part an object, or --no-split if "
+                "all parts of a number are one object."
             )
-        doubts.append(f"{classes}. Give each object a number of its own if they are.")
+        warnings.append(f"{classes}. If they are, give each object its own number.")
     with_objects = frozenset(
-        item.path for item, told in zip(usable, facts, strict=True) if len(told.numbers)
+        item.path for item, of_item in zip(usable, stats, strict=True) if len(of_item.numbers)
     )
-    return CheckedLabels(found, usable, with_objects, left_out, doubts)
+    return CheckedLabels(found, usable, with_objects, left_out, warnings)
 
 
-def _examine(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None, list[str]]:
-    """What an image's labels hold, None if they cannot be used; and what is left out of them."""
+def _flatten(left_out: dict[str, list[str]]) -> list[str]:
+    return [fault for faults in left_out.values() for fault in faults]
+
+
+def _read_stats(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None, list[str]]:
+    """Read an image and its labels.
+
+    Returns:
+        the image; its statistics, None if its labels cannot be used; what is left out of them.
+    """
     left_out: list[str] = []
     try:
         size = images.read(item.path).shape[:2]
@@ -138,7 +146,7 @@ def _examine(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None, li
     except UserError as error:
         return item, None, [str(error)]
     if layers.shape[1:] != size:
-        return item, None, [f"The labels of {item.path} are of another size: export them again."]
+        return item, None, [f"The labels of {item.path} have another size: export them again."]
     numbers = _numbers(layers)
     if not len(numbers) and left_out:
         return item, None, left_out
@@ -154,63 +162,66 @@ def _examine(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None, li
 
 def _numbers(layers: np.ndarray) -> np.ndarray:
     """The numbers of the objects, rising."""
-    there = layers[layers > 0]
-    if there.size and there.max() > layers.size:
-        return np.unique(there)
-    # Faster than to sort them, where they are no larger than that.
-    return np.flatnonzero(np.bincount(there))
+    numbers = layers[layers > 0]
+    if numbers.size and numbers.max() > layers.size:
+        return np.unique(numbers)
+    # Counting is faster than sorting, unless there are large numbers.
+    return np.flatnonzero(np.bincount(numbers))
 
 
 def _count_parts(layer: np.ndarray) -> int:
     parts = connected(layer, connectivity=2)
-    return int((np.bincount(parts.ravel())[1:] >= SPECK).sum())
+    return int((np.bincount(parts.ravel())[1:] >= MIN_PART_AREA).sum())
 
 
-def _classes(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> str | None:
-    """A sentence, less its end, if what counts as objects seems to be classes."""
-    numbers = sum(len(told.numbers) for told in facts)
-    parts = sum(max(told.parts, len(told.numbers)) for told in facts)
-    different = set[int]().union(*(told.numbers.tolist() for told in facts))
-    most = MOST_PARTS_OF_ONE if len(different) == 1 else MOST_PARTS
-    # Nobody who numbers objects begins with 255.
-    is_mask = different == {255} and parts > numbers
-    if numbers > MOST_CLASSES * len(facts) or not (is_mask or 0 < most * numbers <= parts):
+def _describe_classes(usable: Sequence[LabelledImage], stats: Sequence[_LabelStats]) -> str | None:
+    """A sentence without full stop if the labels look like class masks; None if they do not."""
+    objects = sum(len(of_image.numbers) for of_image in stats)
+    parts = sum(max(of_image.parts, len(of_image.numbers)) for of_image in stats)
+    different = set[int]().union(*(of_image.numbers.tolist() for of_image in stats))
+    threshold = SINGLE_CLASS_PARTS if len(different) == 1 else CLASS_PARTS
+    # Numbered objects would not begin with 255.
+    is_binary = different == {255} and parts > objects
+    if objects > MAX_CLASSES * len(stats) or not (is_binary or 0 < threshold * objects <= parts):
         return None
-    worst = max(range(len(facts)), key=lambda i: facts[i].parts / max(1, len(facts[i].numbers)))
-    one = facts[worst]
+    worst = max(range(len(stats)), key=lambda i: stats[i].parts / max(1, len(stats[i].numbers)))
+    numbers = stats[worst].numbers.tolist()
     return (
-        f"The labels look like masks of classes, as {pluralize(numbers, 'object')} "
-        f"{'is' if numbers == 1 else 'are'} in {parts:,} separate parts, and each would be learnt "
-        f"as one object ({usable[worst].path.name}: "
-        f"{'number' if len(one.numbers) == 1 else 'numbers'} "
-        f"{join_first(one.numbers.tolist(), 3)} in {one.parts:,} parts)"
+        f"The labels look like class masks (semantic segmentation), as "
+        f"{pluralize(objects, 'object')} {'is' if objects == 1 else 'are'} in {parts:,} separate "
+        f"parts, and all parts of a number would be one object ({usable[worst].path.name}: "
+        f"{'number' if len(numbers) == 1 else 'numbers'} {join_first(numbers, 3)} in "
+        f"{stats[worst].parts:,} parts)"
     )
 
 
-def _doubts(usable: Sequence[LabelledImage], facts: Sequence[_LabelStats]) -> list[str]:
-    apart = [
+def _warnings(usable: Sequence[LabelledImage], stats: Sequence[_LabelStats]) -> list[str]:
+    """Sentences about labels that mark borders, or the background in place of objects."""
+    with_borders = [
         item.path.name
-        for item, told in zip(usable, facts, strict=True)
-        if len(told.numbers) > 1 and told.numbers[-1] in (255, 65535)
-        if told.numbers[-2] < told.numbers[-1] - 1
+        for item, of_item in zip(usable, stats, strict=True)
+        if len(of_item.numbers) > 1 and of_item.numbers[-1] in (255, 65535)
+        if of_item.numbers[-2] < of_item.numbers[-1] - 1
     ]
-    inverted = [item.path.name for item, told in zip(usable, facts, strict=True) if told.holes > 1]
-    doubts = []
-    if 2 * len(apart) > len(facts):
-        doubts.append(
-            f"The labels of {join_first(apart, 3)} have the number 255 or 65535 beside small ones: "
-            "if it marks borders or what to ignore, as in PASCAL VOC, make it 0."
+    inverted = [
+        item.path.name for item, of_item in zip(usable, stats, strict=True) if of_item.holes > 1
+    ]
+    warnings = []
+    if 2 * len(with_borders) > len(stats):
+        warnings.append(
+            f"The labels of {join_first(with_borders, 3)} have the number 255 or 65535 beside "
+            "small ones: if it marks borders or what to ignore, as in PASCAL VOC, set it to 0."
         )
-    if 2 * len(inverted) > len(facts):
-        doubts.append(
-            f"The one object of {join_first(inverted, 3)} covers most of the image and has holes: "
+    if 2 * len(inverted) > len(stats):
+        warnings.append(
+            f"The only object of {join_first(inverted, 3)} covers most of the image and has holes: "
             "if it is the background, invert the labels."
         )
-    return doubts
+    return warnings
 
 
 def _split(read: ReadLayers, left_out: list[str] | None = None) -> np.ndarray:
-    """Connected parts of objects, as objects."""
+    """Read layers, with each connected part of an object as an object of its own."""
     layers, last = [], 0
     for layer in read(left_out):
         parts = connected(np.maximum(layer, 0), connectivity=2)

@@ -23,17 +23,17 @@ from samlet.utils.messages import bullet_list, join_first, pluralize
 
 
 def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any) -> LabelledImages:
-    """Find the images that a COCO JSON lists; see `samlet.datasets.find_labelled_images`.
+    """Find the images of a folder that a COCO JSON lists; see `find_labelled_images`.
 
-    Listed images that are not in the folder are passed over, since one file often describes more
-    than is at hand. An image without annotations counts as labelled, with no objects. One that is
-    listed several times has all their annotations.
+    Listed images that are not in the folder are skipped, since one file often describes several
+    folders. An image without annotations counts as labelled, with no objects. An image that is
+    listed several times has the annotations of all entries.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
         source: the JSON file.
-        content: what it holds.
+        content: of the file, parsed.
 
     Raises:
         UserError: no list of images or of annotations, or no listed file is in the folder.
@@ -41,14 +41,14 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
     entries = json_files.get_field(content, "images", list, str(source))
     annotations = json_files.get_field(content, "annotations", list, str(source))
     faults: list[str] = []
-    # Tools mix numbers and text, so "1" is 1.
+    # Some tools mix numbers and text, so 1 and "1" are the same id.
     names: dict[str, str] = {}
     listed: dict[str, list[tuple[str, Any]]] = {}
     for i, entry in enumerate(entries):
         where = f"images[{i}] of {source}"
         try:
             number = _id(entry, "id", where)
-            # LVIS has addresses alone.
+            # LVIS has only URLs.
             has_url = "coco_url" in entry and "file_name" not in entry
             name = json_files.get_field(entry, "coco_url" if has_url else "file_name", str, where)
         except UserError as error:
@@ -57,7 +57,7 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
         if names.setdefault(number, name) != name:
             faults.append(
                 f"{source} lists two images with the id {number}, {names[number]} and {name}: "
-                "number them anew."
+                "give each its own id."
             )
             names[number] = ""
         listed.setdefault(name, []).append((where, entry))
@@ -68,7 +68,7 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
             number = _id(annotation, "image_id", where)
             if number not in of_image:
                 raise UserError(
-                    f"{where} belongs to the image {number!r}, which is not in its list of images: "
+                    f'{where} belongs to the image {number!r}, which is not listed in "images": '
                     "export the labels again."
                 )
         except UserError as error:
@@ -95,14 +95,12 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
 
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
     if faults:
-        return UserError(
-            f"{source} has no image with labels that can be used:{bullet_list(faults)}"
-        )
+        return UserError(f"{source} has no image with usable labels:{bullet_list(faults)}")
     name = entries[0].get("file_name") or entries[0].get("coco_url") if entries else None
     example = f', such as "{name}",' if name else ""
     return UserError(
         f"{source} lists {pluralize(len(entries), 'image')}{example} and none is below {images}: "
-        "give the folder that holds the images of their file_name."
+        "give the path of the folder where these images are."
     )
 
 
@@ -122,20 +120,20 @@ def read_layers(
     annotations: Sequence[tuple[str, Any]],
     left_out: list[str] | None = None,
 ) -> np.ndarray:
-    """Make layers of the annotations of one image; those with iscrowd are left out.
+    """Make layers of the annotations of one image, leaving out those with iscrowd.
 
     Args:
         image: the image file.
-        where: names the entry, to start a sentence.
-        entry: the image's entry; its width and height are checked where it has them.
-        annotations: each with where it is, to start a sentence.
+        where: name of the image's entry, to start a sentence with.
+        entry: the image's entry; its width and height are checked if it has them.
+        annotations: each with its name, to start a sentence with.
         left_out: see `samlet.datasets.labelled_images.ReadLayers`.
 
     Returns:
         int32, L x H x W, numbered as `samlet.datasets.layers.pack` does.
 
     Raises:
-        UserError: unreadable image, sizes that differ, or a segmentation that is missing or wrong.
+        UserError: unreadable image, different sizes, or a segmentation that is missing or invalid.
     """
     size = image_size(image)
     stated = json_files.stated_size(entry, "width", "height", where)
@@ -143,8 +141,8 @@ def read_layers(
     crowds = [at for at, annotation in annotations if _is_crowd(annotation)]
     if crowds and left_out is not None:
         left_out.append(
-            f"{join_first(crowds, 1)}: marked iscrowd, as several objects in one; set it to 0 if "
-            "each is a single object."
+            f"{join_first(crowds, 1)}: marked iscrowd, which means several objects in one; set "
+            "it to 0 if each is a single object."
         )
     regions: list[tuple[str, Callable[[], np.ndarray]]] = [
         (at, partial(_mask, annotation, size, image, at))
@@ -155,7 +153,7 @@ def read_layers(
 
 
 def _is_crowd(annotation: Any) -> bool:
-    # CVAT and Datumaro write attributes, and mark every object that is a mask as a crowd.
+    # CVAT and Datumaro write attributes, and set iscrowd for every object that is a mask.
     return (
         isinstance(annotation, Mapping)
         and bool(annotation.get("iscrowd"))
@@ -166,7 +164,7 @@ def _is_crowd(annotation: Any) -> bool:
 def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np.ndarray:
     segmentation = annotation.get("segmentation") if isinstance(annotation, Mapping) else None
     if isinstance(segmentation, Mapping):
-        # Before decoding, as a size made up would ask for any amount of memory.
+        # Before decoding, since a wrong size could need any amount of memory.
         stated = json_files.get_field(segmentation, "size", list, where)
         if len(stated) == 2 and all(isinstance(side, int | float) for side in stated):
             check_size((stated[0], stated[1]), image, size, where)
@@ -176,8 +174,8 @@ def _mask(annotation: Any, size: tuple[int, int], image: Path, where: str) -> np
             raise UserError(f"{where} cannot be read: {error}") from error
     if not isinstance(segmentation, list) or not segmentation:
         raise UserError(
-            f'{where} has no "segmentation": export masks or polygons, as boxes alone do not tell '
-            "the objects' outlines."
+            f'{where} has no "segmentation": export masks or polygons, since boxes do not '
+            "have the outlines of objects."
         )
     mask = np.zeros(size, bool)
     for polygon in json_files.parse_polygons(segmentation, where):

@@ -1,4 +1,4 @@
-"""Labelled images: one by one, of a folder, or read when they are needed."""
+"""Images with their objects, in memory or read when they are needed."""
 
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
@@ -16,7 +16,7 @@ from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
 
 CACHED_EXAMPLES = 64
-"""Decoded images that stay in memory."""
+"""Decoded images that a dataset keeps in memory."""
 
 
 @dataclass(frozen=True)
@@ -26,8 +26,8 @@ class Example:
     Attributes:
         name: the file's name without its suffix.
         image: RGB, uint8, H x W x 3.
-        labels: int32, L x H x W: layers of label maps, as objects may overlap. Within a layer they
-            do not; 0 is background, and every other number is one object.
+        labels: int32, L x H x W: layers of label maps, since objects may overlap, but not within a
+            layer. 0 is background, and every other number is one object.
     """
 
     name: str
@@ -36,15 +36,15 @@ class Example:
 
     @cached_property
     def boxes(self) -> np.ndarray:
-        """Bounding boxes of all objects; see `object_boxes`."""
+        """Bounding boxes of all objects, int, N x (x0, y0, x1, y1); see `object_boxes`."""
         return object_boxes(self.labels)
 
 
 class LabelledDataset(Sequence[Example]):
-    """A data set as `Crops` and the evaluation want it, with little of it in memory.
+    """Examples that are read when they are needed; the last `CACHED_EXAMPLES` stay in memory.
 
     Args:
-        labelled: from `samlet.datasets.checking.check_labels`; what is faulty in them is left out.
+        labelled: from `samlet.datasets.checking.check_labels`; faulty objects are left out.
     """
 
     def __init__(self, labelled: Sequence[LabelledImage]) -> None:
@@ -65,12 +65,12 @@ class LabelledDataset(Sequence[Example]):
 
     def _example(self, index: int) -> Example:
         item = self.labelled[index]
-        # What is faulty was told when the labels were checked.
+        # Messages about faulty objects were shown when the labels were checked.
         image, layers = images.read(item.path), item.read_layers([])
         if layers.shape[1:] != image.shape[:2]:
             raise UserError(
                 f"The labels of {item.path} are {layers.shape[2]} x {layers.shape[1]} pixels but "
-                f"the image is {image.shape[1]} x {image.shape[0]}; export the labels again."
+                f"the image is {image.shape[1]} x {image.shape[0]}: export the labels again."
             )
         return Example(item.path.stem, image, layers)
 
@@ -81,12 +81,12 @@ def load_examples(
     """Read `folder/images/*` and the label maps of the same names in `folder/labels`.
 
     Args:
-        folder: holds `images` and `labels`.
-        only: names to read; None for all.
-        without: names to leave out.
+        folder: has `images` and `labels` in it.
+        only: names of the images to read, without suffix; None for all.
+        without: names of images to leave out.
 
     Raises:
-        UserError: a folder or label map is missing, sizes differ, or nothing is left.
+        UserError: a folder or label map is missing, sizes differ, or no image is left.
     """
     paths = [
         path
@@ -94,7 +94,7 @@ def load_examples(
         if (only is None or path.stem in only) and path.stem not in without
     ]
     if not paths:
-        raise UserError(f"None of the named images is in {folder / 'images'}; check the list.")
+        raise UserError(f"None of the chosen images is in {folder / 'images'}: check the names.")
     return [_load_example(path, folder) for path in track(paths, "Reading images")]
 
 
@@ -106,13 +106,13 @@ def _load_example(path: Path, folder: Path) -> Example:
 
 
 def microscopy_kind(image: np.ndarray) -> str:
-    """How a microscopy image was taken, told from its colours.
+    """Guess from its colours how a microscopy image was taken.
 
     Args:
         image: RGB, uint8, H x W x 3.
 
     Returns:
-        "stained" (coloured), "fluorescence" (grey, dark ground) or "brightfield" (grey, bright).
+        "stained" (coloured), "fluorescence" (grey on dark) or "brightfield" (grey on bright).
     """
     spread = (image.max(2).astype(np.int16) - image.min(2)).mean()
     if spread > 8:
@@ -124,11 +124,11 @@ def object_boxes(labels: np.ndarray) -> np.ndarray:
     """Bounding boxes of all objects, int, N x (x0, y0, x1, y1), half open.
 
     Args:
-        labels: L x H x W; see `Example`. The cost is that of the objects, whatever their numbers.
+        labels: L x H x W; see `Example`. Large numbers do not make it slower.
     """
     found: list[tuple[slice, ...]] = []
     for layer in labels:
-        # find_objects goes through all numbers up to the highest.
+        # find_objects loops over all numbers up to the highest, so rank them first.
         numbers, ranks = np.unique(layer, return_inverse=True)
         ranks = ranks.reshape(layer.shape) - np.searchsorted(numbers, 0, side="right") + 1
         found += [slices for slices in ndimage.find_objects(ranks.clip(min=0)) if slices]

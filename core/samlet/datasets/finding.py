@@ -1,4 +1,4 @@
-"""Find the images of a folder that have labels, in whichever format the labels are."""
+"""Find the images of a folder that have labels, in any format that is supported."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -19,34 +19,37 @@ def find_labelled_images(
 ) -> LabelledImages:
     """Find the images of a folder that have labels.
 
-    Nested folders are searched as well. Names are compared in one normal form of Unicode. Which
-    format it is shows in what is found:
+    Nested folders are searched as well. Names are compared in one Unicode normal form. The format
+    is recognised by the content:
 
-    - folder of label maps, PNG, TIFF, BMP or GIF: the relative path without suffix is the image's,
-      or has "_masks" or the like behind it (`samlet.datasets.pairing`). Read by
-      `samlet.outputs.read_label_map`; the numbers are kept, in one layer. It may be the folder of
-      the images where the names differ.
-    - folder of JSON files as in SA-1B, found likewise.
-    - .json file, COCO instances: polygons, RLE or compressed RLE. The longest matching end of
-      file_name decides (`samlet.datasets.label_studio.filenames`); iscrowd is left out; an image
+    - A folder of label maps (PNG, TIFF, BMP or GIF). Each has the relative path of its image,
+      without the suffix, optionally followed by "_masks" or the like (`samlet.datasets.pairing`).
+      They are read by `samlet.outputs.read_label_map` into one layer, and keep their numbers. It
+      may be the same folder as that of the images if the names differ.
+    - A folder of JSON files as in SA-1B, with names as for label maps.
+    - A .json file of COCO instances: polygons, RLE or compressed RLE. An image belongs to the
+      file_name with which the end of its path has most in common
+      (`samlet.datasets.label_studio.filenames`). Annotations with iscrowd are left out. An image
       without annotations has no objects.
-    - .json file, Label Studio's export "JSON": brush, bitmask, polygons, rectangles and ellipses,
-      of the newest annotation of a task that was not cancelled. Images are found as those of COCO,
-      with or without what Label Studio puts before their names on upload.
+    - A .json file in Label Studio's export format "JSON": brush, bitmask, polygon, rectangle and
+      ellipse of the newest annotation of each task that was not cancelled. Images are found as for
+      COCO, with or without the prefix that Label Studio adds to the names of uploaded files.
 
-    In all but label maps, objects are numbered from 1 as listed, shapes without any pixel left out.
+    In all formats but label maps, objects are numbered from 1 in the order of the file; shapes that
+    cover no pixel are left out.
 
     Args:
         images: the folder of the images.
         labels: the folder or file of the labels.
-        results: a folder for results, whose pictures are no images; see `samlet.images.find`.
+        results: a folder of results, whose files do not count as images; see `samlet.images.find`.
 
     Returns:
-        The labelled images, what has no labels or no image, and entries that are faulty. Sizes and
-        shapes are checked by `read_layers`, not before; `samlet.datasets.checking` does so at once.
+        the labelled images, images without labels, labels without an image, and faulty entries.
+        Sizes and shapes are checked only when labels are read; `check_labels` (in
+        `samlet.datasets.checking`) reads all of them.
 
     Raises:
-        UserError: nothing fits, or a file is damaged or of another format.
+        UserError: no image has labels, or a file is damaged or in a format that is not supported.
     """
     images, labels = Path(images), Path(labels)
     paths = image_files.find(images, results)
@@ -55,10 +58,10 @@ def find_labelled_images(
     elif labels.suffix.lower() == ".json":
         found = _in_file(images, paths, labels)
     else:
-        told = unsupported.describe_file([labels] if labels.exists() else [])
+        described = unsupported.describe_file([labels] if labels.exists() else [])
         raise UserError(
-            f"{told}."
-            if told
+            f"{described}."
+            if described
             else f"{labels} is neither a folder of labels nor a .json file: check the path."
         )
     labelled = {item.path for item in found}
@@ -71,28 +74,30 @@ def find_labelled_images(
 
 def _in_folder(images: Path, paths: list[Path], labels: Path) -> LabelledImages:
     if labels.resolve() != images.resolve():
-        # Label maps below the folder of the images are no images.
+        # Label maps may be in a folder below that of the images.
         paths = [path for path in paths if not path.resolve().is_relative_to(labels.resolve())]
     maps, jsons = (find(images, paths, labels) for find in (find_label_maps, find_sa1b_files))
     if len(maps) and len(jsons):
         raise UserError(
-            f"{labels} holds label maps and JSON files that are named like images: "
-            "keep the one kind to train on."
+            f"{labels} has both label maps and JSON files that are named like images: "
+            "keep only the kind to train on."
         )
     if len(maps) or len(jsons):
         return maps if len(maps) else jsons
     if faults := [*maps.faults, *jsons.faults]:
-        raise UserError(f"{labels} has no labels that can be used:{bullet_list(faults)}")
+        raise UserError(f"{labels} has no usable labels:{bullet_list(faults)}")
     if not paths:
-        raise UserError(f"{images} holds no image beside those in {labels}: check the paths.")
+        raise UserError(f"{images} has no images other than those in {labels}: check the paths.")
     own = {path.resolve() for path in paths}
-    told = unsupported.describe_file(p for p in sorted(labels.rglob("*")) if p.resolve() not in own)
+    described = unsupported.describe_file(
+        p for p in sorted(labels.rglob("*")) if p.resolve() not in own
+    )
     single = labels / jsons.unmatched[0] if len(jsons.unmatched) else "the .json file"
     raise UserError(
-        f"{labels} holds no label map (PNG or TIFF) and no SA-1B JSON with the name of an "
-        f"image below {images}, such as {paths[0].relative_to(images).with_suffix('')}: name "
-        f"labels like their images, or give {single} itself if it is COCO or Label Studio."
-        + (f" {told}." if told else "")
+        f"{labels} has no label map (PNG or TIFF) and no SA-1B JSON with the name of an image in "
+        f"{images}, such as {paths[0].relative_to(images).with_suffix('')}: name labels like their "
+        f"images, or give the path of {single} itself if it is COCO or Label Studio."
+        + (f" {described}." if described else "")
     )
 
 
@@ -104,8 +109,10 @@ def _in_file(images: Path, paths: list[Path], labels: Path) -> LabelledImages:
     if isinstance(content, dict) and "images" in content:
         return find_in_coco(images, paths, labels, content)
     if isinstance(content, dict) and "image" in content:
-        raise UserError(f"{labels} is the SA-1B JSON of one image: give its folder instead.")
+        raise UserError(
+            f"{labels} is the SA-1B JSON of one image: give the path of its folder instead."
+        )
     raise UserError(
         f'{labels} is neither COCO (an object with "images" and "annotations") nor a Label Studio '
-        "export (a list of tasks): export it as one of the two."
+        "export (a list of tasks): export the labels as one of the two."
     )

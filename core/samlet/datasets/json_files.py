@@ -1,4 +1,4 @@
-"""JSON that other programs wrote: read and checked, so that a fault is named where it is."""
+"""JSON files of other programs, checked field by field, so that errors say where a fault is."""
 
 import json
 from collections.abc import Mapping
@@ -9,7 +9,7 @@ import numpy as np
 
 from samlet.errors import UserError
 
-# Far beyond any image, and still exact in the integer arithmetic of what draws the shapes.
+# Larger than any image, and still exact in the integers that shapes are drawn with.
 _LARGEST = 1e9
 _EXPORT_AGAIN = "export the labels again"
 _KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
@@ -18,7 +18,7 @@ _KINDS: dict[type, str] = {list: "list", dict: "object", str: "text"}
 def read_json(path: Path) -> Any:
     """Parse a JSON file.
 
-    It may be in UTF-8, 16 or 32, with or without a byte order mark.
+    The encoding may be UTF-8, UTF-16 or UTF-32, with or without a byte order mark.
 
     Raises:
         UserError: missing, unreadable or damaged.
@@ -29,22 +29,22 @@ def read_json(path: Path) -> Any:
         raise UserError(f"Cannot read {path}: {error.strerror}. Check the path.") from error
     except (ValueError, RecursionError) as error:
         raise UserError(
-            f"{path} is not valid JSON ({error}): it is damaged or cut short, so export it again."
+            f"{path} is not valid JSON ({error}): it is damaged or incomplete, so export it again."
         ) from error
 
 
 def get_field(entry: Any, name: str, kind: type, where: str, remedy: str = _EXPORT_AGAIN) -> Any:
-    """Look up `entry[name]`, which must be of a kind.
+    """Get `entry[name]`, which must be of a type.
 
     Args:
-        entry: what should be a JSON object.
+        entry: a parsed JSON value, which should be an object.
         name: the key.
         kind: list, dict or str.
-        where: names the entry, to start a sentence.
-        remedy: what to do about it, to end the sentence.
+        where: name of the entry, to start a sentence with.
+        remedy: what the user can do about it, to end the sentence with.
 
     Raises:
-        UserError: no object, or no such field.
+        UserError: the entry is not an object, or has no such field.
     """
     value = entry.get(name) if isinstance(entry, Mapping) else None
     if not isinstance(value, kind):
@@ -53,10 +53,10 @@ def get_field(entry: Any, name: str, kind: type, where: str, remedy: str = _EXPO
 
 
 def get_number(entry: Any, name: str, where: str, default: float | None = None) -> float:
-    """Look up `entry[name]`, which must be a finite number; a default makes it optional.
+    """Get `entry[name]`, which must be a finite number; a default makes it optional.
 
     Raises:
-        UserError: no object, or no such number.
+        UserError: the entry is not an object, or has no such number.
     """
     value = entry.get(name, default) if isinstance(entry, Mapping) else None
     if not isinstance(value, int | float) or not abs(value) <= _LARGEST:
@@ -65,10 +65,10 @@ def get_number(entry: Any, name: str, where: str, default: float | None = None) 
 
 
 def parse_polygons(value: Any, where: str) -> list[np.ndarray]:
-    """Polygons of one object: [[x, y, x, y, ...], ...] or [[[x, y], ...], ...], as COCO has them.
+    """Parse the polygons of one object: [[x, y, x, y, ...], ...] or [[[x, y], ...], ...].
 
-    One polygon alone may come without the outer list, as VIA writes it. Of several, those with
-    fewer than three points, which cover nothing, are left out.
+    A single polygon may come without the outer list, as VIA writes it. Of several, those with fewer
+    than three points, which cover nothing, are left out.
 
     Returns:
         float64, N x 2 of (x, y), N >= 3, each.
@@ -83,7 +83,7 @@ def parse_polygons(value: Any, where: str) -> list[np.ndarray]:
 
 
 def _is_nested(value: list[Any]) -> bool:
-    """Whether there are polygons in a list, and not the numbers or points of one."""
+    """Whether a list has polygons, rather than the numbers or points of one polygon."""
     return not all(
         isinstance(part, int | float)
         or (isinstance(part, list) and len(part) == 2 and not isinstance(part[0], list))
@@ -92,7 +92,7 @@ def _is_nested(value: list[Any]) -> bool:
 
 
 def parse_polygon(value: Any, where: str) -> np.ndarray:
-    """Corners of a polygon, given as [x, y, x, y, ...] or [[x, y], ...].
+    """Parse one polygon: [x, y, x, y, ...] or [[x, y], ...].
 
     Returns:
         float64, N x 2 of (x, y), N >= 3.
@@ -124,12 +124,12 @@ def _no_polygon(where: str) -> UserError:
 
 
 def stated_size(entry: Any, width: str, height: str, where: str) -> tuple[float, float] | None:
-    """(height, width) that an entry states under these two names, or None where it has neither.
+    """Get (height, width) from an entry's fields of these two names; None if it has neither.
 
-    Zeros count as none: some programs write them where they do not know the size.
+    Zeros count as missing: some programs write them if they do not know the size.
 
     Raises:
-        UserError: only one is there, or one is no number.
+        UserError: only one of the two is there, or one is not a number.
     """
     if isinstance(entry, Mapping) and not entry.get(width) and not entry.get(height):
         return None

@@ -1,4 +1,4 @@
-"""Labels as images: one label map for each image, named like it."""
+"""Labels as label maps: for each image a file of the same name, where each number is an object."""
 
 from collections.abc import Sequence
 from functools import partial
@@ -15,18 +15,18 @@ SUFFIXES = (".png", ".tif", ".tiff", ".bmp", ".gif")
 
 
 def find_label_maps(images: Path, paths: Sequence[Path], labels: Path) -> LabelledImages:
-    """Find the images that have a label map; see `samlet.datasets.find_labelled_images`.
+    """Find the images of a folder that have a label map; see `find_labelled_images`.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
-        labels: the folder of the label maps, which may be the same.
+        labels: the folder of the label maps, which may be that of the images.
     """
     matched = pair_by_name(images, paths, labels, SUFFIXES)
     found = [
         LabelledImage(path, partial(read_layers, path, source)) for path, source in matched.pairs
     ]
-    # In a folder that holds both, a label map was found as an image, too.
+    # In a folder of both, label maps were found as images, too.
     maps = {source.resolve() for _, source in matched.pairs}
     return LabelledImages(
         [labelled for labelled in found if labelled.path.resolve() not in maps],
@@ -37,15 +37,15 @@ def find_label_maps(images: Path, paths: Sequence[Path], labels: Path) -> Labell
 
 
 def read_layers(image: Path, label_map: Path, left_out: list[str] | None = None) -> np.ndarray:
-    """Read a label map of an image: int32, 1 x H x W, its numbers as they are.
+    """Read the label map of an image as one layer: int32, 1 x H x W, with its numbers unchanged.
 
     Args:
         image: the image file.
         label_map: its label map.
-        left_out: nothing of a label map can be faulty alone.
+        left_out: not used, since a label map is faulty as a whole or not at all.
 
     Raises:
-        UserError: unreadable, no label map, or of another size than the image.
+        UserError: unreadable, not a label map, or not of the size of the image.
     """
     labels = read_label_map(label_map)
     check_size((labels.shape[0], labels.shape[1]), image, image_size(image), str(label_map))

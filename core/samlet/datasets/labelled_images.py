@@ -1,4 +1,4 @@
-"""Image files, their labels, and whether the two are of one size."""
+"""Image files with labels, which are read when they are needed."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -14,12 +14,12 @@ from samlet.images.decoding import decode
 class ReadLayers(Protocol):
     """Reads the labels of one image from their file.
 
-    Returns int32, L x H x W with L >= 1, 0 background. No two objects of a layer overlap, and no
-    two objects share a number.
+    Returns int32, L x H x W with L >= 1, where 0 is background. Objects of one layer do not
+    overlap, and every object has its own number.
 
-    With a list for `left_out`, an object that is faulty is left out and a sentence about it is
-    added there; without, UserError is raised. So it is either way where all labels of the image are
-    faulty.
+    With a list for `left_out`, a faulty object is left out and a sentence about it is added to the
+    list; without one, UserError is raised. UserError is raised either way if the labels of the
+    image cannot be used at all.
     """
 
     def __call__(self, left_out: list[str] | None = None) -> np.ndarray:
@@ -28,7 +28,7 @@ class ReadLayers(Protocol):
 
 @dataclass(frozen=True)
 class LabelledImage:
-    """An image that has labels.
+    """An image file and its labels.
 
     Attributes:
         path: the image file.
@@ -41,13 +41,13 @@ class LabelledImage:
 
 @dataclass(frozen=True)
 class LabelledImages(Sequence[LabelledImage]):
-    """The images of a folder that have labels, and what does not fit.
+    """The labelled images of a folder, and what does not match.
 
     Attributes:
         labelled: the images that have labels, sorted by path.
-        unlabelled: the images that have none.
-        unmatched: labels without an image, by the names that they give to it.
-        faults: a sentence for each entry of the labels that cannot be used.
+        unlabelled: the images that have no labels.
+        unmatched: labels without an image, by the name that they give for it.
+        faults: a sentence about each entry of the labels that cannot be used.
     """
 
     labelled: Sequence[LabelledImage]
@@ -66,17 +66,18 @@ class LabelledImages(Sequence[LabelledImage]):
         return self.labelled[index]
 
     def first(self, limit: int | None) -> "LabelledImages":
-        """The same with so many labelled images alone; None for all."""
+        """The same with only this many labelled images; None for all."""
         return replace(self, labelled=self.labelled[:limit])
 
 
 def draw_regions(
     regions: Iterable[tuple[str, Callable[[], np.ndarray]]], left_out: list[str] | None
 ) -> Iterator[np.ndarray]:
-    """Draw regions one by one, without those that are faulty.
+    """Draw regions one by one, leaving out faulty ones.
 
     Args:
-        regions: for each what it is, to start a sentence, and what draws it: bool, H x W.
+        regions: for each region its name, to start a sentence with, and a function that draws it
+            as bool, H x W.
         left_out: see `ReadLayers`.
     """
     for where, draw in regions:
@@ -93,9 +94,9 @@ def draw_regions(
 
 
 def image_size(path: Path) -> tuple[int, int]:
-    """Height and width in pixels that `samlet.images.read` gives an image file.
+    """Height and width of an image file in pixels, as `samlet.images.read` reads it.
 
-    The file is decoded, as its header does not always tell (orientation, TIFF axes).
+    The file is decoded, since its header does not always say (EXIF rotation, TIFF axes).
 
     Raises:
         UserError: see `samlet.images.decoding.decode`.
@@ -107,24 +108,24 @@ def image_size(path: Path) -> tuple[int, int]:
 def check_size(
     stated: tuple[float, float], image: Path, size: tuple[int, int], source: str
 ) -> None:
-    """Compare the (height, width) that labels state with that of their image.
+    """Check that labels are for the size of their image.
 
     Args:
-        stated: what the labels are made for.
+        stated: (height, width) that the labels are for.
         image: the image file.
-        size: its `image_size`.
-        source: what states it, to start a sentence.
+        size: (height, width) of the image; see `image_size`.
+        source: name of the labels, to start a sentence with.
 
     Raises:
-        UserError: they differ.
+        UserError: the sizes differ.
     """
     if stated == size:
         return
-    remedy = "export or draw the labels again for this image"
+    remedy = "export the labels again for this image, or draw them again"
     if stated == size[::-1]:
         remedy = (
-            "one of the two ignores the rotation that the image stores (EXIF), so save the image "
-            "upright and label that"
+            "one of the two ignores the rotation that is stored in the image (EXIF), so save the "
+            "image upright and label that file"
         )
     raise UserError(
         f"{source} is for {stated[1]:.10g} x {stated[0]:.10g} pixels but {image} is "

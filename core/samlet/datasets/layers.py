@@ -1,4 +1,4 @@
-"""Objects that may overlap, as layers of label maps, in each of which they do not."""
+"""Layers of label maps: objects may overlap, but not within a layer."""
 
 from collections.abc import Iterable, Iterator
 
@@ -9,19 +9,19 @@ from samlet.masks import area, box_xyxy, from_label_map
 
 
 def pack(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
-    """Put masks into as few layers as a greedy search finds: each into the first where it fits.
+    """Pack masks into few layers, greedily: each into the first layer where nothing overlaps it.
 
-    Larger masks go first, so that the first layer holds what is largest, and parts of objects
-    follow. Empty masks are left out. While masks are drawn from the iterable, no more of each is
-    kept than its bounding box.
+    Larger masks go first, so the first layer has the largest objects, and parts of them follow in
+    others. Empty masks are left out. Of each mask that the iterable gives, only its bounding box is
+    kept in memory.
 
     Args:
         masks: bool, H x W each.
         size: (H, W).
 
     Returns:
-        int32, L x H x W, L >= 1; 0 background; of the masks that are not empty the first is 1, the
-        second 2, and so on.
+        int32, L x H x W with L >= 1, where 0 is background and the masks that are not empty are
+        numbered 1, 2, ... in their order.
 
     Raises:
         UserError: a mask is of another size.
@@ -32,26 +32,26 @@ def pack(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
             raise UserError(f"A mask of {mask.shape} does not belong to an image of {tuple(size)}.")
         if mask.any():
             x0, y0, x1, y1 = box_xyxy(mask)
-            window = (slice(y0, y1), slice(x0, x1))
-            crops.append((window, mask[window].copy()))
+            box = (slice(y0, y1), slice(x0, x1))
+            crops.append((box, mask[box].copy()))
     layers = [np.zeros(size, np.int32)]
     for i in sorted(range(len(crops)), key=lambda i: -area(crops[i][1])):
-        window, crop = crops[i]
+        box, crop = crops[i]
         for layer in layers:
-            if not layer[window][crop].any():
+            if not layer[box][crop].any():
                 break
         else:
             layer = np.zeros(size, np.int32)
             layers.append(layer)
-        layer[window][crop] = i + 1
+        layer[box][crop] = i + 1
     return np.stack(layers)
 
 
 def objects(layers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each object of layered label maps as (number, bool H x W), layer by layer.
+    """Yield each object as (number, bool H x W), layer by layer.
 
     Args:
-        layers: L x H x W integers; 0 is background.
+        layers: integers, L x H x W, where 0 is background.
     """
     for layer in layers:
         yield from from_label_map(layer)

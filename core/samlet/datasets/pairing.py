@@ -1,4 +1,4 @@
-"""Files that belong to images because they are named alike."""
+"""Pair images with files that have the same name."""
 
 import re
 import unicodedata
@@ -9,24 +9,24 @@ from pathlib import Path, PurePosixPath
 
 from samlet.utils.files import walk_files
 
-_MARK = re.compile(
+_ENDING = re.compile(
     r"[-_ ]((cp[-_ ])?masks?|labels?|lbls?|seg(mentation)?|instances?|gt|object[-_ ]identities)$",
     re.IGNORECASE,
 )
-"""What Cellpose, MorphoLibJ, ilastik and others put behind the names of label maps."""
+"""Endings that Cellpose, MorphoLibJ, ilastik and others add to the names of label maps."""
 
-_OURS = ".labels"
-"""samlet's own label maps are called IMAGE.png.labels.png."""
+_OWN_ENDING = ".labels"
+"""Of samlet's own label maps: IMAGE.png.labels.png."""
 
 
 @dataclass
 class PairedFiles:
-    """What `pair_by_name` finds.
+    """The result of `pair_by_name`.
 
     Attributes:
-        pairs: (image, file) of the images that have one file.
+        pairs: (image, file) for each image that has exactly one file.
         unmatched: files without an image, by their path within their folder.
-        faults: a sentence for each image that cannot be told from others, or whose file cannot.
+        faults: a sentence about each ambiguous name: one file for two images, or two for one image.
     """
 
     pairs: list[tuple[Path, Path]] = field(default_factory=list)
@@ -37,15 +37,15 @@ class PairedFiles:
 def pair_by_name(
     images: Path, paths: Sequence[Path], labels: Path, suffixes: tuple[str, ...]
 ) -> PairedFiles:
-    """Match images with the files of a folder by relative path without suffix.
+    """Pair images with the files of a folder by relative path without suffix.
 
-    A file may have "_masks", "_cp_masks", "_labels" and the like behind the image's name; in a
-    folder that holds both, those that are images by their suffix must.
+    A file may have an ending such as "_masks", "_cp_masks" or "_labels" after the name of its
+    image. In a folder of both, it must have one if it has the suffix of an image.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
-        labels: the folder to look in, nested folders included, hidden files left out.
+        labels: the folder of the files, searched with nested folders and without hidden files.
         suffixes: in lower case, with the dot.
     """
     by_key: dict[str, list[Path]] = defaultdict(list)
@@ -58,11 +58,11 @@ def pair_by_name(
     files: dict[Path, list[Path]] = defaultdict(list)
     for file in _files(labels, suffixes):
         relative = file.relative_to(labels)
-        keys = _keys(_name(relative), may_be_alike=relative not in both)
+        keys = _keys(_name(relative), may_be_same=relative not in both)
         own = next((by_key[key] for key in keys if key in by_key), [])
         if len(own) > 1:
             found.faults.append(
-                f"{own[0]} and {own[1]} differ in their suffix alone, so that {file} cannot be "
+                f"{own[0]} and {own[1]} differ only in their suffix, so that {file} cannot be "
                 "matched by name: rename or remove one."
             )
         elif own:
@@ -74,7 +74,7 @@ def pair_by_name(
             found.pairs.append((path, candidates[0]))
         else:
             found.faults.append(
-                f"{candidates[0]} and {candidates[1]} differ in their suffix alone, and both may "
+                f"{candidates[0]} and {candidates[1]} differ only in their suffix, and both may "
                 f"belong to {path}: rename or remove one."
             )
     return found
@@ -85,23 +85,23 @@ def _are_one(images: Path, labels: Path) -> bool:
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
-    """Below a folder, links to folders included, as for images; sorted by path."""
+    """Files below a folder, following links to folders as for images; sorted by path."""
     found = (path for path in walk_files(root) if path.suffix.lower() in suffixes)
     return sorted(path for path in found if path.is_file())
 
 
-def _keys(name: str, may_be_alike: bool) -> Iterator[str]:
-    """Names of images, with or without suffix, that a file may belong to, the likelier first."""
+def _keys(name: str, may_be_same: bool) -> Iterator[str]:
+    """Names of images, with or without suffix, that a file may belong to; the likelier first."""
     stem = _stem(name)
-    if stem.endswith(_OURS):
-        image = stem.removesuffix(_OURS)
+    if stem.endswith(_OWN_ENDING):
+        image = stem.removesuffix(_OWN_ENDING)
         yield image
         yield _stem(image)
-    elif may_be_alike:
+    elif may_be_same:
         yield stem
-    unmarked = _MARK.sub("", stem)
-    if unmarked != stem:
-        yield unmarked
+    without_ending = _ENDING.sub("", stem)
+    if without_ending != stem:
+        yield without_ending
 
 
 def _name(relative: Path) -> str:

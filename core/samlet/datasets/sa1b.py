@@ -1,6 +1,6 @@
-"""Labels as in SA-1B: a JSON for each image, named like it, with COCO RLE.
+"""Labels as in SA-1B: for each image a JSON file of the same name, with COCO RLE.
 
-The format is told at https://github.com/facebookresearch/segment-anything#dataset.
+The format: https://github.com/facebookresearch/segment-anything#dataset.
 """
 
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from samlet.datasets.pairing import pair_by_name
 
 
 def find_sa1b_files(images: Path, paths: Sequence[Path], labels: Path) -> LabelledImages:
-    """Find the images that have a JSON of their name; see `samlet.datasets.find_labelled_images`.
+    """Find the images of a folder that have a JSON file; see `find_labelled_images`.
 
     Args:
         images: the folder of the images.
         paths: image files below it.
-        labels: the folder of the JSON files, which may be the same.
+        labels: the folder of the JSON files, which may be that of the images.
     """
     matched = pair_by_name(images, paths, labels, (".json",))
     found = [LabelledImage(path, partial(_read, path, source)) for path, source in matched.pairs]
@@ -30,7 +30,7 @@ def find_sa1b_files(images: Path, paths: Sequence[Path], labels: Path) -> Labell
 def _read(image: Path, source: Path, left_out: list[str] | None = None) -> np.ndarray:
     content = json_files.read_json(source)
     unsupported.refuse_json(content, source)
-    entry = json_files.get_field(content, "image", dict, f"{source} is not as in SA-1B, as it")
+    entry = json_files.get_field(content, "image", dict, f"{source} is not an SA-1B JSON, as it")
     annotations = json_files.get_field(content, "annotations", list, str(source))
     numbered = [(f"annotations[{i}] of {source}", a) for i, a in enumerate(annotations)]
     return coco.read_layers(image, str(source), entry, numbered, left_out)

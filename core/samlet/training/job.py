@@ -63,9 +63,9 @@ class FinetuneResult:
         images: number of labelled images that it was trained on.
         held_out: number of labelled images that it is measured on; 0 if there was but one image.
         before, after: mean IoU on the held-out images before and after, by prompt ("click",
-            "random click", "box"), with "objects" and "iou error" (see
-            `samlet.evaluation.single_prompts.summary`); None if it was not measured, or no object
-            is held out.
+            "random click", "box"), with "objects" and "IoU error" (see `summarize_prompts` in
+            `samlet.evaluation.single_prompts`); None if it was not measured, or no object is held
+            out.
         skipped: by image, what was left out of the labels, and why.
         notes: paragraphs on the labels, warnings included.
         warnings: sentences about labels that are used, but look wrong.
