@@ -5,12 +5,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from timm.models.tiny_vit import ConvNorm
 from torch import Tensor, nn
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.engines.engine import DecoderTokens, Engine
 from samlet.modeling.sam import Sam
+from samlet.modeling.timm_blocks import ConvNorm
 
 
 class TorchEngine(Engine):

@@ -7,9 +7,9 @@ arXiv 2203.16527. Parameter names are the official ones, but for those of the ML
 from dataclasses import dataclass
 from functools import partial
 
-from timm.models.vision_transformer_sam import VisionTransformerSAM
 from torch import Tensor, nn
 
+from samlet.modeling.timm_blocks import VisionTransformerSAM
 from samlet.modeling.tiny_vit import STRIDE
 
 WINDOW = 14

@@ -4,8 +4,9 @@ from dataclasses import dataclass
 
 import torch
 from timm.layers import LayerNorm2d
-from timm.models.tiny_vit import Attention, ConvLayer, PatchEmbed, PatchMerging, TinyVitStage
 from torch import Tensor, nn
+
+from samlet.modeling.timm_blocks import Attention, ConvLayer, PatchEmbed, PatchMerging, TinyVitStage
 
 STRIDE = 16
 """Pixels of the model's input to one token of the embedding, along each side."""

@@ -7,10 +7,10 @@ layers are zero changes nothing, until it has learnt something.
 from dataclasses import replace
 
 import torch
-from timm.models.tiny_vit import ConvNorm, TinyVitBlock, TinyVitStage
 from torch import nn
 
 from samlet.modeling.sam import Sam
+from samlet.modeling.timm_blocks import ConvNorm, TinyVitBlock, TinyVitStage
 from samlet.modeling.tiny_vit import TinyViT
 
 
