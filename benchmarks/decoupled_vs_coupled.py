@@ -28,9 +28,14 @@ from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.evaluation.tables import Table, format_table
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
-from samlet.training.distillation.batches import unlabelled
-from samlet.training.distillation.coupled import MaskPupil
-from samlet.training.distillation.decoupled import EmbeddingLearner, Pupil, finish, teaching_of
+from samlet.training.distillation.batches import without_labels
+from samlet.training.distillation.coupled import MaskDistiller
+from samlet.training.distillation.decoupled import (
+    Distiller,
+    EmbeddingDistiller,
+    assemble_student,
+    teacher_embed_fn,
+)
 from samlet.training.finetuning.crops import Crops
 from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
@@ -108,25 +113,25 @@ class Run:
     def distil(self, steps: int) -> Sam:
         """Train, and make a whole model of it."""
         averaged, student = self._learn(steps, self.out / "train")
-        model = finish(averaged, student, self.teacher, self._lessons)
+        model = assemble_student(averaged, student, self.teacher, self._lessons)
         samlet.save(model, self.out / "model.safetensors")
         return model
 
     @cached_property
     def _lessons(self) -> Batches:
         size = self.teacher.config.image_size
-        return unlabelled(Crops(self.training, size, crop_size=256, batch_size=8, seed=1))
+        return without_labels(Crops(self.training, size, crop_size=256, batch_size=8, seed=1))
 
     def _learn(self, steps: int, folder: Path) -> tuple[nn.Module, Sam]:
         torch.manual_seed(0)
         config = SamConfig(
             image_size=self.teacher.config.image_size, tiny_vit=TINY_VITS["tiny_vit_2m"]
         )
-        student, teach = Sam(config), teaching_of(self.teacher)
-        learner: Pupil = EmbeddingLearner(student, teach)
+        student, teach = Sam(config), teacher_embed_fn(self.teacher)
+        learner: Distiller = EmbeddingDistiller(student, teach)
         if self.mode != "decoupled":
             coupled = self.mode == "coupled"
-            learner = MaskPupil(student, self.teacher, coupled, clicks=4, teach=teach)
+            learner = MaskDistiller(student, self.teacher, coupled, clicks=4, teach=teach)
         settings = LoopSettings(steps=steps, learning_rate=LEARNING_RATES[self.mode], seed=1)
         return train(learner, self._lessons, settings, folder, open_accelerator()), student
 

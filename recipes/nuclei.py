@@ -32,15 +32,19 @@ from samlet.evaluation.measure import measure_with_labels
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
-from samlet.training.distillation.batches import unlabelled
-from samlet.training.distillation.decoupled import EmbeddingLearner, finish, teaching_of
-from samlet.training.distillation.deepen import deepened
+from samlet.training.distillation.batches import without_labels
+from samlet.training.distillation.decoupled import (
+    EmbeddingDistiller,
+    assemble_student,
+    teacher_embed_fn,
+)
+from samlet.training.distillation.deepen import deepen_encoder
 from samlet.training.distillation.distill import at_size
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
+from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
 from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
-from samlet.training.run_state import CHECKPOINT
+from samlet.training.run_state import STATE
 from samlet.training.settings import LoopSettings
 from samlet.utils.files import atomic_path
 
@@ -114,7 +118,7 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     model = Sam(config)
     assert isinstance(model.image_encoder, EfficientNetEncoder)
     load_imagenet_weights(model.image_encoder)
-    learner = MaskLearner(model, PLAN, encoder_autocast=False)
+    learner = PromptTrainer(model, PLAN, encoder_autocast=False)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate)
     _learn_masks(learner, _crops(data, seed=1), out, settings)
 
@@ -131,15 +135,17 @@ def student(
     torch.manual_seed(1)
     teacher_model = samlet.load(teacher)
     model = Sam(SamConfig(image_size=IMAGE_SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"]))
-    lessons = unlabelled(_crops(data, seed=2))
+    lessons = without_labels(_crops(data, seed=2))
     averaged = train(
-        EmbeddingLearner(model, teaching_of(teacher_model)),
+        EmbeddingDistiller(model, teacher_embed_fn(teacher_model)),
         lessons,
         LoopSettings(steps=steps, learning_rate=learning_rate, seed=1),
         out,
         open_accelerator(),
     )
-    samlet.save(finish(averaged, model, teacher_model, lessons), out / "model.safetensors")
+    samlet.save(
+        assemble_student(averaged, model, teacher_model, lessons), out / "model.safetensors"
+    )
 
 
 @app.command()
@@ -152,7 +158,7 @@ def finetune(
 ) -> None:
     """Train the distilled student further with masks, encoder and decoder."""
     torch.manual_seed(2)
-    learner = MaskLearner(samlet.load(student), PLAN)
+    learner = PromptTrainer(samlet.load(student), PLAN)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=2)
     _learn_masks(learner, _crops(data, seed=3), out, settings)
 
@@ -244,7 +250,7 @@ def deepen(
         whole_share=0.35,
     )
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=11, ema=0.999)
-    model = deepened(samlet.load(zoom), DEPTHS)
+    model = deepen_encoder(samlet.load(zoom), DEPTHS)
     _learn_in_crowds(model, plan, data, out, settings, (0.45, 1.4), zoom_share=0.72, crops=4)
 
 
@@ -268,7 +274,7 @@ def _learn_in_crowds(
         settings.seed, weights, scale_jitter, zoom_share,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    _learn_masks(MaskLearner(model, plan), batches, out, settings, accelerator)
+    _learn_masks(PromptTrainer(model, plan), batches, out, settings, accelerator)
 
 
 def _balance(examples: list[Example]) -> list[float]:
@@ -282,7 +288,7 @@ def _crops(data: Path, seed: int) -> Crops:
 
 
 def _learn_masks(
-    learner: MaskLearner,
+    learner: PromptTrainer,
     crops: Crops,
     out: Path,
     settings: LoopSettings,
@@ -290,7 +296,7 @@ def _learn_masks(
 ) -> None:
     accelerator = accelerator or open_accelerator()
     averaged = train(learner, crops, settings, out, accelerator)
-    assert isinstance(averaged, MaskLearner)
+    assert isinstance(averaged, PromptTrainer)
     if accelerator.is_main_process:
         samlet.save(averaged.model, out / "model.safetensors")
 
@@ -324,7 +330,7 @@ def bundle(
         for stage in ("teacher", "student", "deepen")
     }
     states = {
-        stage: torch.load(runs / stage / CHECKPOINT, map_location="cpu", weights_only=True)
+        stage: torch.load(runs / stage / STATE, map_location="cpu", weights_only=True)
         for stage in stages
     }
     card = CARD | {

@@ -23,7 +23,7 @@ from qtpy.QtCore import QEvent, QObject, QTimer
 from qtpy.QtWidgets import QSizePolicy
 
 from samlet.errors import UserError
-from samlet.training.train_logger import EVERY
+from samlet.training.train_logger import LOG_INTERVAL
 from samlet_napari import models
 from samlet_napari.finetuning import Finetuning, Row, new_folder
 from samlet_napari.loss_curve import LossCurve
@@ -346,7 +346,7 @@ def _doing(rows: Sequence[Row], steps: int, is_stopping: bool) -> str:
     if is_stopping:
         return "Stopping after this step…"
     if not rows:
-        return f"Training has begun; the loss is told every {min(EVERY, steps)} steps…"
+        return f"Training has begun; the loss is told every {min(LOG_INTERVAL, steps)} steps…"
     last = rows[-1]
     if last.step >= steps:
         return "Saving the model, and measuring it on what was kept back…"

@@ -13,9 +13,9 @@ from samlet.datasets.examples import Example
 from samlet.evaluation.single_prompts import evaluate_prompts
 from samlet.modeling.sam import Sam
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.finetune import HELD_OUT, crop_side, plan_for
-from samlet.training.finetuning.mask_training import MaskLearner
-from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.finetuning.finetune import HELD_OUT_SHARE, crop_size_of, prompt_plan_of
+from samlet.training.finetuning.mask_training import PromptTrainer
+from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.precision import open_accelerator
 from samlet.training.settings import FinetuneSettings
 from samlet_napari.pairs import Pairs, file_name
@@ -66,7 +66,7 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     if example is None:
         raise pairs.refuse()
     own = samlet.load(model)
-    judged = min(JUDGED, len(kept_back(names, HELD_OUT)))
+    judged = min(MAX_EVALUATED, len(held_out_names(names, HELD_OUT_SHARE)))
     begun = time.monotonic()
     if judged:
         list(evaluate_prompts(Predictor(own, "torch"), [example]))
@@ -74,7 +74,7 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     yield
     settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
     without, with_one = yield from _step_seconds(own, example, settings)
-    plan = plan_for(own, settings)
+    plan = prompt_plan_of(own, settings)
     # Only the last round is learnt from; each of the others takes a third of that.
     rounds = plan.correct_share * (1 + (plan.corrections - 1) / 2 / 3)
     per_step = without + rounds * max(0.0, with_one - without)
@@ -90,12 +90,12 @@ def _step_seconds(
     takes, so that the mean of a few would tell little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
-    plan = replace(plan_for(model, settings), corrections=1)
-    module = MaskLearner(model, plan, settings.train)
+    plan = replace(prompt_plan_of(model, settings), corrections=1)
+    module = PromptTrainer(model, plan, settings.train)
     optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad])
     learner, stepper = accelerator.prepare(module, optimizer)
     learner.train()
-    crops = Crops([example], model.config.image_size, crop_side(model), settings.batch_size)
+    crops = Crops([example], model.config.image_size, crop_size_of(model), settings.batch_size)
     seconds = []
     for share in (0.0, 1.0):
         module.plan = replace(plan, correct_share=share)

@@ -15,11 +15,16 @@ from samlet import samples
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.modeling.sam import Sam
 from samlet.modeling.tiny_vit import TinyViT
-from samlet.training.distillation.batches import TeachingBatch, normalised
-from samlet.training.distillation.decoupled import EmbeddingLearner, plug_in, settle, teaching_of
-from samlet.training.finetuning.crops import Batch, Crops
-from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
-from samlet.training.finetuning.roi_crops import Windows, place_windows
+from samlet.training.distillation.batches import DistillBatch, normalize_images
+from samlet.training.distillation.decoupled import (
+    EmbeddingDistiller,
+    attach_decoder,
+    recalibrate_batch_norm,
+    teacher_embed_fn,
+)
+from samlet.training.finetuning.crops import CropBatch, Crops
+from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
+from samlet.training.finetuning.roi_crops import DecodedParts, place_decoded_parts
 from samlet.training.finetuning.simulated_prompts import (
     corrective_points,
     jittered_boxes,
@@ -40,7 +45,7 @@ def examples() -> list[Example]:
 
 
 @pytest.fixture(scope="module")
-def batch(examples: list[Example]) -> Batch:
+def batch(examples: list[Example]) -> CropBatch:
     return Crops(examples, image_size=128, crop_size=64, batch_size=3, seed=5).batch(7)
 
 
@@ -156,7 +161,7 @@ def test_dense_targets_point_at_centroids() -> None:
     assert offsets[1, :, 0, 0].tolist() == [0, 0]
 
 
-def test_simulated_prompts_lie_where_they_should(batch: Batch) -> None:
+def test_simulated_prompts_lie_where_they_should(batch: CropBatch) -> None:
     rng = torch.Generator().manual_seed(0)
     ids = sample_objects(batch.labels, 4, min_area=10, rng=rng).flatten()
     labels = batch.labels[:, 0].repeat_interleave(4, dim=0)
@@ -178,8 +183,8 @@ def test_simulated_prompts_lie_where_they_should(batch: Batch) -> None:
 
 
 def test_no_objects_no_harm(small_model: Sam) -> None:
-    learner = MaskLearner(Sam(SMALL), PromptPlan(objects=2, correct_share=1.0))
-    empty = Batch(torch.rand(2, 3, 64, 64) * 255, torch.zeros(2, 1, 64, 64, dtype=torch.long))
+    learner = PromptTrainer(Sam(SMALL), PromptPlan(objects=2, correct_share=1.0))
+    empty = CropBatch(torch.rand(2, 3, 64, 64) * 255, torch.zeros(2, 1, 64, 64, dtype=torch.long))
     losses = learner(empty)
     assert all(torch.isfinite(v) for v in losses.values())
     assert losses["mask"].item() == 0
@@ -222,7 +227,7 @@ def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: P
     """A few steps on one batch lower the loss; a frozen encoder stays bit for bit as it was."""
     torch.manual_seed(0)
     plan = PromptPlan(objects=2, min_area=10, box_share=1.0, correct_share=0.0)
-    learner = Recorded(MaskLearner(Sam(SMALL), plan, train="decoder" if frozen else "all"))
+    learner = Recorded(PromptTrainer(Sam(SMALL), plan, train="decoder" if frozen else "all"))
     encoder = "learner.model.image_encoder"
     before = {k: v.clone() for k, v in learner.get_submodule(encoder).state_dict().items()}
     fixed = Crops(examples, image_size=128, crop_size=64, batch_size=4, seed=0).batch(0)
@@ -240,9 +245,9 @@ def test_a_window_answers_as_the_whole_crop_would(examples: list[Example]) -> No
     rng = torch.Generator().manual_seed(0)
     ids = sample_objects(fixed.labels, 6, min_area=4, rng=rng).flatten()
     image_of = torch.arange(3).repeat_interleave(6)
-    windows = place_windows(fixed.labels, image_of, ids, side=4, rng=rng)
+    windows = place_decoded_parts(fixed.labels, image_of, ids, side=4, rng=rng)
     assert ((windows.corners >= 0) & (windows.corners <= 4)).all()
-    whole = Windows(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
+    whole = DecodedParts(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
     masks = whole.halved_masks(fixed.labels, ids)
     tokens = F.avg_pool2d(masks, 8) > 0
     area, small = tokens.flatten(1).sum(1), tokens.any(2).sum(-1).flatten() <= 4
@@ -259,14 +264,14 @@ def test_settling_takes_the_statistics_of_all_batches(examples: list[Example]) -
     torch.manual_seed(0)
     model = Sam(SMALL)
     crops = [Crops(examples, 128, 64, 2, seed=3).batch(step) for step in range(5)]
-    lessons = [TeachingBatch(crop.images, crop.valid, None) for crop in crops]
+    lessons = [DistillBatch(crop.images, crop.valid, None) for crop in crops]
     encoder = model.image_encoder
     assert isinstance(encoder, TinyViT)
     first = encoder.patch_embed.conv1
-    inputs = [normalised(model, lesson.images, lesson.valid) for lesson in lessons]
+    inputs = [normalize_images(model, lesson.images, lesson.valid) for lesson in lessons]
     with torch.no_grad():
         outputs = torch.stack([first.conv(x).permute(1, 0, 2, 3).flatten(1) for x in inputs])
-    settle(model, lessons)
+    recalibrate_batch_norm(model, lessons)
     assert first.bn.running_mean is not None
     assert first.bn.running_var is not None
     assert torch.allclose(first.bn.running_mean, outputs.mean((0, 2)), atol=1e-5)
@@ -274,8 +279,8 @@ def test_settling_takes_the_statistics_of_all_batches(examples: list[Example]) -
     assert not model.training
 
 
-def test_finetuning_leaves_batch_statistics_alone(batch: Batch) -> None:
-    learner = MaskLearner(Sam(SMALL), PromptPlan(objects=2)).train()
+def test_finetuning_leaves_batch_statistics_alone(batch: CropBatch) -> None:
+    learner = PromptTrainer(Sam(SMALL), PromptPlan(objects=2)).train()
     before = {k: v.clone() for k, v in learner.state_dict().items() if "running" in k}
     learner(batch)
     after = learner.state_dict()
@@ -283,15 +288,15 @@ def test_finetuning_leaves_batch_statistics_alone(batch: Batch) -> None:
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
-def test_distillation_learns_and_plugs_in(batch: Batch, tmp_path: Path) -> None:
+def test_distillation_learns_and_plugs_in(batch: CropBatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher, student = Sam(SMALL).eval(), Sam(SMALL)
-    learner = Recorded(EmbeddingLearner(student, teaching_of(teacher)))
-    lesson = TeachingBatch(batch.images, batch.valid, None)
+    learner = Recorded(EmbeddingDistiller(student, teacher_embed_fn(teacher)))
+    lesson = DistillBatch(batch.images, batch.valid, None)
     settings = LoopSettings(steps=40, learning_rate=2e-3, warmup=5, ema=0.5)
     train(learner, always(lesson), settings, tmp_path)
     assert np.mean(learner.history[-5:]) < 0.5 * np.mean(learner.history[:5])
-    plug_in(teacher, student)
+    attach_decoder(teacher, student)
     for name, weight in teacher.mask_decoder.state_dict().items():
         assert torch.equal(student.mask_decoder.state_dict()[name], weight)
 

@@ -26,7 +26,7 @@ from samlet.outputs import write_label_map, write_mask
 from samlet.training.distillation import distill as distillation
 from samlet.training.distillation import embed as embed_module
 from samlet.training.distillation import embedding_store as embeddings
-from samlet.training.distillation.batches import Lessons, Skipped
+from samlet.training.distillation.batches import DistillStream, SkippedImages
 from samlet.training.distillation.distill import distill
 from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import Entry, content_hash
@@ -64,10 +64,10 @@ def settings(pictures: Path, by: Path, **more: object) -> DistillSettings:
     return resolve_settings(DistillSettings, None, given | more)
 
 
-def embedded(pictures: Path, teacher: Path, folder: Path) -> tuple[int, Skipped]:
+def embedded(pictures: Path, teacher: Path, folder: Path) -> tuple[int, SkippedImages]:
     model = samlet.load(teacher)
     source = open_source(str(pictures))
-    skipped = Skipped(source.count())
+    skipped = SkippedImages(source.count())
     store = open_store(folder, model)
     return embed(source, model, store, skipped, Accelerator(cpu=True), 3, 1), skipped
 
@@ -101,7 +101,7 @@ def test_only_what_is_missing_or_changed_is_embedded(
 def test_an_interrupted_embedding_keeps_what_was_done(
     pictures: Path, teacher: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    teach, calls = embed_module.teach, 0
+    teach, calls = embed_module.compute_embeddings, 0
 
     def interrupted(*arguments: object) -> np.ndarray:
         nonlocal calls
@@ -111,7 +111,7 @@ def test_an_interrupted_embedding_keeps_what_was_done(
         return teach(*arguments)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
-        patch.setattr(embed_module, "teach", interrupted)
+        patch.setattr(embed_module, "compute_embeddings", interrupted)
         with pytest.raises(KeyboardInterrupt):
             embedded(pictures, teacher, tmp_path)
     assert embedded(pictures, teacher, tmp_path)[0] == 5
@@ -186,8 +186,13 @@ def test_lessons_pair_each_image_with_its_embedding(
     embedded(pictures, teacher, tmp_path)
     model = samlet.load(teacher)
     store = open_store(tmp_path, model)
-    lessons = Lessons(
-        open_source(str(pictures)), SMALL.image_size, 3, store, frozenset({"2.png"}), Skipped(None)
+    lessons = DistillStream(
+        open_source(str(pictures)),
+        SMALL.image_size,
+        3,
+        store,
+        frozenset({"2.png"}),
+        SkippedImages(None),
     )
     stream = lessons({})
     for _ in range(4):

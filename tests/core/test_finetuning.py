@@ -25,15 +25,14 @@ from samlet.datasets import find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import Example, object_boxes
 from samlet.masks import to_rle as rle_of
-from samlet.training import run_state
-from samlet.training import train_logger as journal
+from samlet.training import run_state, train_logger
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.finetune import finetune
-from samlet.training.held_out import kept_back, position
+from samlet.training.held_out import hash_position, held_out_names
 from samlet.training.loop import UnsavedError, train
 from samlet.training.losses import dense_targets
 from samlet.training.run_files import PARTIAL_MODEL, SKIPPED
-from samlet.training.run_state import BEFORE, CHECKPOINT
+from samlet.training.run_state import PREVIOUS_STATE, STATE
 from samlet.training.settings import FinetuneSettings, LoopSettings
 
 from .test_training import Line, numbers
@@ -68,18 +67,18 @@ def test_none_that_was_learnt_from_is_judged_by_later() -> None:
         learnt: set[str] = set()
         for count in (2, 3, 5, 10, 60, 150, 400):
             there = shuffled[:count]
-            held = set(kept_back(there, 0.1))
+            held = set(held_out_names(there, 0.1))
             assert held and held < set(there)
             # The exception that is told: all images there were of the tenth.
-            if any(position(name) >= 0.1 for name in shuffled[:2]):
+            if any(hash_position(name) >= 0.1 for name in shuffled[:2]):
                 assert not held & learnt
             learnt |= set(there) - held
             if count >= 150:
-                assert held == {name for name in there if position(name) < 0.1}
-    assert kept_back(["a.png"], 0.1) == []
-    assert 25 < len(kept_back(names, 0.1)) < 55
+                assert held == {name for name in there if hash_position(name) < 0.1}
+    assert held_out_names(["a.png"], 0.1) == []
+    assert 25 < len(held_out_names(names, 0.1)) < 55
     composed = unicodedata.normalize("NFC", "Zelle ü.png")
-    assert position(composed) == position(unicodedata.normalize("NFD", composed))
+    assert hash_position(composed) == hash_position(unicodedata.normalize("NFD", composed))
 
 
 def test_a_second_round_is_judged_by_what_the_first_has_not_seen(
@@ -275,7 +274,7 @@ def saved(folder: Path, steps: int) -> float:
 
 @pytest.fixture
 def each_step(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(journal, "EVERY", 1)
+    monkeypatch.setattr(train_logger, "LOG_INTERVAL", 1)
 
 
 @pytest.mark.parametrize("left", ["nothing", "half", "zeros at the end", "zeros within"])
@@ -283,12 +282,12 @@ def test_a_power_cut_costs_no_more_than_the_newest_state(
     tmp_path: Path, each_step: None, left: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved(tmp_path / "cut", 4)
-    path = tmp_path / "cut" / CHECKPOINT
+    path = tmp_path / "cut" / STATE
     (tmp_path / "whole").mkdir()
-    shutil.copy(path.with_name(BEFORE), tmp_path / "whole" / CHECKPOINT)
+    shutil.copy(path.with_name(PREVIOUS_STATE), tmp_path / "whole" / STATE)
     whole = saved(tmp_path / "whole", 6)
     content = path.read_bytes()
-    step = torch.load(path.with_name(BEFORE), weights_only=True)["step"]
+    step = torch.load(path.with_name(PREVIOUS_STATE), weights_only=True)["step"]
     assert step == 3
     # Where the weights are, which torch reads without a look at their checksum.
     place = content.index(b"data/0") + 64
@@ -307,7 +306,7 @@ def test_a_power_cut_costs_no_more_than_the_newest_state(
     with (tmp_path / "cut" / "log.csv").open() as file:
         assert [int(row["step"]) for row in csv.DictReader(file)] == [1, 2, 3, 4, 5, 6]
 
-    for name in (CHECKPOINT, BEFORE):
+    for name in (STATE, PREVIOUS_STATE):
         (tmp_path / "cut" / name).write_bytes(b"")
     with pytest.raises(samlet.UserError, match=r"state.pt and .*state-before.pt cannot be read"):
         saved(tmp_path / "cut", 8)
@@ -317,13 +316,15 @@ def test_a_damaged_state_never_takes_the_place_of_a_good_one(
     tmp_path: Path, each_step: None
 ) -> None:
     saved(tmp_path, 3)
-    (tmp_path / CHECKPOINT).write_bytes(b"")
-    with file_size_limit(500), pytest.raises(UnsavedError, match="goes on from step 2"):
+    (tmp_path / STATE).write_bytes(b"")
+    with file_size_limit(500), pytest.raises(UnsavedError, match="resumes from step 2"):
         try:
             saved(tmp_path, 4)
         except UnsavedError as error:
-            raise UnsavedError(str(error.told(no_room)), error.averaged, error._state) from error
-    assert torch.load(tmp_path / BEFORE, weights_only=True)["step"] == 2
+            raise UnsavedError(
+                str(error.with_partial_model(no_room)), error.averaged, error._state
+            ) from error
+    assert torch.load(tmp_path / PREVIOUS_STATE, weights_only=True)["step"] == 2
 
 
 def no_room(learnt: torch.nn.Module) -> Path:
@@ -354,11 +355,11 @@ def test_a_full_disk_is_told_and_what_was_learnt_is_kept(
     assert "Wrote" in result.output
     samlet.load(data / "run" / "model.safetensors")
     left = {path.name for path in set(data.rglob("*")) - before}
-    assert CHECKPOINT not in left and not any(name.startswith(".") for name in left)
+    assert STATE not in left and not any(name.startswith(".") for name in left)
 
-    monkeypatch.setattr(journal, "EVERY", 1)
+    monkeypatch.setattr(train_logger, "LOG_INTERVAL", 1)
     chosen = settings(data, small_file, save_minutes=1e-9)
-    told = rf"File too large.*up to step 1 is in .*{PARTIAL_MODEL}.*the same command begins anew"
+    told = rf"File too large.*model up to step 1 is in .*{PARTIAL_MODEL}.*same command starts again"
     with file_size_limit(int(1.3 * model)), pytest.raises(samlet.UserError, match=told):
         finetune(chosen, data / "stopped")
     samlet.load(data / "stopped" / PARTIAL_MODEL)
@@ -372,13 +373,13 @@ def test_on_a_full_disk_the_state_before_gives_way(
     write = torch.save
 
     def while_there_is_room(state: dict, file: object) -> None:
-        if (tmp_path / BEFORE).exists():
+        if (tmp_path / PREVIOUS_STATE).exists():
             raise OSError(28, "No space left on device")
         write(state, file)  # type: ignore[arg-type]
 
     monkeypatch.setattr(run_state.torch, "save", while_there_is_room)
     saved(tmp_path, 4)
-    assert torch.load(tmp_path / CHECKPOINT, weights_only=True)["step"] == 4
+    assert torch.load(tmp_path / STATE, weights_only=True)["step"] == 4
 
 
 def test_the_room_for_states_is_compared_before_the_first_step(

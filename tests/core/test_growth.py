@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from samlet.modeling.sam import Sam
-from samlet.training.distillation.deepen import deepened
+from samlet.training.distillation.deepen import deepen_encoder
 from tests.core.conftest import SMALL
 
 DEPTHS = (1, 2, 3, 2)
@@ -14,7 +14,7 @@ def test_a_deeper_model_begins_with_the_same_embeddings(nuclei: Sam, small_model
     torch.manual_seed(0)
     for model, depths in ((nuclei, (2, 3, 9, 5)), (small_model, DEPTHS)):
         before = {name: weight.clone() for name, weight in model.state_dict().items()}
-        deeper = deepened(model, depths)
+        deeper = deepen_encoder(model, depths)
         images = torch.randn(1, 3, 128, 128)
         with torch.no_grad():
             expected = model.image_encoder(images)
@@ -26,7 +26,7 @@ def test_a_deeper_model_begins_with_the_same_embeddings(nuclei: Sam, small_model
 
 def test_every_new_block_learns() -> None:
     torch.manual_seed(0)
-    model = deepened(Sam(SMALL), DEPTHS).train()
+    model = deepen_encoder(Sam(SMALL), DEPTHS).train()
     optimizer = torch.optim.SGD(model.image_encoder.parameters(), lr=0.1)
     before = {name: p.clone() for name, p in model.image_encoder.named_parameters()}
     images = torch.randn(2, 3, 64, 64)
@@ -46,4 +46,4 @@ def test_depths_that_do_not_continue_are_refused(
     small_model: Sam, depths: tuple[int, int, int, int]
 ) -> None:
     with pytest.raises(ValueError, match="do not continue"):
-        deepened(small_model, depths)
+        deepen_encoder(small_model, depths)

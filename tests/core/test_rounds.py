@@ -11,8 +11,8 @@ from torch import Tensor
 from samlet import samples
 from samlet.datasets.examples import load_examples
 from samlet.modeling.sam import Sam
-from samlet.training.finetuning.crops import Batch, Crops
-from samlet.training.finetuning.mask_training import MOST_AT_ONCE, MaskLearner, PromptPlan
+from samlet.training.finetuning.crops import CropBatch, Crops
+from samlet.training.finetuning.mask_training import MAX_SCRIBBLE_POINTS, PromptPlan, PromptTrainer
 from tests.core.conftest import SMALL
 
 Asked = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]
@@ -32,14 +32,14 @@ def overheard(model: Sam) -> Iterator[Asked]:
 
 
 @pytest.fixture(scope="module")
-def batch() -> Batch:
+def batch() -> CropBatch:
     """Crops as large as the model's input, so that their pixels are the input's."""
     examples = load_examples(samples.IMAGES.parent)
     return Crops(examples, SMALL.image_size, SMALL.image_size, 2, seed=0).batch(0)
 
 
-def test_scribbles_are_several_points_of_one_object(batch: Batch) -> None:
-    learner = MaskLearner(
+def test_scribbles_are_several_points_of_one_object(batch: CropBatch) -> None:
+    learner = PromptTrainer(
         Sam(SMALL), PromptPlan(box_share=0.0, several_share=1.0, correct_share=0.0)
     )
     counts = set()
@@ -59,12 +59,12 @@ def test_scribbles_are_several_points_of_one_object(batch: Batch) -> None:
         for row, image in zip(points.long(), around, strict=True):
             near = [set(image[:, y, x].tolist()) - {0.0} for x, y in row.tolist()]
             assert set.intersection(*near)
-    assert counts == set(range(2, MOST_AT_ONCE + 1))
+    assert counts == set(range(2, MAX_SCRIBBLE_POINTS + 1))
 
 
-def test_corrections_come_with_the_mask_and_without(batch: Batch) -> None:
+def test_corrections_come_with_the_mask_and_without(batch: CropBatch) -> None:
     plan = PromptPlan(box_share=0.0, several_share=0.0, correct_share=1.0, corrections=3)
-    learner = MaskLearner(Sam(SMALL), plan)
+    learner = PromptTrainer(Sam(SMALL), plan)
     with_mask: list[bool] = []
     for seed in range(24):
         torch.manual_seed(seed)

@@ -19,9 +19,9 @@ from torch import nn
 import samlet
 from samlet.training.loop import train
 from samlet.training.settings import LoopSettings
-from samlet.training.stream import Batches, Position, in_background
+from samlet.training.stream import Batches, Position
 from samlet.utils.messages import pluralize
-from samlet.utils.prefetch import prefetch
+from samlet.utils.prefetch import prefetch, prefetch_iterator
 from samlet.utils.progress import _Rate
 
 from .training_worker import STEPS
@@ -84,7 +84,7 @@ def test_stopped_and_resumed_equals_never_stopped(
     step = torch.load(tmp_path / "state.pt", weights_only=True)["step"]
     assert 0 < step < STEPS
     if how != signal.SIGKILL:
-        assert f"Stopped at step {step}; the same command goes on" in told
+        assert f"Stopped at step {step}; the same command resumes" in told
     finish(start(tmp_path))
     a = torch.load(whole / "result.pt", weights_only=True)
     b = torch.load(tmp_path / "result.pt", weights_only=True)
@@ -200,7 +200,7 @@ def test_a_background_stream_stops_drawing_when_closed() -> None:
             drawn.append(i)
             yield i
 
-    stream = in_background(numbers_for_ever(), depth=2)
+    stream = prefetch_iterator(numbers_for_ever(), depth=2)
     assert [next(stream) for _ in range(5)] == [0, 1, 2, 3, 4]
     stream.close()  # type: ignore[attr-defined]
     before = len(drawn)
@@ -212,4 +212,4 @@ def test_a_background_stream_stops_drawing_when_closed() -> None:
         raise ValueError("broken")
 
     with pytest.raises(ValueError, match="broken"):
-        list(in_background(broken(), depth=2))
+        list(prefetch_iterator(broken(), depth=2))

@@ -11,9 +11,9 @@ import torch
 
 from samlet import samples
 from samlet.modeling.sam import Sam
-from samlet.training import train_logger as journal
-from samlet.training.distillation.batches import Lessons, Skipped, TeachingBatch
-from samlet.training.distillation.decoupled import EmbeddingLearner, teaching_of
+from samlet.training import train_logger
+from samlet.training.distillation.batches import DistillBatch, DistillStream, SkippedImages
+from samlet.training.distillation.decoupled import EmbeddingDistiller, teacher_embed_fn
 from samlet.training.distillation.sources import open_source
 from samlet.training.loop import train
 from samlet.training.precision import open_accelerator
@@ -24,10 +24,10 @@ from .conftest import SMALL
 STEPS = 20
 
 
-class Slowed(EmbeddingLearner):
+class Slowed(EmbeddingDistiller):
     pause = 0.0
 
-    def forward(self, batch: TeachingBatch) -> dict[str, torch.Tensor]:
+    def forward(self, batch: DistillBatch) -> dict[str, torch.Tensor]:
         time.sleep(self.pause)
         return super().forward(batch)
 
@@ -35,23 +35,23 @@ class Slowed(EmbeddingLearner):
 def main(out: Path, batch_size: int, pause: float) -> None:
     torch.set_num_threads(1)
     torch.manual_seed(0)
-    journal.EVERY = 1
+    train_logger.LOG_INTERVAL = 1
     teacher, student = Sam(SMALL).eval(), Sam(SMALL)
     accelerator = open_accelerator("no")
-    learner = Slowed(student, teaching_of(teacher))
+    learner = Slowed(student, teacher_embed_fn(teacher))
     learner.pause = pause
-    lessons = Lessons(
+    stream = DistillStream(
         source=open_source(str(samples.IMAGES)),
         image_size=SMALL.image_size,
         batch_size=batch_size // accelerator.num_processes,
         store=None,
         held_out=frozenset(),
-        skipped=Skipped(None),
+        skipped=SkippedImages(None),
         rank=accelerator.process_index,
         world=accelerator.num_processes,
     )
     settings = LoopSettings(steps=STEPS, learning_rate=5e-4, warmup=5, save_minutes=0, ema=0.9)
-    averaged = train(learner, lessons, settings, out, accelerator)
+    averaged = train(learner, stream, settings, out, accelerator)
     if accelerator.is_main_process:
         torch.save(averaged.state_dict(), out / "result.pt")
 

@@ -1,11 +1,13 @@
 """BatchNorm over the batches of all processes, on any device.
 
-PyTorch's own SyncBatchNorm runs on GPUs alone. With this one, two processes with half a batch each
-compute what one process computes with the whole batch, up to rounding.
+On GPUs it is `torch.nn.SyncBatchNorm`, which refuses tensors on a CPU; there it is a class of this
+module. With either, two processes with half a batch each compute what one process computes with the
+whole batch, up to rounding.
 """
 
 import torch
 import torch.distributed as dist
+from accelerate import Accelerator
 from torch import Tensor, nn
 
 
@@ -59,13 +61,16 @@ def _mean_of_processes(x: Tensor) -> Tensor:
     return mean
 
 
-def synchronized(module: nn.Module, processes: int) -> nn.Module:
-    """Exchange every BatchNorm2d for a synchronized one that shares its parameters and buffers.
+def synchronize_batch_norm(module: nn.Module, accelerator: Accelerator) -> nn.Module:
+    """Replace every BatchNorm2d by a synchronized one with the same parameters and buffers.
 
     With one process nothing changes.
     """
-    if processes == 1:
+    if accelerator.num_processes == 1:
         return module
+    if accelerator.device.type == "cuda":
+        synchronized: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(module)
+        return synchronized
     for child in module.modules():
         if type(child) is nn.BatchNorm2d:
             # The same object with the same state; only its forward differs.

@@ -1,4 +1,4 @@
-"""Ctrl-C and requests to end, heard between steps and by all processes at once."""
+"""Ctrl-C and requests to end are obeyed between steps, by all processes together."""
 
 import signal
 import threading
@@ -15,8 +15,8 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM)
 
 
 @contextmanager
-def interrupts(accelerator: Accelerator) -> Iterator[Callable[[bool], tuple[bool, bool]]]:
-    """Catch signals, and let the processes agree, between steps, on what to do about them.
+def graceful_stop(accelerator: Accelerator) -> Iterator[Callable[[bool], tuple[bool, bool]]]:
+    """Catch signals, and let the processes decide together, between steps, what to do about them.
 
     An interrupt in the middle of a step would leave weights and optimizer one step apart, and
     processes that stop at different steps would wait for each other for ever. A second Ctrl-C does
@@ -26,18 +26,18 @@ def interrupts(accelerator: Accelerator) -> Iterator[Callable[[bool], tuple[bool
         a function, to be called by every process after every step: from whether this process finds
         a save due, to (one of the processes was asked to stop, one of them finds a save due).
     """
-    asked = False
+    is_stopping = False
     previous: dict[int, Any] = {}
 
-    def note(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        asked = True
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        nonlocal is_stopping
+        is_stopping = True
         signal.signal(number, previous[number])
 
-    def agreed(due: bool) -> tuple[bool, bool]:
+    def synchronized_flags(due: bool) -> tuple[bool, bool]:
         if accelerator.num_processes == 1:
-            return asked, due
-        flags = torch.tensor([asked, due], dtype=torch.float32, device=accelerator.device)
+            return is_stopping, due
+        flags = torch.tensor([is_stopping, due], dtype=torch.float32, device=accelerator.device)
         stop, save = (accelerator.reduce(flags) > 0).tolist()
         return stop, save
 
@@ -47,9 +47,9 @@ def interrupts(accelerator: Accelerator) -> Iterator[Callable[[bool], tuple[bool
             # A shell makes its background jobs ignore Ctrl-C, and that is to stay so.
             if handler is not signal.SIG_IGN:
                 previous[number] = handler
-                signal.signal(number, note)
+                signal.signal(number, on_signal)
     try:
-        yield agreed
+        yield synchronized_flags
     finally:
         for caught, handler in previous.items():
             signal.signal(caught, handler)

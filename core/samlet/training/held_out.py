@@ -13,11 +13,11 @@ import hashlib
 import unicodedata
 from collections.abc import Collection
 
-JUDGED = 50
+MAX_EVALUATED = 50
 """The most images that a model is measured on; a larger share is kept back all the same."""
 
 
-def kept_back(names: Collection[str], share: float) -> list[str]:
+def held_out_names(names: Collection[str], share: float) -> list[str]:
     """Choose the names of the images that nothing is learnt from.
 
     Args:
@@ -27,12 +27,12 @@ def kept_back(names: Collection[str], share: float) -> list[str]:
     Returns:
         names, by rising hash; at least one and not all of them, but none of a single name.
     """
-    ranked = sorted(set(names), key=position)
-    chosen = [name for name in ranked if position(name) < share]
+    ranked = sorted(set(names), key=hash_position)
+    chosen = [name for name in ranked if hash_position(name) < share]
     return (chosen or ranked[:1])[: len(ranked) - 1]
 
 
-def position(name: str) -> float:
+def hash_position(name: str) -> float:
     """Where a name lies between 0 and 1, evenly spread."""
     written = unicodedata.normalize("NFC", name).encode()
     return int.from_bytes(hashlib.sha256(written).digest()[:8], "big") / 2**64

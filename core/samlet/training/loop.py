@@ -3,7 +3,6 @@
 `accelerate` decides where it runs: a CPU, a GPU, or many GPUs and nodes.
 """
 
-import copy
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
@@ -14,44 +13,17 @@ from typing import Any
 import numpy as np
 import torch
 from accelerate import Accelerator
+from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from samlet.errors import UserError
-from samlet.training.batch_norm import synchronized
-from samlet.training.graceful_stop import interrupts
+from samlet.training.batch_norm import synchronize_batch_norm
+from samlet.training.graceful_stop import graceful_stop
 from samlet.training.run_state import RunState
 from samlet.training.settings import LoopSettings
-from samlet.training.stream import Batches, Position, in_background
-from samlet.training.train_logger import Journal
-
-
-class UnsavedError(UserError):
-    """The state of a run cannot be written, and the run stops.
-
-    Args:
-        told: why not, in a sentence.
-        averaged: what `train` would have returned by now.
-        state: of the run.
-    """
-
-    def __init__(self, told: str, averaged: nn.Module, state: RunState) -> None:
-        super().__init__(told)
-        self.averaged = averaged
-        self._state = state
-
-    def told(self, write: Callable[[nn.Module], Path]) -> UserError:
-        """Keep what was learnt so far, and say where it is and what the same command does next.
-
-        Args:
-            write: puts `averaged` where there may be room still, as it needs less; raises
-                UserError.
-        """
-        step, saved = self._state.step, self._state.saved
-        kept = ""
-        with suppress(UserError):
-            kept = f"What was learnt up to step {step} is in {write(self.averaged)}. "
-        again = "begins anew" if saved is None else f"goes on from step {saved}"
-        return UserError(f"{self} {kept}With more room, the same command {again}.")
+from samlet.training.stream import Batches, Position
+from samlet.training.train_logger import TrainLogger
+from samlet.utils.prefetch import prefetch_iterator
 
 
 def train(
@@ -61,13 +33,13 @@ def train(
     out: Path,
     accelerator: Accelerator | None = None,
 ) -> nn.Module:
-    """Minimise the sum of a learner's losses; go on from `out` if a run was begun there.
+    """Minimise the sum of a learner's losses; a run that was begun in `out` is resumed.
 
-    What happens at a step depends on the weights, the settings, the step's number and the position
-    in the data alone, so a run that was killed and resumed ends as if it had never stopped.
+    What happens at a step depends only on the weights, the settings, the step's number and the
+    position in the data, so a run that was killed and resumed ends as if it had never stopped.
 
     Args:
-        learner: everything that learns; called with a batch, it returns named losses (scalars).
+        learner: the module that is trained; called with a batch, it returns named losses (scalars).
         batches: from a position to batches, which have a `to(device)`.
         settings: see there.
         out: folder of the run: `state.pt`, `log.csv`, and TensorBoard's files.
@@ -87,32 +59,32 @@ def train(
     torch.set_flush_denormal(True)
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     learner.to(accelerator.device)
-    averaged = copy.deepcopy(learner).requires_grad_(False)
+    # The decay at step s is (1 + s) / (10 + s) at most, so that the first weights are forgotten.
+    ema = ModelEmaV3(learner, settings.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
+    averaged: nn.Module = ema.module.requires_grad_(False)
     optimizer = torch.optim.AdamW(_parameter_groups(learner, settings.weight_decay))
     state = RunState(out, learner, averaged, optimizer, accelerator)
     state.load()
     if state.step < settings.steps and accelerator.is_main_process:
         state.check_room()
-    wrapped, stepper = accelerator.prepare(
-        synchronized(learner, accelerator.num_processes), optimizer
-    )
+    wrapped, stepper = accelerator.prepare(synchronize_batch_norm(learner, accelerator), optimizer)
     wrapped.train()
     stream: Iterator[tuple[Any, Position]] = batches(state.position)
     if settings.prefetch:
-        stream = in_background(stream, settings.prefetch)
-    saved = time.monotonic()
+        stream = prefetch_iterator(stream, settings.prefetch)
+    saved_at = time.monotonic()
     with (
-        Journal(out, settings.steps, state.step, state.seconds, accelerator) as journal,
-        interrupts(accelerator) as agreed,
+        TrainLogger(out, settings.steps, state.step, state.seconds, accelerator) as logger,
+        graceful_stop(accelerator) as synchronized_flags,
     ):
         while state.step < settings.steps:
             for group in optimizer.param_groups:
                 group["lr"] = _learning_rate(state.step, settings)
             for part in range(accelerator.gradient_accumulation_steps):
-                with journal.waiting():
+                with logger.waiting():
                     batch, state.position = next(stream)
-                # The same in every process: what they learn from differs anyway, and one that drew
-                # more work than the others would let them wait.
+                # The same in every process: their batches differ anyway, and a process that drew
+                # more work than the others would keep them waiting.
                 torch.manual_seed(_seed(settings.seed, state.step, part))
                 with accelerator.accumulate(wrapped):
                     losses: dict[str, Tensor] = wrapped(batch.to(accelerator.device))
@@ -121,33 +93,66 @@ def train(
                         accelerator.clip_grad_norm_(wrapped.parameters(), settings.clip)
                     stepper.step()
                     stepper.zero_grad(set_to_none=True)
-                journal.note(losses)
+                logger.add(losses)
             state.step += 1
-            _average(averaged, learner, min(settings.ema, (1 + state.step) / (10 + state.step)))
-            if not journal.advance(state.step):
+            ema.update(learner, state.step + 2)
+            if not logger.end_step(state.step):
                 raise UserError(
                     f"The loss is no longer a number at step {state.step}: lower the learning rate "
-                    f"and begin again with another --out; {out} holds the last good state."
+                    f"and start again with another --out; {out} holds the last good state."
                 )
-            # After a row only, so that what is saved is known to be good.
-            late = time.monotonic() - saved > settings.save_minutes * 60
-            stop, due = agreed(late and journal.has_row(state.step))
-            if stop or due or state.step == settings.steps:
-                try:
-                    state.save(journal.seconds)
-                except UserError as error:
-                    if state.step < settings.steps:
-                        raise UnsavedError(str(error), averaged.eval(), state) from error
-                    # All is learnt, and the result needs less room.
-                    journal.tell(str(error))
-                saved = time.monotonic()
+            # Only at steps that are logged, so that what is saved is known to be good.
+            is_due = time.monotonic() - saved_at > settings.save_minutes * 60
+            stop, save = synchronized_flags(is_due and logger.is_log_step(state.step))
+            if stop or save or state.step == settings.steps:
+                _save(state, averaged, logger, is_last=state.step == settings.steps)
+                saved_at = time.monotonic()
             if stop and state.step < settings.steps:
-                told = f"Stopped at step {state.step}; the same command goes on from there."
-                journal.tell(told)
-                raise KeyboardInterrupt(told)
+                message = f"Stopped at step {state.step}; the same command resumes from there."
+                logger.print(message)
+                raise KeyboardInterrupt(message)
     if isinstance(stream, Generator):
         stream.close()
     return averaged.eval()
+
+
+class UnsavedError(UserError):
+    """The state of a run cannot be written, and the run stops.
+
+    Args:
+        message: why not, in a sentence.
+        averaged: what `train` would have returned by now.
+        state: of the run.
+    """
+
+    def __init__(self, message: str, averaged: nn.Module, state: RunState) -> None:
+        super().__init__(message)
+        self.averaged = averaged
+        self._state = state
+
+    def with_partial_model(self, write: Callable[[nn.Module], Path]) -> UserError:
+        """Keep the model so far, and say where it is and what the same command does next.
+
+        Args:
+            write: puts `averaged` where there may be room still, as it needs less; raises
+                UserError.
+        """
+        step, saved = self._state.step, self._state.saved
+        kept = ""
+        with suppress(UserError):
+            kept = f"The model up to step {step} is in {write(self.averaged)}. "
+        again = "starts again" if saved is None else f"resumes from step {saved}"
+        return UserError(f"{self} {kept}With more room, the same command {again}.")
+
+
+def _save(state: RunState, averaged: nn.Module, logger: TrainLogger, is_last: bool) -> None:
+    try:
+        state.save(logger.seconds)
+    except UserError as error:
+        if not is_last:
+            raise UnsavedError(str(error), averaged.eval(), state) from error
+        # Training is complete, and the result needs less room.
+        logger.print(str(error))
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
@@ -159,6 +164,11 @@ def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:
 
 
 def _learning_rate(step: int, settings: LoopSettings) -> float:
+    """Linear warmup times a cosine that falls to a hundredth.
+
+    A function of the step rather than one of torch's or timm's schedulers: those multiply in
+    another order, which changes the weights, and have a state of their own to resume.
+    """
     warm = min(1.0, (step + 1) / max(1, settings.warmup))
     progress = min(1.0, step / settings.steps)
     return settings.learning_rate * warm * (0.01 + 0.99 * (1 + math.cos(math.pi * progress)) / 2)
@@ -166,12 +176,3 @@ def _learning_rate(step: int, settings: LoopSettings) -> float:
 
 def _seed(*numbers: int) -> int:
     return int(np.random.SeedSequence(numbers).generate_state(1, np.uint64)[0] >> 1)
-
-
-@torch.no_grad()
-def _average(averaged: nn.Module, module: nn.Module, decay: float) -> None:
-    for old, new in zip(averaged.state_dict().values(), module.state_dict().values(), strict=True):
-        if old.is_floating_point():
-            old.lerp_(new, 1 - decay)
-        else:
-            old.copy_(new)

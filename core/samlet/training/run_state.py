@@ -15,8 +15,8 @@ from samlet.training.stream import Position
 from samlet.utils.files import atomic_path
 from samlet.utils.progress import print_status
 
-CHECKPOINT = "state.pt"
-BEFORE = "state-before.pt"
+STATE = "state.pt"
+PREVIOUS_STATE = "state-before.pt"
 
 
 class RunState:
@@ -44,7 +44,7 @@ class RunState:
         optimizer: torch.optim.Optimizer,
         accelerator: Accelerator,
     ) -> None:
-        self.path, self.before = out / CHECKPOINT, out / BEFORE
+        self.path, self.before = out / STATE, out / PREVIOUS_STATE
         self.parts: dict[str, nn.Module | torch.optim.Optimizer] = {
             "learner": learner,
             "averaged": averaged,

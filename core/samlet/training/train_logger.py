@@ -22,13 +22,13 @@ from samlet.utils.progress import progress_bar
 if TYPE_CHECKING:
     from torch.utils.tensorboard import SummaryWriter
 
-EVERY = 10
+LOG_INTERVAL = 10
 """Steps between rows of the log, each with the mean losses since the row before."""
-LINE_SECONDS = 20.0
+PRINT_SECONDS = 20.0
 
 
-class Journal:
-    """Counts, averages and tells; the first process writes.
+class TrainLogger:
+    """Averages losses, logs them and prints progress; only the main process writes.
 
     `log.csv` has the columns step, seconds (of training, over all sessions), waiting (the share of
     the time since the last row that went into waiting for data) and one for each loss.
@@ -53,16 +53,16 @@ class Journal:
         self._started = self._last_row = self._last_line = time.monotonic()
         self._waited = 0.0
         self._sums: dict[str, Tensor] = {}
-        self._notes = 0
+        self._batches = 0
         self._is_cut = False
         self._bar = progress_bar()
         self._task = self._bar.add_task("", total=steps, completed=step)
         self._console = Console(highlight=False, markup=False, soft_wrap=True)
         if accelerator.is_main_process:
-            self._forget_after(step)
-            self._board = _board(out, step)
+            self._drop_rows_after(step)
+            self._tensorboard = _open_tensorboard(out, step)
 
-    def __enter__(self) -> "Journal":
+    def __enter__(self) -> "TrainLogger":
         if self.accelerator.is_main_process:
             self._bar.start()
         return self
@@ -76,7 +76,7 @@ class Journal:
         if self.accelerator.is_main_process:
             self._bar.stop()
             with self._logging():
-                self._board.close()
+                self._tensorboard.close()
 
     @property
     def seconds(self) -> float:
@@ -90,33 +90,37 @@ class Journal:
         yield
         self._waited += time.monotonic() - begun
 
-    def note(self, losses: dict[str, Tensor]) -> None:
-        """Take in the losses of one batch, without waiting for the device."""
+    def add(self, losses: dict[str, Tensor]) -> None:
+        """Add the losses of one batch, without waiting for the device."""
         for name, value in losses.items():
             self._sums[name] = self._sums.get(name, torch.zeros_like(value)) + value.detach()
-        self._notes += 1
+        self._batches += 1
 
-    def has_row(self, step: int) -> bool:
-        """Whether the losses up to this step are looked at, and logged, after it."""
-        return step % EVERY == 0 or step == self.steps
+    def is_log_step(self, step: int) -> bool:
+        """Whether the mean losses up to this step are checked, and logged, after it."""
+        return step % LOG_INTERVAL == 0 or step == self.steps
 
-    def advance(self, step: int) -> bool:
-        """A step is done. Every process calls this; False if the loss is no longer a number."""
-        if not self.has_row(step):
+    def end_step(self, step: int) -> bool:
+        """Log a step that is done; called by every process.
+
+        Returns:
+            False if the loss is no longer a number.
+        """
+        if not self.is_log_step(step):
             return True
         names = list(self._sums)
-        sums = torch.stack([self._sums[name] for name in names]).float() / self._notes
+        sums = torch.stack([self._sums[name] for name in names]).float() / self._batches
         means = self.accelerator.reduce(sums, "mean")
         values = dict(zip(names, means.tolist(), strict=True))
         now = time.monotonic()
         share = self._waited / max(now - self._last_row, 1e-9)
-        self._sums, self._notes, self._waited, self._last_row = {}, 0, 0.0, now
+        self._sums, self._batches, self._waited, self._last_row = {}, 0, 0.0, now
         if self.accelerator.is_main_process:
             self._write(step, share, values)
         return all(math.isfinite(value) for value in values.values())
 
-    def tell(self, text: str) -> None:
-        """Print a line, from the first process alone."""
+    def print(self, text: str) -> None:
+        """Print a line, only from the main process."""
         if self.accelerator.is_main_process:
             self._console.print(text)
 
@@ -130,31 +134,31 @@ class Journal:
             writer.writerow([*row.values(), *(f"{value:.6g}" for value in values.values())])
         with self._logging():
             for name, value in values.items():
-                self._board.add_scalar(f"loss/{name}", value, step)
-        told = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
-        self._bar.update(self._task, completed=step, description=told)
+                self._tensorboard.add_scalar(f"loss/{name}", value, step)
+        summary = "  ".join(f"{name} {value:.4f}" for name, value in values.items())
+        self._bar.update(self._task, completed=step, description=summary)
         now = time.monotonic()
         terminal = self._bar.console.is_terminal
-        if not terminal and (now - self._last_line > LINE_SECONDS or step == self.steps):
+        if not terminal and (now - self._last_line > PRINT_SECONDS or step == self.steps):
             rate = (step - self._first_step) / (now - self._started)
             minutes = (self.steps - step) / rate / 60
             self._console.print(
-                f"step {step}/{self.steps}  {told}  {rate:.2f} steps/s  "
+                f"step {step}/{self.steps}  {summary}  {rate:.2f} steps/s  "
                 f"{share:.0%} waiting for data  {minutes:.0f} min left"
             )
             self._last_line = now
 
     @contextmanager
     def _logging(self) -> Iterator[None]:
-        """Go on without a log where it cannot be written, and say so once."""
+        """Train on without a log where it cannot be written, and say so once."""
         try:
             yield
         except OSError as error:
             if not self._is_cut:
-                self.tell(f"{self.path} and its like have gaps: {error.strerror or error}.")
+                self.print(f"{self.path} and the other logs have gaps: {error.strerror or error}.")
             self._is_cut = True
 
-    def _forget_after(self, step: int) -> None:
+    def _drop_rows_after(self, step: int) -> None:
         if not self.path.exists():
             return
         # A power cut can leave a row that is half written, or nothing but zeros.
@@ -166,7 +170,7 @@ class Journal:
             csv.writer(file).writerows(kept)
 
 
-def _board(out: Path, step: int) -> "SummaryWriter":
+def _open_tensorboard(out: Path, step: int) -> "SummaryWriter":
     # Imported late, as it takes a second and the other processes write nothing.
     from torch.utils.tensorboard import SummaryWriter
 

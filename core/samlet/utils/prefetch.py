@@ -1,8 +1,10 @@
 """Work ahead of the consumer, in threads, with the results in order."""
 
+import threading
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Generator, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from queue import Full, Queue
 from typing import TypeVar
 
 Item = TypeVar("Item")
@@ -37,3 +39,48 @@ def prefetch(
             yield waiting.popleft().result()
     finally:
         pool.shutdown(wait=False, cancel_futures=True)
+
+
+def prefetch_iterator(items: Iterator[Item], depth: int) -> Iterator[Item]:
+    """Draw from `items` in a thread of its own, at most `depth` ahead, and yield them in order.
+
+    What `items` raises is raised here. Closing this iterator closes `items`.
+    """
+    queue: Queue[tuple[Item | None, BaseException | None]] = Queue(maxsize=depth)
+    stopped = threading.Event()
+
+    def put(entry: tuple[Item | None, BaseException | None]) -> bool:
+        while not stopped.is_set():
+            try:
+                queue.put(entry, timeout=0.1)
+                return True
+            except Full:
+                continue
+        return False
+
+    def draw() -> None:
+        try:
+            for item in items:
+                if not put((item, None)):
+                    break
+            else:
+                put((None, StopIteration()))
+        except BaseException as error:  # it belongs to the consumer's thread
+            put((None, error))
+        finally:
+            if isinstance(items, Generator):
+                items.close()
+
+    thread = threading.Thread(target=draw, name="samlet-prefetch", daemon=True)
+    thread.start()
+    try:
+        while True:
+            item, error = queue.get()
+            if isinstance(error, StopIteration):
+                return
+            if error is not None:
+                raise error
+            yield item  # type: ignore[misc]
+    finally:
+        stopped.set()
+        thread.join()

@@ -1,4 +1,4 @@
-"""Whole images with their teacher's embeddings, as a stream that can go on from where it was."""
+"""Whole images with their teacher's embeddings, as a stream that can be resumed."""
 
 import threading
 from collections.abc import Iterator
@@ -16,13 +16,13 @@ from samlet.training.distillation.sources import Item, Source
 from samlet.training.stream import Batches, Position
 from samlet.utils.prefetch import prefetch
 
-TOLERATED = 0.01
-"""Share of images that may be broken before a run stops."""
+MAX_BROKEN_SHARE = 0.01
+"""Largest share of broken images; with more, a run stops."""
 
 
 @dataclass(frozen=True)
-class TeachingBatch:
-    """Images that are ready for an encoder, and what it is to make of them.
+class DistillBatch:
+    """Images that are ready for an encoder, with the embeddings to reproduce.
 
     Attributes:
         images: B x 3 x S x S, RGB in 0..255, uint8 or float32; each at the upper left.
@@ -34,40 +34,40 @@ class TeachingBatch:
     valid: Tensor
     embeddings: Tensor | None
 
-    def to(self, device: torch.device) -> "TeachingBatch":
+    def to(self, device: torch.device) -> "DistillBatch":
         """The batch on another device."""
-        return TeachingBatch(
+        return DistillBatch(
             self.images.to(device, non_blocking=True),
             self.valid.to(device, non_blocking=True),
             None if self.embeddings is None else self.embeddings.to(device, non_blocking=True),
         )
 
 
-def unlabelled(crops: Batches) -> Batches:
-    """Labelled crops (`data.Batch`) as lessons: their labels are left out."""
+def without_labels(crops: Batches) -> Batches:
+    """Batches of labelled crops (`CropBatch`) as batches for distillation, without the labels."""
 
-    def lessons(position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
+    def stream(position: Position) -> Iterator[tuple[DistillBatch, Position]]:
         for crop, after in crops(position):
-            yield TeachingBatch(crop.images, crop.valid, None), after
+            yield DistillBatch(crop.images, crop.valid, None), after
 
-    return lessons
+    return stream
 
 
-class Normalising(Protocol):
-    """Anything with a normalisation of its images, in units of 0..255."""
+class PixelNormalization(Protocol):
+    """Anything that knows the mean and deviation of pixels, in units of 0..255."""
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
 
-def normalised(model: Normalising, images: Tensor, valid: Tensor) -> Tensor:
-    """Images as the encoder of `model` takes them: normalised, and zero where `valid` is not."""
+def normalize_images(model: PixelNormalization, images: Tensor, valid: Tensor) -> Tensor:
+    """Normalise images for the encoder of `model`, and set them to zero outside of `valid`."""
     pixels = (images.float() - model.pixel_mean) / model.pixel_std * valid.unsqueeze(1)
     return pixels.contiguous(memory_format=torch.channels_last)
 
 
 @dataclass
-class Skipped:
+class SkippedImages:
     """Images that could not be used, with the reason for each; shared by threads.
 
     Args:
@@ -79,7 +79,7 @@ class Skipped:
     _lock: threading.Lock = field(default_factory=threading.Lock)
 
     def add(self, key: str, reason: str) -> None:
-        """Note an image; once, however often it comes by."""
+        """Add an image; it counts once, however often it is added."""
         with self._lock:
             self.reasons[key] = reason
 
@@ -87,14 +87,14 @@ class Skipped:
         """Stop if too many are broken.
 
         Args:
-            seen: images that came by so far; it counts where the total is not known, from a
+            seen: number of images read so far; it counts where the total is not known, from a
                 thousand on.
 
         Raises:
             UserError: more than 1 % are.
         """
         of = self.total if self.total is not None else max(seen, 1000)
-        if len(self.reasons) > TOLERATED * of:
+        if len(self.reasons) > MAX_BROKEN_SHARE * of:
             key, reason = next(iter(self.reasons.items()))
             raise UserError(
                 f"{len(self.reasons)} of {of} images cannot be used, more than 1 %; the first is "
@@ -103,7 +103,7 @@ class Skipped:
 
 
 @dataclass(frozen=True)
-class Picture:
+class LoadedImage:
     """A decoded image.
 
     Attributes:
@@ -116,8 +116,8 @@ class Picture:
     pixels: np.ndarray
 
 
-def load_picture(item: Item, image_size: int, skipped: Skipped) -> Picture | None:
-    """Read, decode and resize; None, with a note in `skipped`, for a broken image."""
+def load_image(item: Item, image_size: int, skipped: SkippedImages) -> LoadedImage | None:
+    """Read, decode and resize; None for a broken image, which is added to `skipped`."""
     try:
         content = item.read()
         pixels = images.resize_longest(images.read(item.key, content=content), image_size)
@@ -126,34 +126,34 @@ def load_picture(item: Item, image_size: int, skipped: Skipped) -> Picture | Non
     except UserError as error:
         skipped.add(item.key, str(error))
     else:
-        return Picture(item.key, content_hash(content), pixels)
+        return LoadedImage(item.key, content_hash(content), pixels)
     return None
 
 
 def collate(
-    pictures: list[Picture], image_size: int, embeddings: list[np.ndarray] | None = None
-) -> TeachingBatch:
-    """Pad pictures to squares and stack them."""
-    stacked = torch.zeros(len(pictures), 3, image_size, image_size, dtype=torch.uint8)
-    valid = torch.zeros(len(pictures), image_size, image_size, dtype=torch.bool)
-    for i, picture in enumerate(pictures):
-        h, w = picture.pixels.shape[:2]
-        stacked[i, :, :h, :w] = torch.from_numpy(picture.pixels).permute(2, 0, 1)
+    loaded: list[LoadedImage], image_size: int, embeddings: list[np.ndarray] | None = None
+) -> DistillBatch:
+    """Pad images to squares and stack them."""
+    stacked = torch.zeros(len(loaded), 3, image_size, image_size, dtype=torch.uint8)
+    valid = torch.zeros(len(loaded), image_size, image_size, dtype=torch.bool)
+    for i, image in enumerate(loaded):
+        h, w = image.pixels.shape[:2]
+        stacked[i, :, :h, :w] = torch.from_numpy(image.pixels).permute(2, 0, 1)
         valid[i, :h, :w] = True
-    taught = None if embeddings is None else torch.from_numpy(np.stack(embeddings))
-    return TeachingBatch(stacked, valid, taught)
+    targets = None if embeddings is None else torch.from_numpy(np.stack(embeddings))
+    return DistillBatch(stacked, valid, targets)
 
 
 @dataclass(frozen=True)
-class Lessons:
-    """Batches for one process, as `loop.train` wants them.
+class DistillStream:
+    """Batches for one process, as `samlet.training.loop.train` takes them.
 
     Args:
         source: the images.
         image_size: input size of student and teacher.
         batch_size: images a batch of this process.
-        store: embeddings on disk; images that are not in it are passed over. None to leave the
-            teaching to the learner.
+        store: embeddings on disk; images that are not in it are skipped. None if the
+            learner computes them.
         held_out: keys that are kept for validation.
         skipped: takes the broken images.
         seed: decides the order.
@@ -166,20 +166,20 @@ class Lessons:
     batch_size: int
     store: EmbeddingStore | None
     held_out: frozenset[str]
-    skipped: Skipped
+    skipped: SkippedImages
     seed: int = 0
     rank: int = 0
     world: int = 1
     threads: int = 2
 
-    def __call__(self, position: Position) -> Iterator[tuple[TeachingBatch, Position]]:
+    def __call__(self, position: Position) -> Iterator[tuple[DistillBatch, Position]]:
         """Batches from a position on, each with the position after it.
 
         Raises:
             UserError: too many images are broken, or none is left.
         """
         stream = self.source.shuffled(self.seed, position, self.rank, self.world)
-        batch: list[tuple[Picture, np.ndarray | None]] = []
+        batch: list[tuple[LoadedImage, np.ndarray | None]] = []
         seen = used = 0
         loaded = prefetch(stream, self._load, self.threads, depth=2 * self.batch_size)
         for found, after in loaded:
@@ -195,23 +195,23 @@ class Lessons:
             used += 1
             batch.append(found)
             if len(batch) == self.batch_size:
-                pictures = [picture for picture, _ in batch]
-                taught = [e for _, e in batch if e is not None]
-                yield collate(pictures, self.image_size, taught or None), after
+                padded = [image for image, _ in batch]
+                embeddings = [e for _, e in batch if e is not None]
+                yield collate(padded, self.image_size, embeddings or None), after
                 batch = []
 
     def _load(
         self, drawn: tuple[Item, Position]
-    ) -> tuple[tuple[Picture, np.ndarray | None] | None, Position]:
+    ) -> tuple[tuple[LoadedImage, np.ndarray | None] | None, Position]:
         item, after = drawn
         if item.key in self.held_out:
             return None, after
-        picture = load_picture(item, self.image_size, self.skipped)
-        if picture is None:
+        image = load_image(item, self.image_size, self.skipped)
+        if image is None:
             return None, after
         if self.store is None:
-            return (picture, None), after
-        if picture.sha256 not in self.store:
+            return (image, None), after
+        if image.sha256 not in self.store:
             self.skipped.add(item.key, "It changed after it was embedded.")
             return None, after
-        return (picture, self.store.read(picture.sha256)), after
+        return (image, self.store.read(image.sha256)), after

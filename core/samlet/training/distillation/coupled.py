@@ -1,7 +1,7 @@
-"""Coupled and semi-coupled distillation: the student's masks are to be the teacher's.
+"""Coupled and semi-coupled distillation: the student learns to give the teacher's masks.
 
-Source: MobileSAM, arXiv 2306.14289, section 3.2 and figure 2. Both are here to compare with, as in
-the paper; decoupled distillation is what works.
+Source: MobileSAM, arXiv 2306.14289, section 3.2 and figure 2. Both are here for comparison, as in
+the paper; decoupled distillation works better.
 """
 
 import copy
@@ -11,24 +11,24 @@ from torch import Tensor, nn
 
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam import Sam
-from samlet.training.distillation.batches import TeachingBatch
-from samlet.training.distillation.decoupled import Decoding, Pupil, Teaching
+from samlet.training.distillation.batches import DistillBatch
+from samlet.training.distillation.decoupled import Distiller, PromptDecoder, TeacherEmbedFn
 from samlet.training.losses import mask_loss
 
 
-class MaskPupil(Pupil):
+class MaskDistiller(Distiller):
     """Learns from the masks that the teacher's decoder makes of random clicks.
 
     All four masks of a click (the single one and the three candidates) are compared, each with the
     teacher's of the same number, so that neither has to be chosen.
 
     Args:
-        student: its image encoder learns.
+        student: its image encoder is trained.
         teacher: its prompt encoder and mask decoder are copied, and frozen.
-        coupled: a second copy of the teacher's decoder learns with the encoder (coupled); or the
-            frozen one serves the student, too (semi-coupled).
-        clicks: an image.
-        teach: as in `Pupil`.
+        coupled: a second copy of the teacher's decoder is trained with the encoder (coupled); or
+            the frozen one is used for the student, too (semi-coupled).
+        clicks: number per image.
+        teacher_embed: as in `Distiller`.
     """
 
     def __init__(
@@ -37,9 +37,9 @@ class MaskPupil(Pupil):
         teacher: Sam,
         coupled: bool,
         clicks: int = 4,
-        teach: Teaching | None = None,
+        teacher_embed: TeacherEmbedFn | None = None,
     ) -> None:
-        super().__init__(student, teach)
+        super().__init__(student, teacher_embed)
         self.clicks = clicks
         self.teacher_decoder = _Decoder(teacher).requires_grad_(False)
         self.decoder = self.teacher_decoder
@@ -49,10 +49,10 @@ class MaskPupil(Pupil):
             self.decoder.prompt_encoder.requires_grad_(False)
             self.decoder.mask_decoder.iou_prediction_head.requires_grad_(False)
 
-    def forward(self, batch: TeachingBatch) -> dict[str, Tensor]:
+    def forward(self, batch: DistillBatch) -> dict[str, Tensor]:
         """The loss of a batch; where the clicks are comes from torch's global generator."""
         student, teacher = self.embeddings(batch)
-        points = random_valid_points(batch.valid, self.clicks).to(student.device)
+        points = random_points_on_images(batch.valid, self.clicks).to(student.device)
         with torch.no_grad():
             target = (self.teacher_decoder(teacher.to(student.dtype), points) > 0).float()
         logits = self.decoder(student, points).float()
@@ -65,8 +65,8 @@ class MaskPupil(Pupil):
         )
         return {"mask": losses.mean()}
 
-    def decoder_for(self, teacher: Sam) -> Decoding:
-        """The decoder that was used with the encoder, and learnt with it if coupled."""
+    def decoder_for(self, teacher: Sam) -> PromptDecoder:
+        """The decoder that was used with the encoder, and trained with it if coupled."""
         return self.decoder
 
 
@@ -89,7 +89,7 @@ class _Decoder(nn.Module):
         return logits
 
 
-def random_valid_points(valid: Tensor, count: int) -> Tensor:
+def random_points_on_images(valid: Tensor, count: int) -> Tensor:
     """Points that lie on the images, evenly at random.
 
     Args:

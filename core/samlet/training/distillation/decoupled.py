@@ -14,109 +14,111 @@ from torch.optim.swa_utils import update_bn
 from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam import Sam
-from samlet.training.distillation.batches import TeachingBatch, normalised
+from samlet.training.distillation.batches import DistillBatch, normalize_images
 from samlet.training.losses import embedding_loss
 from samlet.training.stream import Batches
 
-SETTLING_BATCHES = 50
+RECALIBRATION_BATCHES = 50
 
-Teaching = Callable[[TeachingBatch], Tensor]
+TeacherEmbedFn = Callable[[DistillBatch], Tensor]
 """From a batch to the teacher's embedding of it."""
 
 
-def teaching_of(teacher: Sam) -> Teaching:
-    """Teach on the fly.
+def teacher_embed_fn(teacher: Sam) -> TeacherEmbedFn:
+    """A function that computes the teacher's embeddings on the fly.
 
-    A function, since a module that learns must not hold its teacher: it would be saved with it,
+    Not a module, since the trained module must not hold its teacher: it would be saved with it,
     averaged, and sent between processes.
     """
 
     @torch.no_grad()
-    def teach(batch: TeachingBatch) -> Tensor:
-        return teacher.image_encoder(normalised(teacher, batch.images, batch.valid))
+    def embed(batch: DistillBatch) -> Tensor:
+        return teacher.image_encoder(normalize_images(teacher, batch.images, batch.valid))
 
-    return teach
+    return embed
 
 
-class Pupil(nn.Module):
-    """A student's encoder, with the normalisation of its images, and a way to its teacher.
+class Distiller(nn.Module):
+    """A student's image encoder in training, with the normalisation of its images.
 
     Args:
-        student: its image encoder learns.
-        teach: asked for the teacher's embedding where a batch does not bring it from disk.
+        student: its image encoder is trained.
+        teacher_embed: computes the teacher's embeddings where a batch has none from disk.
     """
 
     pixel_mean: Tensor
     pixel_std: Tensor
 
-    def __init__(self, student: Sam, teach: Teaching | None = None) -> None:
+    def __init__(self, student: Sam, teacher_embed: TeacherEmbedFn | None = None) -> None:
         super().__init__()
         self.image_encoder = student.image_encoder.to(memory_format=torch.channels_last)
         self.register_buffer("pixel_mean", student.pixel_mean, persistent=False)
         self.register_buffer("pixel_std", student.pixel_std, persistent=False)
-        self.teach = teach
+        self.teacher_embed = teacher_embed
 
-    def embeddings(self, batch: TeachingBatch) -> tuple[Tensor, Tensor]:
+    def embeddings(self, batch: DistillBatch) -> tuple[Tensor, Tensor]:
         """The student's and the teacher's embeddings of a batch, B x C x h x w."""
         target = batch.embeddings
         if target is None:
-            if self.teach is None:
-                raise ValueError("The batch has no embeddings, and there is no teacher to ask.")
-            target = self.teach(batch)
-        return self.image_encoder(normalised(self, batch.images, batch.valid)), target
+            if self.teacher_embed is None:
+                raise ValueError("The batch has no embeddings, and there is no teacher.")
+            target = self.teacher_embed(batch)
+        return self.image_encoder(normalize_images(self, batch.images, batch.valid)), target
 
-    def decoder_for(self, teacher: Sam) -> "Decoding":
-        """What belongs on the encoder once it has learnt: the teacher's own decoder."""
+    def decoder_for(self, teacher: Sam) -> "PromptDecoder":
+        """The decoder for the trained encoder: the teacher's own."""
         return teacher
 
 
-class EmbeddingLearner(Pupil):
+class EmbeddingDistiller(Distiller):
     """Mean squared error between embeddings, padding left out."""
 
-    def forward(self, batch: TeachingBatch) -> dict[str, Tensor]:
+    def forward(self, batch: DistillBatch) -> dict[str, Tensor]:
         """The loss of a batch."""
         student, teacher = self.embeddings(batch)
         return {"embedding": embedding_loss(student, teacher, batch.valid)}
 
 
-def settle(student: Sam, batches: Iterable[TeachingBatch]) -> None:
-    """Give the encoder's BatchNorm the statistics of many batches together.
+def recalibrate_batch_norm(student: Sam, batches: Iterable[DistillBatch]) -> None:
+    """Set the encoder's BatchNorm statistics to those of many batches together.
 
     Running statistics are those of the last few batches, and averaged weights have none of their
     own. With few images a batch, unlike each other, that costs a large part of the accuracy.
     """
     pixels = (
-        normalised(student, batch.images.to(student.device), batch.valid.to(student.device))
+        normalize_images(student, batch.images.to(student.device), batch.valid.to(student.device))
         for batch in batches
     )
     update_bn(pixels, student.image_encoder)
     student.eval()
 
 
-class Decoding(Protocol):
+class PromptDecoder(Protocol):
     """Anything that turns embeddings and prompts into masks as a `Sam` does."""
 
     prompt_encoder: PromptEncoder
     mask_decoder: MaskDecoder
 
 
-def plug_in(teacher: Decoding, student: Sam) -> Sam:
-    """Plug the teacher's prompt encoder and mask decoder, unchanged, onto the student."""
+def attach_decoder(teacher: PromptDecoder, student: Sam) -> Sam:
+    """Give the student the teacher's prompt encoder and mask decoder, unchanged."""
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
     return student
 
 
-def finish(pupil: nn.Module, student: Sam, teacher: Sam, lessons: Batches) -> Sam:
-    """Make a whole model of what was learnt, in eval mode.
+def assemble_student(distiller: nn.Module, student: Sam, teacher: Sam, batches: Batches) -> Sam:
+    """Make a whole model of a trained encoder, in eval mode.
 
     Args:
-        pupil: the `Pupil` that training gave back.
+        distiller: the `Distiller` that `train` returned.
         student: gets its encoder, and the decoder that belongs to it.
-        teacher: see `Pupil.decoder_for`.
-        lessons: what was learnt from; BatchNorm's statistics are settled on its first batches.
+        teacher: see `Distiller.decoder_for`.
+        batches: the training data; BatchNorm is recalibrated on its first batches.
     """
-    assert isinstance(pupil, Pupil)
-    student.image_encoder.load_state_dict(pupil.image_encoder.state_dict())
-    settle(student, (batch for batch, _ in islice(lessons({}), SETTLING_BATCHES)))
-    return plug_in(pupil.decoder_for(teacher), student)
+    assert isinstance(distiller, Distiller)
+    student.image_encoder.load_state_dict(distiller.image_encoder.state_dict())
+    recalibrate_batch_norm(
+        student, (batch for batch, _ in islice(batches({}), RECALIBRATION_BATCHES))
+    )
+    return attach_decoder(distiller.decoder_for(teacher), student)

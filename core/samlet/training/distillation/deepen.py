@@ -15,7 +15,7 @@ from samlet.modeling.tiny_vit import TinyViT
 
 
 @torch.no_grad()
-def deepened(model: Sam, depths: tuple[int, int, int, int]) -> Sam:
+def deepen_encoder(model: Sam, depths: tuple[int, int, int, int]) -> Sam:
     """A model with more blocks in its TinyViT, the new ones at the end of each stage.
 
     Args:
@@ -39,12 +39,12 @@ def deepened(model: Sam, depths: tuple[int, int, int, int]) -> Sam:
         if isinstance(stage, TinyVitStage):
             for block in list(stage.blocks)[old.depths[number] :]:
                 assert isinstance(block, TinyVitBlock)
-                _silence(block)
+                _make_identity(block)
     deeper.card, deeper.name = model.card, model.name
     return deeper.to(model.device).train(model.training)
 
 
-def _silence(block: TinyVitBlock) -> None:
+def _make_identity(block: TinyVitBlock) -> None:
     """Let both residual branches add nothing, and the convolution between them pass all on."""
     for last in (block.attn.proj, block.mlp.fc2):
         nn.init.zeros_(last.weight)

@@ -1,4 +1,4 @@
-"""`samlet distill`: from images and a teacher to a student, in one run that can be repeated."""
+"""`samlet distill`: from images and a teacher to a student, in one run that can be resumed."""
 
 import dataclasses
 import json
@@ -18,13 +18,18 @@ from samlet.errors import UserError
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
-from samlet.training.distillation.batches import Lessons, Skipped
-from samlet.training.distillation.coupled import MaskPupil
-from samlet.training.distillation.decoupled import EmbeddingLearner, Pupil, finish, teaching_of
+from samlet.training.distillation.batches import DistillStream, SkippedImages
+from samlet.training.distillation.coupled import MaskDistiller
+from samlet.training.distillation.decoupled import (
+    Distiller,
+    EmbeddingDistiller,
+    assemble_student,
+    teacher_embed_fn,
+)
 from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import EmbeddingStore
 from samlet.training.distillation.sources import ImageFiles, Item, Source, open_source
-from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.loop import UnsavedError, train
 from samlet.training.precision import open_accelerator
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
@@ -32,8 +37,8 @@ from samlet.training.settings import DistillSettings, save_settings
 from samlet.utils.files import atomic_path
 from samlet.utils.progress import print_status
 
-HELD_OUT = 1 / 50
-"""Share of the images that is kept for validation; see `samlet.training.held_out`."""
+HELD_OUT_SHARE = 1 / 50
+"""Share of the images that is held out for validation; see `samlet.training.held_out`."""
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,7 @@ class Distilled:
 
 
 def distill(settings: DistillSettings, out: Path) -> Distilled:
-    """Embed, train, and plug the teacher's decoder onto the student; go on where a run stopped.
+    """Embed, train, and give the student the teacher's decoder; a run that stopped is resumed.
 
     Args:
         settings: see there.
@@ -81,10 +86,10 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     accelerator.wait_for_everyone()
 
     validation, held_out = hold_out(source, settings.validation)
-    truth, notes = _labelled(settings, validation)
+    truth, notes = _find_labels(settings, validation)
     for paragraph in notes:
         print_status(paragraph)
-    skipped = Skipped(source.count())
+    skipped = SkippedImages(source.count())
     store = None
     if not settings.on_the_fly:
         store = open_store(Path(settings.embeddings or out / "embeddings"), teacher)
@@ -92,8 +97,8 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
             source, teacher, store, skipped, accelerator, settings.embed_batch_size,
             settings.threads,
         )  # fmt: skip
-    lessons = Lessons(
-        source=_known_part(source, store, held_out),
+    stream = DistillStream(
+        source=_trainable_part(source, store, held_out),
         image_size=teacher.config.image_size,
         batch_size=share,
         store=store,
@@ -104,12 +109,12 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
         world=accelerator.num_processes,
         threads=settings.threads,
     )
-    count = _count(lessons.source, store, held_out)
-    learner = _learner(settings, student, teacher, on_the_fly=store is None)
+    count = _images_per_epoch(stream.source, store, held_out)
+    learner = _make_distiller(settings, student, teacher, on_the_fly=store is None)
     steps = settings.total_steps(count)
 
-    def write(learnt: nn.Module, path: Path) -> Path:
-        finish(learnt, student, teacher, lessons)
+    def write(trained: nn.Module, path: Path) -> Path:
+        assemble_student(trained, student, teacher, stream)
         student.name = str(path)
         student.card = card_of(settings, teacher, steps, count)
         if accelerator.is_main_process:
@@ -117,9 +122,9 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
         return path
 
     try:
-        averaged = train(learner, lessons, settings.loop_settings(steps), out / TRAIN, accelerator)
+        averaged = train(learner, stream, settings.loop_settings(steps), out / TRAIN, accelerator)
     except UnsavedError as error:
-        raise error.told(partial(write, path=out / PARTIAL_MODEL)) from error
+        raise error.with_partial_model(partial(write, path=out / PARTIAL_MODEL)) from error
     path = write(averaged, out / MODEL)
     if accelerator.is_main_process:
         with atomic_path(out / SKIPPED) as temporary:
@@ -136,11 +141,11 @@ def embed_images(
     batch_size: int,
     threads: int,
 ) -> tuple[EmbeddingStore, dict[str, str]]:
-    """`samlet embed`: the first stage alone. Returns the store, and what was skipped."""
+    """`samlet embed`: only the first stage. Returns the store, and what was skipped."""
     accelerator = open_accelerator()
     source = open_source(images, out)
     model = at_size(samlet.load(teacher, accelerator.device), image_size)
-    store, skipped = open_store(out, model), Skipped(source.count())
+    store, skipped = open_store(out, model), SkippedImages(source.count())
     embed(source, model, store, skipped, accelerator, batch_size, threads)
     return store, skipped.reasons
 
@@ -156,7 +161,7 @@ def at_size(model: Sam, image_size: int | None) -> Sam:
         return model
     if model.config.sam_vit is not None:
         raise UserError(
-            f"{model.name} embeds images of {own} px alone, as {own // STRIDE} x {own // STRIDE} "
+            f"{model.name} embeds only images of {own} px, as {own // STRIDE} x {own // STRIDE} "
             f"tokens, and {image_size} px were asked for: leave --image-size at {own}."
         )
     if image_size % 32 or image_size <= 0:
@@ -168,7 +173,7 @@ def at_size(model: Sam, image_size: int | None) -> Sam:
 
 
 def open_student(name: str, teacher: Sam) -> Sam:
-    """A fresh student by the name of its encoder, or one that has learnt before.
+    """A new student by the name of its encoder, or a trained one.
 
     Raises:
         UserError: there is none of that name, or its embedding has another size than the teacher's.
@@ -183,7 +188,7 @@ def open_student(name: str, teacher: Sam) -> Sam:
             raise
         raise UserError(
             f"There is no student {name}: choose one of {', '.join(TINY_VITS)}, or give a model "
-            "to go on from."
+            "to start from."
         ) from error
     own = student.config.image_size
     if own != size:
@@ -196,27 +201,29 @@ def open_student(name: str, teacher: Sam) -> Sam:
 
 
 def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozenset[str]]:
-    """The images to judge by, and those of `source` that must not be trained on.
+    """The validation images, and the keys of those in `source` that must not be trained on.
 
     Of files, see `samlet.training.held_out`; of shards, the first ones, so that no more than
     their beginning is read.
     """
     if validation is not None:
-        return list(islice(open_source(validation).once(), JUDGED)), frozenset()
+        return list(islice(open_source(validation).once(), MAX_EVALUATED)), frozenset()
     if isinstance(source, ImageFiles):
-        held = kept_back([key for key, _ in source.files], HELD_OUT)
-        judged = set(held[:JUDGED])
+        held = held_out_names([key for key, _ in source.files], HELD_OUT_SHARE)
+        judged = set(held[:MAX_EVALUATED])
         return [item for item in source.once() if item.key in judged], frozenset(held)
     count = source.count()
-    wanted = JUDGED if count is None else min(JUDGED, max(1, int(count * HELD_OUT)))
+    wanted = (
+        MAX_EVALUATED if count is None else min(MAX_EVALUATED, max(1, int(count * HELD_OUT_SHARE)))
+    )
     items = list(islice(source.once(), wanted))
     return items, frozenset(item.key for item in items)
 
 
-def _labelled(
+def _find_labels(
     settings: DistillSettings, validation: Sequence[Item]
 ) -> tuple[dict[str, LabelledImage], list[str]]:
-    """The labels of the images to judge by, and what is to be told about them."""
+    """The labels of the validation images, and paragraphs about them."""
     if settings.labels is None:
         return {}, []
     folder = Path(settings.validation or settings.images)
@@ -225,34 +232,40 @@ def _labelled(
     keys = {item.key for item in validation}
     own = [item for item in found if key_of[item.path] in keys]
     if not own:
-        return {}, [f"None of the images kept for validation has labels in {settings.labels}."]
+        return {}, [f"None of the held-out images has labels in {settings.labels}."]
     without = [folder / key for key in sorted(keys - {key_of[item.path] for item in own})]
     checked = check_labels(LabelledImages(own, without), threads=settings.threads)
     return {key_of[item.path]: item for item in checked.usable}, checked.messages()
 
 
-def _known_part(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> Source:
-    """Files that cannot be trained on are left out at once, where all names are known."""
+def _trainable_part(
+    source: Source, store: EmbeddingStore | None, held_out: frozenset[str]
+) -> Source:
+    """Leave out files that cannot be trained on, where all names are known."""
     if not isinstance(source, ImageFiles):
         return source
     unknown = set() if store is None else {key for key, _ in source.files} - set(store.entries)
     return source.without(unknown | held_out)
 
 
-def _count(source: Source, store: EmbeddingStore | None, held_out: frozenset[str]) -> int | None:
-    """How many images an epoch has; None where nobody knows before they are read."""
+def _images_per_epoch(
+    source: Source, store: EmbeddingStore | None, held_out: frozenset[str]
+) -> int | None:
+    """Images per epoch; None where that is not known before they are read."""
     if isinstance(source, ImageFiles):
         return source.count()
     whole = source.count() if store is None else sum(map(source.holds, store.entries))
     return None if whole is None else max(1, whole - len(held_out))
 
 
-def _learner(settings: DistillSettings, student: Sam, teacher: Sam, on_the_fly: bool) -> Pupil:
-    teach = teaching_of(teacher) if on_the_fly else None
+def _make_distiller(
+    settings: DistillSettings, student: Sam, teacher: Sam, on_the_fly: bool
+) -> Distiller:
+    teacher_embed = teacher_embed_fn(teacher) if on_the_fly else None
     if settings.mode == "decoupled":
-        return EmbeddingLearner(student, teach)
+        return EmbeddingDistiller(student, teacher_embed)
     coupled = settings.mode == "coupled"
-    return MaskPupil(student, teacher, coupled, settings.clicks, teach)
+    return MaskDistiller(student, teacher, coupled, settings.clicks, teacher_embed)
 
 
 def card_of(settings: DistillSettings, teacher: Sam, steps: int, count: int | None) -> dict:

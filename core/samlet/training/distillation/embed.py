@@ -14,8 +14,8 @@ from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import EMBED_DIM, Sam
 from samlet.modeling.tiny_vit import STRIDE
 from samlet.training.disk_space import check_room
-from samlet.training.distillation.batches import Picture, Skipped, collate, load_picture
-from samlet.training.distillation.decoupled import teaching_of
+from samlet.training.distillation.batches import LoadedImage, SkippedImages, collate, load_image
+from samlet.training.distillation.decoupled import teacher_embed_fn
 from samlet.training.distillation.embedding_store import EmbeddingStore, Entry
 from samlet.training.distillation.sources import Item, Source
 from samlet.utils.messages import pluralize
@@ -34,7 +34,7 @@ def embed(
     source: Source,
     teacher: Sam,
     store: EmbeddingStore,
-    skipped: Skipped,
+    skipped: SkippedImages,
     accelerator: Accelerator,
     batch_size: int = 4,
     threads: int = 2,
@@ -68,17 +68,17 @@ def embed(
         _check_space(store, missing, console)
     accelerator.wait_for_everyone()
 
-    def load(item: Item) -> tuple[Item, Picture | None]:
-        return item, load_picture(item, teacher.config.image_size, skipped)
+    def load(item: Item) -> tuple[Item, LoadedImage | None]:
+        return item, load_image(item, teacher.config.image_size, skipped)
 
-    def fresh() -> Iterator[tuple[Entry, Picture]]:
+    def fresh() -> Iterator[tuple[Entry, LoadedImage]]:
         """Pictures whose content has no embedding yet, each content once."""
         seen: set[str] = set()
         todo = (item for item in source.once(rank, world) if not _is_known(item, store))
-        for item, picture in prefetch(todo, load, threads, 2 * batch_size):
-            if picture and picture.sha256 not in store and picture.sha256 not in seen:
-                seen.add(picture.sha256)
-                yield Entry(item.key, picture.sha256, item.stamp), picture
+        for item, image in prefetch(todo, load, threads, 2 * batch_size):
+            if image and image.sha256 not in store and image.sha256 not in seen:
+                seen.add(image.sha256)
+                yield Entry(item.key, image.sha256, item.stamp), image
 
     written = 0
     with progress_bar() as progress:
@@ -104,7 +104,7 @@ def _is_known(item: Item, store: EmbeddingStore) -> bool:
 
 
 def _answers(
-    fresh: Iterator[tuple[Entry, Picture]],
+    fresh: Iterator[tuple[Entry, LoadedImage]],
     teacher: Sam,
     accelerator: Accelerator,
     batch_size: int,
@@ -114,18 +114,20 @@ def _answers(
     first = True
     while group := list(islice(fresh, batch_size)):
         begun = time.monotonic()
-        embeddings = teach(teacher, [picture for _, picture in group], accelerator)
+        embeddings = compute_embeddings(teacher, [image for _, image in group], accelerator)
         if first:
             announce((time.monotonic() - begun) / len(group))
             first = False
         yield from zip([entry for entry, _ in group], embeddings, strict=True)
 
 
-def teach(teacher: Sam, pictures: list[Picture], accelerator: Accelerator) -> np.ndarray:
-    """The teacher's embeddings of some pictures: float16, N x C x h x w."""
-    batch = collate(pictures, teacher.config.image_size).to(accelerator.device)
+def compute_embeddings(
+    teacher: Sam, images: list[LoadedImage], accelerator: Accelerator
+) -> np.ndarray:
+    """The teacher's embeddings of some images: float16, N x C x h x w."""
+    batch = collate(images, teacher.config.image_size).to(accelerator.device)
     with accelerator.autocast():
-        embeddings = teaching_of(teacher)(batch)
+        embeddings = teacher_embed_fn(teacher)(batch)
     return embeddings.to(torch.float16).cpu().numpy()
 
 
@@ -134,7 +136,7 @@ def _check_space(store: EmbeddingStore, missing: int, console: Console) -> None:
         store.folder,
         missing * store.bytes_per_image,
         f"{pluralize(missing, 'image')} need{'s' * (missing == 1)}",
-        "choose another folder with --embeddings, or teach without storing with --on-the-fly",
+        "choose another folder with --embeddings, or distil without storing with --on-the-fly",
     )
     console.print(f"{told}.")
 

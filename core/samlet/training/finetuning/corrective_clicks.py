@@ -18,13 +18,13 @@ from samlet.training.losses import mask_iou, mask_loss
 IOU_WEIGHT = 0.5
 """The predicted IoU chooses among the masks; a model that chooses badly wastes good ones."""
 
-FORGETFUL = 0.25
+NO_MASK_PROMPT_SHARE = 0.25
 """Share of the steps whose corrective clicks come without the mask that they correct, as from
 tools that send all the clicks at once."""
 
 
 @dataclass(frozen=True)
-class Scene:
+class DecoderBatch:
     """What N prompts are about.
 
     Attributes:
@@ -41,10 +41,10 @@ class Scene:
     targets: Tensor
     weight: Tensor
 
-    def rows(self, index: Tensor) -> "Scene":
+    def rows(self, index: Tensor) -> "DecoderBatch":
         """Some of the prompts."""
         there = index.to(self.embeddings.device)
-        return Scene(
+        return DecoderBatch(
             self.embeddings[there],
             self.image_pe[there],
             self.shift[index],
@@ -86,9 +86,9 @@ class Prompt:
         return Prompt(points, point_labels, self.boxes, masks)
 
 
-def practise(
+def interactive_losses(
     model: Sam,
-    scene: Scene,
+    scene: DecoderBatch,
     prompt: Prompt,
     corrected: Tensor,
     rounds: int,
@@ -120,12 +120,12 @@ def practise(
     shown = logits.detach()[there, chosen[there]].unsqueeze(1)
     scene, prompt = scene.rows(corrected), prompt.rows(corrected)
     targets, weight = targets[there], weight[there]
-    remembers = bool(torch.rand((), generator=rng) >= FORGETFUL)
+    remembers = bool(torch.rand((), generator=rng) >= NO_MASK_PROMPT_SHARE)
     for number in range(rounds):
         thresholded = F.interpolate(shown, targets.shape[-2:], mode="bilinear") > 0
         clicks, labels = corrective_points(thresholded.squeeze(1).cpu(), scene.masks, rng)
         if is_view:
-            shown = _coarser(shown, rng)
+            shown = _downsampled_mask_prompt(shown, rng)
         prompt = prompt.with_click(to_input(clicks), labels, shown if remembers else None)
         with torch.set_grad_enabled(torch.is_grad_enabled() and number == rounds - 1):
             logits, predicted_iou = _decode(model, scene, prompt)
@@ -139,14 +139,14 @@ def to_input(coords: Tensor) -> Tensor:
     return coords * 2 + 0.5
 
 
-def _coarser(logits: Tensor, rng: torch.Generator) -> Tensor:
+def _downsampled_mask_prompt(logits: Tensor, rng: torch.Generator) -> Tensor:
     """Logits of a view as they come back with the next click: by way of the whole image's grid."""
     factor = int(2 ** torch.randint(3, (), generator=rng))
     means = F.avg_pool2d(logits, factor)
     return F.interpolate(means, logits.shape[-2:], mode="bilinear", align_corners=False)
 
 
-def _decode(model: Sam, scene: Scene, prompt: Prompt) -> tuple[Tensor, Tensor]:
+def _decode(model: Sam, scene: DecoderBatch, prompt: Prompt) -> tuple[Tensor, Tensor]:
     points = boxes = None
     if prompt.points is not None and prompt.point_labels is not None:
         coords = prompt.points + scene.shift.unsqueeze(1)

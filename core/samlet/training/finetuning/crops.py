@@ -14,7 +14,7 @@ from samlet.training.stream import Position
 
 
 @dataclass(frozen=True)
-class Batch:
+class CropBatch:
     """Crops that are ready for a model.
 
     Attributes:
@@ -25,9 +25,9 @@ class Batch:
     images: Tensor
     labels: Tensor
 
-    def to(self, device: torch.device) -> "Batch":
+    def to(self, device: torch.device) -> "CropBatch":
         """The images on another device; labels stay on the CPU, where prompts are simulated."""
-        return Batch(self.images.to(device, non_blocking=True), self.labels)
+        return CropBatch(self.images.to(device, non_blocking=True), self.labels)
 
     @property
     def valid(self) -> Tensor:
@@ -70,14 +70,14 @@ class Crops:
     rank: int = 0
     world: int = 1
 
-    def __call__(self, position: Position) -> Iterator[tuple[Batch, Position]]:
+    def __call__(self, position: Position) -> Iterator[tuple[CropBatch, Position]]:
         """Batches from a position on, each with the position after it."""
         step = position.get("step", 0)
         while True:
             yield self.batch(step), {"step": step + 1}
             step += 1
 
-    def batch(self, step: int) -> Batch:
+    def batch(self, step: int) -> CropBatch:
         """The batch of a step."""
         share = None if self.weights is None else np.array(self.weights) / np.sum(self.weights)
         first = (step * self.world + self.rank) * self.batch_size
@@ -91,7 +91,7 @@ class Crops:
         for place, (_, labels) in zip(stacked, cuts, strict=True):
             place[: len(labels)] = labels
         images = torch.from_numpy(np.stack([image for image, _ in cuts]))
-        return Batch(images.permute(0, 3, 1, 2), torch.from_numpy(stacked))
+        return CropBatch(images.permute(0, 3, 1, 2), torch.from_numpy(stacked))
 
     def _cut(self, example: Example, rng: np.random.Generator) -> tuple[np.ndarray, np.ndarray]:
         scale, x, y = self._aim(example, rng)
@@ -111,8 +111,8 @@ class Crops:
                 for layer in example.labels
             ]
         )
-        image, labels = _turn(image, labels, rng)
-        image = _recolour(image, rng)
+        image, labels = _random_flip(image, labels, rng)
+        image = _jitter_colors(image, rng)
         padded = np.zeros((self.crop_size, self.crop_size, 3), np.float32)
         padded_labels = np.full((len(labels), self.crop_size, self.crop_size), -1, np.int64)
         padded[: image.shape[0], : image.shape[1]] = image
@@ -138,7 +138,7 @@ class Crops:
         return scale, x, y
 
 
-def _turn(
+def _random_flip(
     image: np.ndarray, labels: np.ndarray, rng: np.random.Generator
 ) -> tuple[np.ndarray, np.ndarray]:
     if rng.random() < 0.5:
@@ -150,7 +150,7 @@ def _turn(
     return image, labels
 
 
-def _recolour(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
+def _jitter_colors(image: np.ndarray, rng: np.random.Generator) -> np.ndarray:
     x = image / 255.0
     if rng.random() < 0.15:
         x = 1.0 - x

@@ -21,8 +21,8 @@ from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.mask_training import MaskLearner, PromptPlan
-from samlet.training.held_out import JUDGED, kept_back
+from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
+from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.loop import UnsavedError, train
 from samlet.training.precision import open_accelerator
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
@@ -31,14 +31,14 @@ from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first, pluralize
 from samlet.utils.progress import print_status
 
-HELD_OUT = 1 / 10
+HELD_OUT_SHARE = 1 / 10
 """Share of the images that is kept back; see `samlet.training.held_out`."""
-WINDOW = 256
-CROP = 512
+DECODED_SIZE = 256
+MAX_CROP_SIZE = 512
 """Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
 of the work and memory of 1024. The bundled model has learnt so, too (docs/model-nuclei.md)."""
 
-VIEWS = 0.5
+ROI_SHARE = 0.5
 """Share of what a model learns from that is zoomed in on, if it answers so."""
 
 
@@ -86,7 +86,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     share = settings.batch_size_per_process(accelerator.num_processes)
     found = find_labelled_images(settings.images, settings.labels, out)
     checked = check_labels(found, settings.split, settings.threads)
-    learning, judged = _parted(checked.usable, Path(settings.images))
+    learning, judged = _split_held_out(checked.usable, Path(settings.images))
     for paragraph in checked.messages():
         print_status(paragraph)
     if not any(item.path in checked.with_objects for item in learning):
@@ -111,17 +111,17 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 
     torch.manual_seed(settings.seed)
     crops = Crops(
-        LabelledDataset(learning), before.config.image_size, crop_side(before), share,
+        LabelledDataset(learning), before.config.image_size, crop_size_of(before), share,
         settings.seed, scale_jitter=(0.7, 1.6),
-        zoom_share=VIEWS if before.card.get("zoom") else 0,
+        zoom_share=ROI_SHARE if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    plan = plan_for(before, settings)
-    learner = MaskLearner(samlet.load(settings.model), plan, settings.train)
+    plan = prompt_plan_of(before, settings)
+    learner = PromptTrainer(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(learning))
 
     def write(learnt: nn.Module, path: Path) -> Path:
-        assert isinstance(learnt, MaskLearner)
+        assert isinstance(learnt, PromptTrainer)
         learnt.model.name = str(path)
         learnt.model.card = before.card | {
             "finetuned from": before.name,
@@ -136,12 +136,12 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     try:
         averaged = train(learner, crops, settings.loop_settings(steps), out / TRAIN, accelerator)
     except UnsavedError as error:
-        raise error.told(partial(write, path=out / PARTIAL_MODEL)) from error
+        raise error.with_partial_model(partial(write, path=out / PARTIAL_MODEL)) from error
     path = write(averaged, out / MODEL)
     accelerator.wait_for_everyone()
-    assert isinstance(averaged, MaskLearner)
+    assert isinstance(averaged, PromptTrainer)
     return Finetuned(
-        before, averaged.model, len(learning), LabelledDataset(judged[:JUDGED]), path,
+        before, averaged.model, len(learning), LabelledDataset(judged[:MAX_EVALUATED]), path,
         checked.left_out, checked.messages(), checked.warnings,
     )  # fmt: skip
 
@@ -162,22 +162,22 @@ def measure_held_out(
     return before, after
 
 
-def crop_side(model: Sam) -> int:
+def crop_size_of(model: Sam) -> int:
     """Side of the crops that a model learns from, in pixels of its input."""
     size = model.config.image_size
-    return size if model.config.sam_vit is not None else min(size, CROP)
+    return size if model.config.sam_vit is not None else min(size, MAX_CROP_SIZE)
 
 
-def plan_for(model: Sam, settings: FinetuneSettings) -> PromptPlan:
+def prompt_plan_of(model: Sam, settings: FinetuneSettings) -> PromptPlan:
     """How a model is prompted while it learns."""
-    window = WINDOW if crop_side(model) > WINDOW else None
-    views = VIEWS if model.card.get("zoom") else 0
+    window = DECODED_SIZE if crop_size_of(model) > DECODED_SIZE else None
+    views = ROI_SHARE if model.card.get("zoom") else 0
     return PromptPlan(
         settings.objects, corrections=settings.corrections, window=window, centred=views
     )
 
 
-def _parted(
+def _split_held_out(
     usable: Sequence[LabelledImage], images: Path
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
     """What is learnt from, and what is kept back, by rising hash."""
@@ -188,5 +188,5 @@ def _parted(
         else item.path.relative_to(images).as_posix(): item
         for item in usable
     }
-    held = kept_back(list(own), HELD_OUT)
+    held = held_out_names(list(own), HELD_OUT_SHARE)
     return [item for name, item in own.items() if name not in set(held)], [own[n] for n in held]

@@ -13,10 +13,15 @@ from torch import Tensor, nn
 
 from samlet.modeling.sam import EMBED_DIM, Sam
 from samlet.modeling.tiny_vit import STRIDE
-from samlet.training.distillation.batches import normalised
-from samlet.training.finetuning.corrective_clicks import Prompt, Scene, practise, to_input
-from samlet.training.finetuning.crops import Batch
-from samlet.training.finetuning.roi_crops import place_windows
+from samlet.training.distillation.batches import normalize_images
+from samlet.training.finetuning.corrective_clicks import (
+    DecoderBatch,
+    Prompt,
+    interactive_losses,
+    to_input,
+)
+from samlet.training.finetuning.crops import CropBatch
+from samlet.training.finetuning.roi_crops import place_decoded_parts
 from samlet.training.finetuning.simulated_prompts import (
     jittered_boxes,
     random_points,
@@ -24,10 +29,10 @@ from samlet.training.finetuning.simulated_prompts import (
 )
 from samlet.training.losses import dense_targets
 
-CELL = 4
+MASK_STRIDE = 4
 """Pixels of the input to a pixel of the low-resolution masks."""
 
-MOST_AT_ONCE = 6
+MAX_SCRIBBLE_POINTS = 6
 """Clicks of a scribble, at most."""
 
 
@@ -68,7 +73,7 @@ class PromptPlan:
     centred: float = 0.0
 
 
-class MaskLearner(nn.Module):
+class PromptTrainer(nn.Module):
     """A model that learns from masks, with a dense head that helps its embedding to take off.
 
     The head reads from every token which of its 4 x 4 cells are foreground and where their
@@ -97,12 +102,12 @@ class MaskLearner(nn.Module):
         self.plan = plan
         self.encoder_autocast = encoder_autocast
         self.freeze_encoder = train == "decoder"
-        self.dense_head = nn.Conv2d(EMBED_DIM, 3 * (STRIDE // CELL) ** 2, kernel_size=1)
+        self.dense_head = nn.Conv2d(EMBED_DIM, 3 * (STRIDE // MASK_STRIDE) ** 2, kernel_size=1)
         if self.freeze_encoder:
             model.image_encoder.requires_grad_(False)
             self.dense_head.requires_grad_(False)
 
-    def train(self, mode: bool = True) -> "MaskLearner":
+    def train(self, mode: bool = True) -> "PromptTrainer":
         """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
 
         A few crops of unlike images have statistics of their own. A model that learns with them
@@ -110,23 +115,25 @@ class MaskLearner(nn.Module):
         """
         super().train(mode)
         for module in self.model.image_encoder.modules():
-            if self.freeze_encoder or isinstance(module, nn.BatchNorm2d):
+            if self.freeze_encoder or isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                 module.eval()
         return self
 
-    def forward(self, batch: Batch) -> dict[str, Tensor]:
+    def forward(self, batch: CropBatch) -> dict[str, Tensor]:
         """The losses of a batch; what is random comes from torch's global generator.
 
         Args:
             batch: crops of a side that is a multiple of 16 and at most the model's input size.
         """
-        return mask_losses(self, batch, self.plan)
+        return prompt_losses(self, batch, self.plan)
 
-    def dense_losses(self, embeddings: Tensor, batch: Batch) -> dict[str, Tensor]:
+    def dense_losses(self, embeddings: Tensor, batch: CropBatch) -> dict[str, Tensor]:
         """The head's losses: cross-entropy of the foreground, and distance to the centres."""
-        foreground, offsets = (x.to(embeddings.device) for x in dense_targets(batch.labels, CELL))
-        predicted = F.pixel_shuffle(self.dense_head(embeddings.float()), STRIDE // CELL)
-        valid = F.avg_pool2d(batch.valid.float().unsqueeze(1), CELL).to(embeddings.device)
+        foreground, offsets = (
+            x.to(embeddings.device) for x in dense_targets(batch.labels, MASK_STRIDE)
+        )
+        predicted = F.pixel_shuffle(self.dense_head(embeddings.float()), STRIDE // MASK_STRIDE)
+        valid = F.avg_pool2d(batch.valid.float().unsqueeze(1), MASK_STRIDE).to(embeddings.device)
         cross_entropy = F.binary_cross_entropy_with_logits(
             predicted[:, :1], foreground, reduction="none"
         )
@@ -138,15 +145,15 @@ class MaskLearner(nn.Module):
         }
 
 
-def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[str, Tensor]:
-    """The losses of one step; see `MaskLearner`.
+def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) -> dict[str, Tensor]:
+    """The losses of one step; see `PromptTrainer`.
 
     Prompts are simulated on the CPU, where the labels are; encoder and decoder run where the model
     is.
     """
     rng = torch.Generator().manual_seed(int(torch.randint(2**62, ())))
     model = learner.model
-    images = normalised(model, batch.images, batch.valid.to(model.device))
+    images = normalize_images(model, batch.images, batch.valid.to(model.device))
     with _autocast(model.device, learner.encoder_autocast):
         embeddings = model.image_encoder(images)
 
@@ -157,7 +164,7 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     per_image = plan.objects * (tokens // side) ** 2
     ids = sample_objects(batch.labels, per_image, plan.min_area, rng).flatten()
     image_of = torch.arange(len(images)).repeat_interleave(per_image)
-    windows = place_windows(batch.labels, image_of, ids, side, rng)
+    windows = place_decoded_parts(batch.labels, image_of, ids, side, rng)
 
     # Positions are encoded relative to the model's whole input. A crop that always lay at the
     # upper left of it would leave the other positions unlearnt.
@@ -167,7 +174,7 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
     if is_view:
         origin = torch.full((2,), spare // 2)
     found = (ids != -2).float()
-    scene = Scene(
+    scene = DecoderBatch(
         windows.cut(embeddings),
         windows.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
         (windows.corners + origin).flip(1) * float(STRIDE),
@@ -183,7 +190,7 @@ def mask_losses(learner: MaskLearner, batch: Batch, plan: PromptPlan) -> dict[st
             some = scene.rows(rows.nonzero().squeeze(1))
             prompt = prompt_with(some.masks, plan, rng)
             going_on = torch.rand(len(some.weight), generator=rng) < plan.correct_share
-            learnt = practise(
+            learnt = interactive_losses(
                 model, some, prompt, going_on.nonzero().squeeze(1), rounds,
                 plan.loser_weight, is_view, rng,
             )  # fmt: skip
@@ -211,5 +218,5 @@ def _clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator, count: int = 
 
 
 def _scribbles(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
-    count = int(torch.randint(2, MOST_AT_ONCE + 1, (), generator=rng))
+    count = int(torch.randint(2, MAX_SCRIBBLE_POINTS + 1, (), generator=rng))
     return _clicks(masks, plan, rng, count)

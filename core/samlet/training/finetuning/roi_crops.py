@@ -14,7 +14,7 @@ from samlet.modeling.tiny_vit import STRIDE
 
 
 @dataclass(frozen=True)
-class Windows:
+class DecodedParts:
     """Square parts of a batch's crops, one a prompt.
 
     Attributes:
@@ -27,9 +27,9 @@ class Windows:
     corners: Tensor
     side: int
 
-    def moved(self, origin: Tensor) -> "Windows":
+    def moved(self, origin: Tensor) -> "DecodedParts":
         """The same windows in the model's whole input, of which there is one."""
-        return Windows(torch.zeros_like(self.image_of), self.corners + origin, self.side)
+        return DecodedParts(torch.zeros_like(self.image_of), self.corners + origin, self.side)
 
     def cut(self, grid: Tensor) -> Tensor:
         """From B x C x h x w, a vector a token, to N x C x side x side."""
@@ -57,9 +57,9 @@ class Windows:
         return (quarters[0] + quarters[1] + quarters[2] + quarters[3]).unsqueeze(1) / 4
 
 
-def place_windows(
+def place_decoded_parts(
     labels: Tensor, image_of: Tensor, ids: Tensor, side: int, rng: torch.Generator
-) -> Windows:
+) -> DecodedParts:
     """Put a window at random where it holds the whole object, or as much as it can."""
     spare = labels.shape[-1] // STRIDE - side
     corners = torch.zeros(len(ids), 2, dtype=torch.long)
@@ -74,4 +74,4 @@ def place_windows(
                     ends = sorted((last + 1 - side, first))
                     low, high = (min(max(end, 0), spare) for end in ends)
                     corner[axis] = low + int(lucky[axis] * (high - low + 1))
-    return Windows(image_of, corners, side)
+    return DecodedParts(image_of, corners, side)
