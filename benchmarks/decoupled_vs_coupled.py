@@ -28,6 +28,7 @@ from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.evaluation.tables import Table, format_table
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
+from samlet.training.accelerator import open_accelerator
 from samlet.training.distillation.batches import without_labels
 from samlet.training.distillation.coupled import MaskDistiller
 from samlet.training.distillation.decoupled import (
@@ -38,7 +39,6 @@ from samlet.training.distillation.decoupled import (
 )
 from samlet.training.finetuning.crops import Crops
 from samlet.training.loop import train
-from samlet.training.precision import open_accelerator
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches
 from samlet.utils.files import atomic_path

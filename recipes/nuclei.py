@@ -32,6 +32,7 @@ from samlet.evaluation.measure import measure_with_labels
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
+from samlet.training.accelerator import open_accelerator
 from samlet.training.distillation.batches import without_labels
 from samlet.training.distillation.decoupled import (
     EmbeddingDistiller,
@@ -41,9 +42,8 @@ from samlet.training.distillation.decoupled import (
 from samlet.training.distillation.deepen import deepen_encoder
 from samlet.training.distillation.distill import at_size
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
+from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
 from samlet.training.loop import train
-from samlet.training.precision import open_accelerator
 from samlet.training.run_state import STATE
 from samlet.training.settings import LoopSettings
 from samlet.utils.files import atomic_path

@@ -12,11 +12,11 @@ from samlet import Predictor
 from samlet.datasets.examples import Example
 from samlet.evaluation.single_prompts import evaluate_prompts
 from samlet.modeling.sam import Sam
+from samlet.training.accelerator import open_accelerator
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.finetune import HELD_OUT_SHARE, crop_size_of, prompt_plan_of
-from samlet.training.finetuning.mask_training import PromptTrainer
+from samlet.training.finetuning.prompt_trainer import PromptTrainer
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
-from samlet.training.precision import open_accelerator
 from samlet.training.settings import FinetuneSettings
 from samlet_napari.pairs import Pairs, file_name
 

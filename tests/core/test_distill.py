@@ -23,7 +23,7 @@ from samlet.training.distillation.decoupled import (
     teacher_embed_fn,
 )
 from samlet.training.finetuning.crops import CropBatch, Crops
-from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
+from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
 from samlet.training.finetuning.roi_crops import DecodedParts, place_decoded_parts
 from samlet.training.finetuning.simulated_prompts import (
     corrective_points,

@@ -12,7 +12,7 @@ from samlet import samples
 from samlet.datasets.examples import load_examples
 from samlet.modeling.sam import Sam
 from samlet.training.finetuning.crops import CropBatch, Crops
-from samlet.training.finetuning.mask_training import MAX_SCRIBBLE_POINTS, PromptPlan, PromptTrainer
+from samlet.training.finetuning.prompt_trainer import MAX_SCRIBBLE_POINTS, PromptPlan, PromptTrainer
 from tests.core.conftest import SMALL
 
 Asked = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]

@@ -1,5 +1,6 @@
 """The training loop: exact resume, several processes, accumulation, and what it says."""
 
+import copy
 import csv
 import os
 import signal
@@ -9,7 +10,10 @@ import time
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
+import numpy as np
 import pytest
 import torch
 from accelerate import Accelerator
@@ -17,7 +21,9 @@ from rich.progress import Progress
 from torch import nn
 
 import samlet
-from samlet.training.loop import train
+from samlet.training.accelerator import open_accelerator
+from samlet.training.batch_norm import SynchronizedBatchNorm2d, synchronize_batch_norm
+from samlet.training.loop import _EMA_OFFSET, _open_ema, train
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
 from samlet.utils.messages import pluralize
@@ -213,3 +219,32 @@ def test_a_background_stream_stops_drawing_when_closed() -> None:
 
     with pytest.raises(ValueError, match="broken"):
         list(prefetch_iterator(broken(), depth=2))
+
+
+def test_each_run_of_a_process_has_its_own_precision() -> None:
+    """Fails where accelerate's private reset moves or stops working."""
+    assert [open_accelerator(p).mixed_precision for p in ("bf16", "no")] == ["bf16", "no"]
+
+
+def test_batch_norm_on_gpus_is_torchs_with_the_same_state() -> None:
+    module = nn.Sequential(nn.Conv2d(3, 4, 1), nn.BatchNorm2d(4)).train()
+    before = dict(module.state_dict(keep_vars=True))
+    for device, kind in (("cuda", nn.SyncBatchNorm), ("cpu", SynchronizedBatchNorm2d)):
+        processes = SimpleNamespace(num_processes=2, device=torch.device(device))
+        converted = synchronize_batch_norm(copy.deepcopy(module), cast(Accelerator, processes))
+        assert type(converted[1]) is kind  # type: ignore[index]
+        after = converted.state_dict()
+        assert list(after) == list(before)
+        assert all(torch.equal(after[name], value) for name, value in before.items())
+    one = SimpleNamespace(num_processes=1, device=torch.device("cuda"))
+    assert synchronize_batch_norm(module, cast(Accelerator, one)) is module
+    assert type(module[1]) is nn.BatchNorm2d
+
+
+@pytest.mark.parametrize("decay", [0.0, 0.9, 0.998])
+def test_averages_forget_the_first_weights(decay: float) -> None:
+    """The decay that runs had before timm averaged them, so that old states resume exactly."""
+    ema = _open_ema(Line(), decay)
+    for step in range(1, 6000):
+        weight = np.float32(1 - ema.get_decay(step + _EMA_OFFSET))
+        assert weight == np.float32(1 - min(decay, (1 + step) / (10 + step)))

@@ -12,11 +12,11 @@ import torch
 from samlet import samples
 from samlet.modeling.sam import Sam
 from samlet.training import train_logger
+from samlet.training.accelerator import open_accelerator
 from samlet.training.distillation.batches import DistillBatch, DistillStream, SkippedImages
 from samlet.training.distillation.decoupled import EmbeddingDistiller, teacher_embed_fn
 from samlet.training.distillation.sources import open_source
 from samlet.training.loop import train
-from samlet.training.precision import open_accelerator
 from samlet.training.settings import LoopSettings
 
 from .conftest import SMALL

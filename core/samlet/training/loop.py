@@ -59,8 +59,7 @@ def train(
     torch.set_flush_denormal(True)
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
     learner.to(accelerator.device)
-    # The decay at step s is (1 + s) / (10 + s) at most, so that the first weights are forgotten.
-    ema = ModelEmaV3(learner, settings.ema, use_warmup=True, warmup_gamma=9, warmup_power=1)
+    ema = _open_ema(learner, settings.ema)
     averaged: nn.Module = ema.module.requires_grad_(False)
     optimizer = torch.optim.AdamW(_parameter_groups(learner, settings.weight_decay))
     state = RunState(out, learner, averaged, optimizer, accelerator)
@@ -95,7 +94,7 @@ def train(
                     stepper.zero_grad(set_to_none=True)
                 logger.add(losses)
             state.step += 1
-            ema.update(learner, state.step + 2)
+            ema.update(learner, state.step + _EMA_OFFSET)
             if not logger.end_step(state.step):
                 raise UserError(
                     f"The loss is no longer a number at step {state.step}: lower the learning rate "
@@ -153,6 +152,18 @@ def _save(state: RunState, averaged: nn.Module, logger: TrainLogger, is_last: bo
             raise UnsavedError(str(error), averaged.eval(), state) from error
         # Training is complete, and the result needs less room.
         logger.print(str(error))
+
+
+_EMA_OFFSET = 2
+"""timm's averages count steps from two."""
+
+
+def _open_ema(learner: nn.Module, decay: float) -> ModelEmaV3:
+    """The averaged weights, whose decay at step s is at most (1 + s) / (10 + s).
+
+    So the initial weights are soon forgotten.
+    """
+    return ModelEmaV3(learner, decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
 
 
 def _parameter_groups(module: nn.Module, weight_decay: float) -> list[dict]:

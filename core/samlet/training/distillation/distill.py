@@ -18,6 +18,7 @@ from samlet.errors import UserError
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
+from samlet.training.accelerator import open_accelerator
 from samlet.training.distillation.batches import DistillStream, SkippedImages
 from samlet.training.distillation.coupled import MaskDistiller
 from samlet.training.distillation.decoupled import (
@@ -31,7 +32,6 @@ from samlet.training.distillation.embedding_store import EmbeddingStore
 from samlet.training.distillation.sources import ImageFiles, Item, Source, open_source
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.loop import UnsavedError, train
-from samlet.training.precision import open_accelerator
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
 from samlet.training.settings import DistillSettings, save_settings
 from samlet.utils.files import atomic_path

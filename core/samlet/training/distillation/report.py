@@ -5,7 +5,6 @@ import os
 import platform
 import subprocess
 from collections.abc import Sequence
-from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -84,7 +83,7 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
         _accuracy(models, examples, made.notes) if truth else "",
         html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
         html_page.section("Side by side", *_side_by_side(made, models, truth)),
-        html_page.section("Configuration", html_page.facts(asdict(settings))),
+        html_page.section("Configuration", html_page.facts(settings.model_dump())),
         html_page.section("Provenance", html_page.facts(_provenance(made, log))),
         html_page.section(f"Skipped images: {len(made.skipped)}", html_page.facts(made.skipped)),
     ]

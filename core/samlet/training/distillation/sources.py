@@ -1,21 +1,24 @@
 """Where training images come from: a folder, a list of files, or tar shards like SA-1B's."""
 
-import re
-import tarfile
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cached_property, partial
+from functools import cached_property
+from itertools import starmap
 from pathlib import Path
 from typing import Protocol
-from urllib.parse import urlsplit
 
 import numpy as np
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.images import IMAGE_SUFFIXES
+from samlet.training.distillation.shards import (
+    check_shard,
+    count_images,
+    is_shard,
+    read_shard,
+    shard_name,
+)
 from samlet.training.stream import Position
 from samlet.utils.messages import join_first, pluralize
 
@@ -40,9 +43,9 @@ class Item:
 
 
 class Source(Protocol):
-    """Images that can be gone through once, or for ever in random order.
+    """Images that can be read once, or endlessly in random order.
 
-    With several processes, each (of number `rank` among `world`) goes through its own part.
+    With several processes, each (of number `rank` among `world`) reads its own part.
     """
 
     @property
@@ -61,22 +64,22 @@ class Source(Protocol):
     def shuffled(
         self, seed: int, position: Position, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Item, Position]]:
-        """Images for ever, each with the position after it; the same seed gives the same order."""
+        """Images endlessly, each with the position after it; the same seed gives the same order."""
 
 
 def open_source(name: str, results: Path | None = None) -> Source:
     """Find out what kind of source is meant.
 
     Args:
-        name: a folder of images or of tar shards, a text file with a path or shard a line (relative
-            to the text file), one tar file, or the URL of one (http or https).
-        results: the folder of the run, whose pictures are no images where it lies below `name`.
+        name: a folder of images or of tar shards, a text file with one path or shard per line
+            (relative to the text file), one tar file, or the URL of one (http or https).
+        results: the folder of the run, whose files are not training images where it lies in `name`.
 
     Raises:
         UserError: there is nothing of the sort.
     """
-    if _is_shard(name):
-        return TarShards(name, [_checked_shard(name)])
+    if is_shard(name):
+        return TarShards(name, [check_shard(name)])
     path = Path(name)
     if path.is_dir():
         shards = sorted(str(p) for p in path.rglob("*.tar"))
@@ -87,8 +90,8 @@ def open_source(name: str, results: Path | None = None) -> Source:
     if path.suffix.lower() in (".txt", ".lst", ".list"):
         return _open_list(path)
     raise UserError(
-        f"{name} is no source of images: give a folder, a text file of paths, or tar shards "
-        "(.tar, or http addresses of them)."
+        f"{name} is not a source of images: give a folder, a text file of paths, or tar "
+        "shards (.tar files or URLs of them)."
     )
 
 
@@ -102,12 +105,12 @@ def _open_list(path: Path) -> Source:
     names = [line for line in lines if line and not line.startswith("#")]
     if not names:
         raise UserError(f"{path} lists nothing: write the path of an image on each line.")
-    shards = [name for name in names if _is_shard(name)]
+    shards = [name for name in names if is_shard(name)]
     if shards and len(shards) < len(names):
         raise UserError(f"{path} mixes tar shards and images: make a list of each kind.")
     if shards:
         return TarShards(
-            str(path), [_checked_shard(s if "://" in s else str(path.parent / s)) for s in shards]
+            str(path), [check_shard(s if "://" in s else str(path.parent / s)) for s in shards]
         )
     files = [(name, _located(path.parent, name)) for name in names]
     missing = [name for name, file in files if not file.is_file()]
@@ -128,20 +131,6 @@ def _located(folder: Path, name: str) -> Path:
         for written in (form, *(unicodedata.normalize(f, form) for f in ("NFC", "NFD")))
     ]
     return next((way for way in ways if way.is_file()), ways[0])
-
-
-def _is_shard(name: str) -> bool:
-    return urlsplit(name).path.lower().endswith(".tar")
-
-
-def _checked_shard(name: str) -> str:
-    if "://" in name or name.startswith("pipe:"):
-        # webdataset fetches addresses with curl in a shell, and runs what follows "pipe:".
-        if not re.fullmatch(r"https?://[\w.:/%?=&~+,@-]+", name):
-            raise UserError(f"{name} is no address that is read: give a path, http:// or https://.")
-    elif not Path(name).is_file():
-        raise UserError(f"There is no shard {name}; check the path.")
-    return name
 
 
 @dataclass(frozen=True)
@@ -217,11 +206,7 @@ class TarShards:
     def _count(self) -> int | None:
         if any("://" in shard for shard in self.shards):
             return None
-        total = 0
-        for shard in self.shards:
-            with _sentences(shard), tarfile.open(shard) as tar:
-                total += sum(Path(name).suffix.lower() in IMAGE_SUFFIXES for name in tar.getnames())
-        return total
+        return sum(map(count_images, self.shards))
 
     def holds(self, key: str) -> bool:
         """See `Source`."""
@@ -229,19 +214,19 @@ class TarShards:
 
     @cached_property
     def _names(self) -> frozenset[str]:
-        return frozenset(_name_of(shard) for shard in self.shards)
+        return frozenset(shard_name(shard) for shard in self.shards)
 
     def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
         """See `Source`."""
         for shard in self.shards[rank::world]:
-            yield from read_shard(shard)
+            yield from starmap(Item, read_shard(shard))
 
     def shuffled(
         self, seed: int, position: Position, rank: int = 0, world: int = 1
     ) -> Iterator[tuple[Item, Position]]:
         """See `Source`. Shards come in random order, and images are mixed with those near them.
 
-        Nothing is mixed across shards, so that going on needs no more than the current shard.
+        Nothing is mixed across shards, so that resuming needs only the current shard.
         """
         if len(self.shards) < world:
             raise UserError(
@@ -255,7 +240,7 @@ class TarShards:
             own = order[rank::world]
             for place in range(shard, len(own)):
                 rng = np.random.default_rng((seed, epoch, int(own[place])))
-                mixed = _mixed(read_shard(self.shards[own[place]]), rng)
+                mixed = _mixed(starmap(Item, read_shard(self.shards[own[place]])), rng)
                 for i, item in enumerate(mixed):
                     if i >= sample:
                         yield item, {"epoch": epoch, "shard": place, "sample": i + 1}
@@ -278,38 +263,3 @@ def _mixed(items: Iterator[Item], rng: np.random.Generator) -> Iterator[Item]:
         if len(buffer) == SHUFFLE_WITHIN:
             yield buffer.pop(int(rng.integers(len(buffer))))
     yield from (buffer[i] for i in rng.permutation(len(buffer)))
-
-
-def read_shard(shard: str) -> Iterator[Item]:
-    """The images of one tar file, as a stream; nothing is unpacked to disk.
-
-    Raises:
-        UserError: the shard cannot be read, or ends in the middle.
-    """
-    import webdataset
-
-    with _sentences(shard):
-        stream = webdataset.WebDataset([shard], shardshuffle=False, empty_check=False)
-        for sample in stream:
-            for suffix in IMAGE_SUFFIXES:
-                content = sample.get(suffix[1:])
-                if content is not None:
-                    key = f"{_name_of(shard)}/{sample['__key__']}{suffix}"
-                    yield Item(key, partial(bytes, content))
-                    break
-
-
-def _name_of(shard: str) -> str:
-    return Path(urlsplit(shard).path).name
-
-
-@contextmanager
-def _sentences(shard: str) -> Iterator[None]:
-    """Turn what a broken shard raises into one sentence."""
-    try:
-        yield
-    except (OSError, tarfile.TarError, ValueError, EOFError) as error:
-        raise UserError(
-            f"The shard {shard} cannot be read ({error}): fetch it again, or take it out of the "
-            "list."
-        ) from error

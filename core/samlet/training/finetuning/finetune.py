@@ -20,11 +20,11 @@ from samlet.evaluation.measure import measure_prompts
 from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
+from samlet.training.accelerator import open_accelerator
 from samlet.training.finetuning.crops import Crops
-from samlet.training.finetuning.mask_training import PromptPlan, PromptTrainer
+from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.loop import UnsavedError, train
-from samlet.training.precision import open_accelerator
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
 from samlet.training.settings import FinetuneSettings, save_settings
 from samlet.utils.files import atomic_path

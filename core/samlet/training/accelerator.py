@@ -1,4 +1,4 @@
-"""Where a run computes, and in what precision."""
+"""Where a run computes, and in what precision: the one file that uses accelerate's private API."""
 
 from typing import Literal
 
@@ -23,7 +23,7 @@ def open_accelerator(
     if precision == "auto":
         precision = _fastest()
     # accelerate keeps the first run's precision for the whole process, and a second run in it (in a
-    # notebook, say) may want another.
+    # notebook, say) may need another. It has no public way to reset that.
     AcceleratorState._reset_state()
     return Accelerator(
         mixed_precision=precision,
