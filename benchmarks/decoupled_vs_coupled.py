@@ -2,10 +2,10 @@
 
     python benchmarks/decoupled_vs_coupled.py data/bbbc038 --minutes 30 --out runs/miniature
 
-The same narrow TinyViT begins from the same random weights, learns from the same crops in the same
-order, and has the same time, three times; only the loss differs. Then all are measured on the same
-validation images: agreement with the teacher, and IoU with the labels. Run nothing beside it. It
-goes on where it was when it is started again; docs/distill.md has the result.
+Trains the same narrow TinyViT three times, from the same random weights, on the same crops in the
+same order and for the same time; only the loss differs. Then measures all on the same validation
+images: agreement with the teacher, and IoU with the labels. Run nothing beside it. If interrupted,
+it resumes when it is started again; docs/distill.md has the result.
 """
 
 import json
@@ -17,6 +17,7 @@ from typing import Annotated
 
 import torch
 import typer
+from common import Data
 from torch import nn
 from validation import names as validation_names
 
@@ -49,33 +50,33 @@ LEARNING_RATES = {"decoupled": 2e-3, "semi-coupled": 1e-3, "coupled": 1e-3}
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and labels/ of BBBC038.")],
+    data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the three runs.")] = Path("runs/miniature"),
-    teacher: Annotated[str, typer.Option(help="A model's name or file.")] = "nuclei",
-    minutes: Annotated[float, typer.Option(help="For each of the three.")] = 30,
+    teacher: Annotated[str, typer.Option(help="Name of a model, or a checkpoint file.")] = "nuclei",
+    minutes: Annotated[float, typer.Option(help="Training time of each run.")] = 30,
     images: Annotated[int, typer.Option(help="Validation images to measure.")] = 20,
 ) -> None:
-    """Train the three, measure them, print the table."""
+    """Train three models, measure them, and print the table."""
     names = set(validation_names())
     training = load_examples(data, without=names)
     validation = load_examples(data, only=names)[:images]
     teacher_model = samlet.load(teacher)
-    judge = samlet.Predictor(teacher_model, "torch")
+    reference = samlet.Predictor(teacher_model, "torch")
     runs = {mode: Run(mode, teacher_model, training, out / mode) for mode in MODES}
-    # All are timed before any is trained, so that the machine is as idle for the last as the first.
+    # Time all before training any, so that all have the same conditions.
     steps = {mode: run.steps_within(minutes) for mode, run in runs.items()}
     table: Table = {}
     for mode, run in runs.items():
         path = run.out / "figures.json"
         if not path.exists():
             model = run.distil(steps[mode])
-            figures = _measure(judge, samlet.Predictor(model, "torch"), validation) | {
+            figures = _measure(reference, samlet.Predictor(model, "torch"), validation) | {
                 "steps": steps[mode]
             }
             with atomic_path(path) as temporary:
                 temporary.write_text(json.dumps(figures))
         table[mode] = json.loads(path.read_text())
-    scores = summarize_prompts(measure_prompts(judge, validation))["all"]
+    scores = summarize_prompts(measure_prompts(reference, validation))["all"]
     table["teacher"] = {f"IoU, {k}": scores[k] for k in ("click", "box")}
     print(f"{minutes:g} minutes each, {torch.get_num_threads()} threads\n")
     print(format_table(table, "mode"))
@@ -83,13 +84,13 @@ def main(
 
 @dataclass(frozen=True)
 class Run:
-    """One mode's student and what it learns from.
+    """A training run of one mode.
 
     Attributes:
         mode: one of `MODES`.
-        teacher: whose embeddings or masks it learns.
+        teacher: the model whose embeddings or masks are learnt.
         training: labelled images, whose labels are not used.
-        out: folder for its state and model.
+        out: folder of its state and model.
     """
 
     mode: str
@@ -98,20 +99,20 @@ class Run:
     out: Path
 
     def steps_within(self, minutes: float) -> int:
-        """How many steps fit into the time: the schedule has to know beforehand."""
+        """Number of steps in that time, which the learning-rate schedule needs beforehand."""
         plan = self.out / "steps.json"
         if not plan.exists():
             self._learn(TRIAL_STEPS // 3, self.out / "warm-up")
-            begun = time.monotonic()
+            start = time.monotonic()
             self._learn(TRIAL_STEPS, self.out / "trial")
-            seconds = (time.monotonic() - begun) / TRIAL_STEPS
+            seconds = (time.monotonic() - start) / TRIAL_STEPS
             with atomic_path(plan) as temporary:
                 temporary.write_text(json.dumps(round(minutes * 60 / seconds)))
         steps: int = json.loads(plan.read_text())
         return steps
 
     def distil(self, steps: int) -> Sam:
-        """Train, and make a whole model of it."""
+        """Train, and assemble a complete model."""
         averaged, student = self._learn(steps, self.out / "train")
         model = assemble_student(averaged, student, self.teacher, self._lessons)
         samlet.save(model, self.out / "model.safetensors")
@@ -139,8 +140,8 @@ class Run:
 def _measure(
     teacher: samlet.Predictor, student: samlet.Predictor, validation: list[Example]
 ) -> dict[str, float]:
-    pictures = ((example.name, example.image) for example in validation)
-    agreed = summarize_agreement(measure_agreement(teacher, student, pictures, len(validation)))
+    images = ((example.name, example.image) for example in validation)
+    agreed = summarize_agreement(measure_agreement(teacher, student, images, len(validation)))
     scores = summarize_prompts(measure_prompts(student, validation))["all"]
     return {f"agreement, {k}": agreed[k]["mIoU"] for k in ("point", "box")} | {
         f"IoU, {k}": scores[k] for k in ("click", "box")

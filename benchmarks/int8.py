@@ -1,16 +1,15 @@
-"""An encoder in 8 bits against float32, in ONNX Runtime and OpenVINO: size, latency, IoU.
+"""int8 against float32 encoders in ONNX Runtime and OpenVINO: size, latency, IoU.
 
     python benchmarks/int8.py data/bbbc038 --images 10
 
-The decoder is samlet's own throughout. Measured on validation images of the `nuclei` recipe; those
-that are bundled as samples are left out, since the ranges of activations are taken from them.
-Run nothing beside it; docs/export.md has the result.
+The decoder is always samlet's own. IoU is measured on validation images of the `nuclei` recipe,
+without those that are bundled as samples, since these calibrate the ranges of activations. Run
+nothing beside it; docs/export.md has the result.
 """
 
-import statistics
 import tempfile
-import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -19,6 +18,7 @@ import onnxruntime
 import openvino as ov
 import torch
 import typer
+from common import Data, ModelName, median_seconds
 from torch import Tensor
 from validation import names as validation_names
 
@@ -36,11 +36,11 @@ Encode = Callable[[np.ndarray], np.ndarray]
 
 
 class ExportedEncoder(TorchEngine):
-    """An exported encoder before samlet's own decoder.
+    """An exported encoder with samlet's own decoder.
 
     Args:
-        model: whose encoder it is.
-        run: from the encoder's input to its output.
+        model: the model that was exported.
+        run: the exported encoder.
     """
 
     def __init__(self, model: Sam, run: Encode) -> None:
@@ -72,13 +72,13 @@ def in_openvino(path: Path) -> Encode:
 
 
 def main(
-    data: Annotated[Path, typer.Argument(help="Folder with images/ and labels/.")],
-    count: Annotated[int, typer.Option("--images", help="How many to measure IoU on.")] = 10,
-    name: Annotated[str, typer.Option("--model", help="A name, or a checkpoint.")] = "nuclei",
+    data: Data,
+    count: Annotated[int, typer.Option("--images", help="Images to measure IoU on.")] = 10,
+    name: ModelName = "nuclei",
     calibration: Annotated[
-        Path | None, typer.Option(help="Folder of images; else the bundled samples.")
+        Path | None, typer.Option(help="Folder of images; default: the bundled samples.")
     ] = None,
-    repeats: Annotated[int, typer.Option(help="Of each timed encoding.")] = 20,
+    repeats: Annotated[int, typer.Option(help="Timed encodings per encoder.")] = 20,
 ) -> None:
     """Measure, and print the table."""
     model, examples = samlet.load(name), _unseen(data, count)
@@ -95,7 +95,7 @@ def main(
                 scores = summarize_prompts(measure_prompts(predictor, examples))["all"]
                 table[f"{format}, {'int8' if int8 else 'float32'}"] = {
                     "MB": sum(file.stat().st_size for file in files) / 1e6,
-                    "ms": _milliseconds(lambda run=encode: run(pixels), repeats),
+                    "ms": 1000 * median_seconds(partial(encode, pixels), repeats, warm_up=2),
                     "click": scores["click"],
                     "box": scores["box"],
                     "objects": scores["objects"],
@@ -105,21 +105,11 @@ def main(
 
 
 def _unseen(data: Path, count: int) -> Sequence[Example]:
-    """Validation images, evenly spread, none of them among the samples."""
+    """Validation images, evenly spread, without the bundled samples."""
     names = set(validation_names())
     known = {images.read(path).tobytes() for path in images.find(samples.IMAGES)}
     examples = [e for e in load_examples(data, only=names) if e.image.tobytes() not in known]
     return [examples[i] for i in np.linspace(0, len(examples) - 1, count).round().astype(int)]
-
-
-def _milliseconds(encode: Callable[[], object], repeats: int) -> float:
-    """Median of some runs, after two that do not count."""
-    seconds = []
-    for _ in range(2 + repeats):
-        begun = time.perf_counter()
-        encode()
-        seconds.append(time.perf_counter() - begun)
-    return 1000 * statistics.median(seconds[2:])
 
 
 if __name__ == "__main__":

@@ -1,11 +1,10 @@
-"""A detector's boxes on a large image, as Label Studio sends them: the time, and the most memory.
+"""A detector's boxes on a large image, as Label Studio sends them: time and peak memory.
 
     python -m benchmarks.labelstudio_boxes --boxes 200
 
 The image is a mosaic of the bundled ones, and the boxes are those of their labels.
 """
 
-import resource
 import tempfile
 import time
 from itertools import count, islice, product
@@ -14,6 +13,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from benchmarks.common import peak_megabytes
 from tests.labelstudio import payloads
 
 from samlet_labelstudio.label_studio.labeling_config import parse
@@ -24,51 +24,46 @@ NAMES = ("fluorescence_2", "fluorescence_3", "stained_1", "stained_2")
 
 
 def main(
-    boxes: Annotated[int, typer.Option(help="How many.")] = 200,
-    width: Annotated[int, typer.Option(help="Of the image, in pixels.")] = 4000,
-    height: Annotated[int, typer.Option(help="Of the image, in pixels.")] = 3000,
+    boxes: Annotated[int, typer.Option(help="Number of boxes.")] = 200,
+    width: Annotated[int, typer.Option(help="Width of the image in pixels.")] = 4000,
+    height: Annotated[int, typer.Option(help="Height of the image in pixels.")] = 3000,
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
 ) -> None:
-    """Ask for one box, then for all, and print the figures."""
-    picture, found = mosaic(width, height)
-    content = payloads.png(picture)
+    """Request masks for one box, then for all, and print the figures."""
+    image, found = mosaic(width, height)
+    content = payloads.png(image)
     with tempfile.TemporaryDirectory() as folder:
         service = Service(Settings(engine=engine, folder=Path(folder), max_regions=10_000))
         context = RequestContext("", parse(payloads.config()), service.settings)
         for number in (1, boxes):
-            given = [{"model_version": "detector", "result": found[:number]}]
-            begun = time.monotonic()
-            answer = service.preannotator.preannotate(
-                context, payloads.task(content, predictions=given)
+            predictions = [{"model_version": "detector", "result": found[:number]}]
+            start = time.monotonic()
+            response = service.preannotator.preannotate(
+                context, payloads.task(content, predictions=predictions)
             )
             print(
-                f"{len(answer['result'])} boxes on {width * height / 1e6:.0f} megapixels: "
-                f"{time.monotonic() - begun:.0f} s, at most {peak_megabytes():.0f} MB so far"
+                f"{len(response['result'])} boxes on {width * height / 1e6:.0f} megapixels: "
+                f"{time.monotonic() - start:.0f} s, peak memory {peak_megabytes():.0f} MB"
             )
 
 
 def mosaic(width: int, height: int) -> tuple[np.ndarray, list[payloads.Region]]:
-    """RGB uint8, height x width x 3, and boxes of objects in it, from all over it."""
-    picture = np.zeros((height, width, 3), np.uint8)
+    """RGB uint8, height x width x 3, and the boxes of its objects in random order."""
+    image = np.zeros((height, width, 3), np.uint8)
     objects = []
     tiles = [(payloads.rgb(name), payloads.label_map(name)) for name in NAMES]
     side = min(min(labels.shape) for _, labels in tiles)
-    places = product(range(0, height - side + 1, side), range(0, width - side + 1, side))
+    corners_of_tiles = product(range(0, height - side + 1, side), range(0, width - side + 1, side))
     for (y, x), (pixels, labels) in zip(
-        places, (tiles[n % len(tiles)] for n in count()), strict=False
+        corners_of_tiles, (tiles[n % len(tiles)] for n in count()), strict=False
     ):
-        picture[y : y + side, x : x + side] = pixels[:side, :side]
+        image[y : y + side, x : x + side] = pixels[:side, :side]
         for number in islice(np.unique(labels[:side, :side])[1:], 20):
             rows, columns = np.nonzero(labels[:side, :side] == number)
             corners = (x + columns.min(), y + rows.min(), x + columns.max() + 1, y + rows.max() + 1)
             objects.append(payloads.box(corners, (height, width)))
     order = np.random.default_rng(0).permutation(len(objects))
-    return picture, [objects[i] for i in order]
-
-
-def peak_megabytes() -> float:
-    """The most memory that this process has had."""
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e3
+    return image, [objects[i] for i in order]
 
 
 if __name__ == "__main__":

@@ -1,12 +1,12 @@
-"""Eight annotators at once: clicks through a real Label Studio for some minutes.
+"""Load test: eight annotators click at once in a real Label Studio for some minutes.
 
     python -m benchmarks.labelstudio_load --minutes 5
 
-Starts Label Studio 1.23 (in an environment of its own, installed if missing) and
-`samlet-labelstudio`, uploads the bundled images in several sizes, and lets clients click on
-labelled objects: each works on an image for a few clicks, half of them on one image that all share.
-Prints how long Label Studio took from request to mask, errors, the server's memory, and how fast
-/health was. Run nothing beside it; docs/labelstudio.md has the result.
+Starts Label Studio 1.23 (in its own environment, installed if missing) and `samlet-labelstudio`,
+uploads the bundled images in several sizes, and lets clients click on labelled objects: a few
+clicks on an object of one image, then of another, half of the time on one image that all share.
+Prints the time from request to mask through Label Studio, errors, the memory of the backend, and
+the response time of /health. Run nothing beside it; docs/labelstudio.md has the result.
 """
 
 import os
@@ -23,6 +23,7 @@ import numpy as np
 import psutil
 import requests
 import typer
+from benchmarks.common import print_times
 from PIL import Image
 from tests.labelstudio import label_studio
 
@@ -32,13 +33,12 @@ from samlet.outputs import read_label_map
 from samlet_labelstudio.label_studio.project import default_labeling_config
 
 SCALES = (1, 2, 4)
-CLICKS = 4
-"""On one object, before a client goes on to the next."""
+CLICKS_PER_OBJECT = 4
 
 
 @dataclass
-class Measured:
-    """What the clients have seen; seconds."""
+class Measurements:
+    """What the clients measured: times in seconds, memory in MB."""
 
     first: list[float] = field(default_factory=list)
     later: list[float] = field(default_factory=list)
@@ -48,11 +48,11 @@ class Measured:
 
 
 def main(
-    minutes: Annotated[float, typer.Option(help="How long.")] = 5,
-    clients: Annotated[int, typer.Option(help="How many annotators.")] = 8,
+    minutes: Annotated[float, typer.Option(help="Duration of the test.")] = 5,
+    clients: Annotated[int, typer.Option(help="Number of annotators.")] = 8,
 ) -> None:
     """Measure, and print a table."""
-    measured = Measured()
+    measurements = Measurements()
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         (folder / "label-studio").mkdir()
@@ -70,16 +70,16 @@ def main(
             )
             try:
                 address = f"http://127.0.0.1:{port}"
-                _until_up(address)
+                _wait_until_up(address)
                 project = server.create_project("Load", default_labeling_config(["cell"]))
                 tasks = _upload(server, project, folder)
                 number = server.connect_backend(project, address)
                 stop = time.monotonic() + 60 * minutes
-                given = (server, number, tasks, stop, measured)
+                given = (server, number, tasks, stop, measurements)
                 threads = [
                     threading.Thread(target=_client, args=(i, *given)) for i in range(clients)
                 ]
-                watched = (address, backend, stop, measured)
+                watched = (address, backend, stop, measurements)
                 threads.append(threading.Thread(target=_watch, args=watched))
                 for thread in threads:
                     thread.start()
@@ -88,10 +88,10 @@ def main(
             finally:
                 backend.terminate()
                 backend.wait()
-    _print(measured, clients, minutes)
+    _print(measurements, clients, minutes)
 
 
-def _until_up(address: str) -> None:
+def _wait_until_up(address: str) -> None:
     for _ in range(240):
         try:
             requests.get(f"{address}/health", timeout=1)
@@ -104,7 +104,7 @@ def _until_up(address: str) -> None:
 def _upload(
     server: label_studio.LabelStudio, project: int, folder: Path
 ) -> list[tuple[int, list[np.ndarray]]]:
-    """Tasks, each with the objects' pixels (N x 2, x and y in percent)."""
+    """Upload the images; the task of each, with its objects' pixels, N x 2 of (x, y) in percent."""
     tasks = []
     for path in images.find(samples.IMAGES):
         labels = read_label_map(samples.IMAGES.parent / "labels" / f"{path.stem}.png")
@@ -127,7 +127,7 @@ def _client(
     backend: int,
     tasks: list[tuple[int, list[np.ndarray]]],
     stop: float,
-    measured: Measured,
+    measurements: Measurements,
 ) -> None:
     rng = np.random.default_rng(number)
     seen = set()
@@ -135,19 +135,19 @@ def _client(
         shared = rng.random() < 0.5
         task, found = tasks[0] if shared else tasks[rng.integers(len(tasks))]
         pixels = found[rng.integers(len(found))]
-        drawn = []
-        for _ in range(CLICKS):
+        prompts = []
+        for _ in range(CLICKS_PER_OBJECT):
             x, y = pixels[rng.integers(len(pixels))]
-            drawn.append(_keypoint(float(x), float(y)))
-            begun = time.monotonic()
+            prompts.append(_keypoint(float(x), float(y)))
+            start = time.monotonic()
             try:
-                answer = server.interactive(backend, task, drawn)
-                if answer.get("errors"):
-                    measured.errors.append(str(answer["errors"]))
+                response = server.interactive(backend, task, prompts)
+                if response.get("errors"):
+                    measurements.errors.append(str(response["errors"]))
             except (label_studio.RefusedError, requests.RequestException) as error:
-                measured.errors.append(str(error))
-            times = measured.later if task in seen else measured.first
-            times.append(time.monotonic() - begun)
+                measurements.errors.append(str(error))
+            times = measurements.later if task in seen else measurements.first
+            times.append(time.monotonic() - start)
             seen.add(task)
 
 
@@ -164,37 +164,38 @@ def _keypoint(x: float, y: float) -> dict[str, object]:
     }
 
 
-def _watch(address: str, backend: subprocess.Popen[bytes], stop: float, measured: Measured) -> None:
+def _watch(
+    address: str, backend: subprocess.Popen[bytes], stop: float, measurements: Measurements
+) -> None:
     process = psutil.Process(backend.pid)
     while time.monotonic() < stop:
-        begun = time.monotonic()
+        start = time.monotonic()
         try:
             requests.get(f"{address}/health", timeout=10).raise_for_status()
         except requests.RequestException as error:
-            measured.errors.append(f"/health: {error}")
-        measured.health.append(time.monotonic() - begun)
-        everyone = [process, *process.children(recursive=True)]
-        measured.megabytes.append(sum(each.memory_info().rss for each in everyone) / 1e6)
+            measurements.errors.append(f"/health: {error}")
+        measurements.health.append(time.monotonic() - start)
+        processes = [process, *process.children(recursive=True)]
+        measurements.megabytes.append(sum(each.memory_info().rss for each in processes) / 1e6)
         time.sleep(1)
 
 
-def _print(measured: Measured, clients: int, minutes: float) -> None:
+def _print(measurements: Measurements, clients: int, minutes: float) -> None:
     print(f"{clients} clients, {minutes:g} minutes, {os.cpu_count()} cores\n")
-    print("| | count | median | 95th percentile | longest |\n|---|---|---|---|---|")
-    for name, times in (
-        ("a client's first click on an image", measured.first),
-        ("every other click", measured.later),
-        ("/health, straight from the backend", measured.health),
-    ):
-        figures = [f"{1000 * np.quantile(times, share):.0f} ms" for share in (0.5, 0.95, 1)]
-        print(f"| {name} | {len(times)} | {' | '.join(figures)} |")
-    memory, third = measured.megabytes, max(1, len(measured.megabytes) // 3)
+    print_times(
+        {
+            "a client's first click on an image": measurements.first,
+            "every other click": measurements.later,
+            "/health, directly from the backend": measurements.health,
+        }
+    )
+    memory, third = measurements.megabytes, max(1, len(measurements.megabytes) // 3)
     before, after = np.mean(memory[third : 2 * third]), np.mean(memory[2 * third :])
     print(
-        f"\n{len(measured.errors)} errors. Memory in the second third of the time and in the last:"
+        f"\n{len(measurements.errors)} errors. Mean memory: {before:.0f} MB in the second third of "
+        f"the time, {after:.0f} MB in the last."
     )
-    print(f"{before:.0f} MB and {after:.0f} MB.")
-    for error in sorted(set(measured.errors))[:5]:
+    for error in sorted(set(measurements.errors))[:5]:
         print(error[:300])
 
 

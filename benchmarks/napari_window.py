@@ -1,8 +1,8 @@
-"""A large image and a deep stack in a real napari window: times, memory, and what blocks it.
+"""A large image and a deep stack in a real napari window: times, memory, and how long it blocks.
 
     python -m benchmarks.napari_window
 
-The pictures are the bundled ones, side by side. A screen is needed; without one, Xvfb is started.
+The large image is a mosaic of a bundled one. Without a display, Xvfb is started.
 """
 
 import tempfile
@@ -28,12 +28,12 @@ from samlet.outputs import read_label_map
 from samlet_napari import sample_data
 
 NUCLEUS = 27
-HOVERS = 100
+POINTER_MOVES = 100
 
 
 def main(
-    side: Annotated[int, typer.Option(help="Of the large image, in pixels.")] = 12_000,
-    slices: Annotated[int, typer.Option(help="Of the stack.")] = 60,
+    side: Annotated[int, typer.Option(help="Side of the large image in pixels.")] = 12_000,
+    slices: Annotated[int, typer.Option(help="Slices of the stack.")] = 60,
 ) -> None:
     """Measure, and print a line for each figure."""
     with tempfile.TemporaryDirectory() as temporary, screen():
@@ -42,7 +42,7 @@ def main(
         viewer = napari.Viewer(show=True)
         viewer.window._qt_window.resize(1250, 780)
         desk = Desk(viewer)
-        told("the window and the widget, before any image")
+        print_memory("the window and the widget, before any image")
         small(desk)
         viewer.layers.clear()
         QTest.qWait(100)
@@ -52,18 +52,18 @@ def main(
         deep(desk, slices)
         viewer.close()
     for what, longest in blocked.items():
-        print(f"the window did not answer for {longest:.0f} ms at most: {what}")
+        print(f"longest time that the window was blocked: {longest:.0f} ms, {what}")
 
 
 def small(desk: Desk) -> None:
-    """Hover over an ordinary image, and find everything in it."""
-    picture, _ = sample()
-    desk.open(desk.viewer.add_image(picture, name="cells"))
+    """Hover over an ordinary image, and segment everything in it."""
+    image, _ = sample()
+    desk.open(desk.viewer.add_image(image, name="cells"))
     answered: list[float] = []
     desk.controller._bridge.answered.connect(lambda answer: answered.append(monotonic()))
     with desk.watched("hovering"):
-        for row in np.linspace(20, picture.shape[0] - 20, HOVERS):
-            QTest.mouseMove(desk.canvas, desk.at(row, picture.shape[1] / 2))
+        for row in np.linspace(20, image.shape[0] - 20, POINTER_MOVES):
+            QTest.mouseMove(desk.canvas, desk.at(row, image.shape[1] / 2))
             QTest.qWait(20)
     print(f"live preview: {(len(answered) - 1) / (answered[-1] - answered[0]):.0f} updates/s")
     with timed("everything in 520 x 696 pixels"), desk.watched("everything"):
@@ -72,12 +72,12 @@ def small(desk: Desk) -> None:
 
 
 def large(desk: Desk, path: Path, side: int) -> None:
-    """Click in an image that is much larger than the model's input."""
-    picture, labels = sample()
-    height, width = picture.shape
+    """Click in an image that is much larger than the input of the model."""
+    image, labels = sample()
+    height, width = image.shape
     store = zarr.create_array(path, shape=(side, side), chunks=(512, 512), dtype="uint8")
     for top in range(0, side, height):
-        rows = picture[: side - top]
+        rows = image[: side - top]
         store[top : top + height] = np.tile(rows, (1, side // width + 1))[:, :side]
     with timed(f"napari shows the zarr of {side} x {side}"):
         layer = desk.viewer.add_image(store, contrast_limits=(0, 255), name="large")
@@ -96,16 +96,16 @@ def large(desk: Desk, path: Path, side: int) -> None:
         with timed("commit"), desk.watched("a commit"):
             desk.key(Qt.Key.Key_C)
             QTest.qWait(1)
-    told("with the large image, its labels and three tiles")
+    print_memory("with the large image, its labels and three tiles")
 
 
 def deep(desk: Desk, slices: int) -> None:
-    """Carry an object through a stack."""
+    """Propagate an object through a stack."""
     data = sample_data.stack()[0][0]
     truth = sample_data.stack_labels()
     where = np.flatnonzero((truth == NUCLEUS).any((1, 2)))
     middle = int(where[len(where) // 2])
-    # The object's middle slice again and again, so that it goes through all of the stack.
+    # Repeat the middle slice of the object, so that it is in all slices.
     stack = np.repeat(data[middle][None], slices, axis=0)
     desk.open(desk.viewer.add_image(stack, name="stack"))
     x, y = deepest_point(truth[middle] == NUCLEUS)
@@ -117,25 +117,25 @@ def deep(desk: Desk, slices: int) -> None:
         desk.press("Propagate on")
         desk.until(lambda: not desk.controller.jobs.is_running, 300)
     found = (desk.labels() == 1).any((1, 2)).sum()
-    told(f"with the stack, of which {found} slices have the object")
+    print_memory(f"with the stack, of which {found} slices have the object")
 
 
 def sample() -> tuple[np.ndarray, np.ndarray]:
     """A bundled image, grey, and its labels."""
-    picture = images.read(samples.IMAGES / "fluorescence_1.png")[..., 0]
-    return picture, read_label_map(samples.LABELS / "fluorescence_1.png")
+    image = images.read(samples.IMAGES / "fluorescence_1.png")[..., 0]
+    return image, read_label_map(samples.LABELS / "fluorescence_1.png")
 
 
 @contextmanager
 def timed(what: str) -> Iterator[None]:
-    """Print how long the inside took."""
-    begun = monotonic()
+    """Print how long the block took."""
+    start = monotonic()
     yield
-    print(f"{what}: {monotonic() - begun:.2f} s")
+    print(f"{what}: {monotonic() - start:.2f} s")
 
 
-def told(when: str) -> None:
-    """Print the memory of this process."""
+def print_memory(when: str) -> None:
+    """Print the memory use of this process."""
     memory = psutil.Process().memory_info().rss
     print(f"memory {when}: {memory / 1e6:.0f} MB")
 

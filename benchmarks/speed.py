@@ -3,17 +3,17 @@
     pip install ultralytics          # for the FastSAM rows; without it they are left out
     python benchmarks/speed.py --repeats 5
 
-Architectures with random weights at 1024 px, since speed does not depend on them; official
-MobileSAM and samlet run the same one. Every row is a process of its own. They take turns, so that
-a slow minute of the machine hits all alike; medians are printed as a Markdown table, with the
-median of the rounds' ratios to MobileSAM. FastSAM has no clicks: its one pass stands under encode.
-How far each encoder is from the machine's matrix-product rate is printed below. Everything mode has
-a benchmark of its own, `everything.py`, since random weights find nothing. Run nothing beside it.
+All models have random weights, since speed does not depend on them, and run at 1024 px; official
+MobileSAM and samlet have the same architecture. Each row is a separate process. The processes take
+turns, so that a slow minute of the machine affects all of them. Prints a Markdown table of medians,
+with the median over all rounds of the ratio to MobileSAM. FastSAM has no clicks: its single pass is
+the encode column. A second table compares each encoder with the machine's matrix-product rate.
+Everything mode has its own benchmark, `everything.py`, since random weights find no objects. Run
+nothing beside it.
 """
 
 import importlib.util
 import multiprocessing
-import resource
 import statistics
 import tempfile
 import time
@@ -27,6 +27,7 @@ from typing import Annotated, Any
 import numpy as np
 import torch
 import typer
+from common import median_seconds, peak_megabytes
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,10 +37,10 @@ POINT = np.array([[500.0, 400.0]])
 
 
 class Row:
-    """One row of figures; made in its own process.
+    """One row of the table, in its own process.
 
     Attributes:
-        model: whose parameters are counted.
+        model: the whole model.
         encoder: the part of it that `encode` runs, for one image of SIZE x SIZE.
     """
 
@@ -47,25 +48,25 @@ class Row:
     encoder: nn.Module
 
     def parameters(self) -> int:
-        """Of the whole model."""
+        """Number of parameters of the whole model."""
         return sum(p.numel() for p in self.model.parameters())
 
     def megabytes(self) -> float:
-        """Of the model in a file, as it is computed with: float32."""
+        """Size of the model as a file in float32."""
         return 4e-6 * self.parameters()
 
     def gigaflops(self) -> float:
-        """Of the encoder: two for each multiplication in its matrix products and convolutions."""
+        """GFLOP of the encoder: two per multiplication in matrix products and convolutions."""
         with FlopCounterMode(display=False) as counter, torch.no_grad():
             self.encoder(torch.zeros(1, 3, SIZE, SIZE))
         return counter.get_total_flops() / 1e9
 
     def encode(self, image: np.ndarray) -> None:
-        """Everything that happens once an image."""
+        """All that is done once per image."""
         raise NotImplementedError
 
     def click(self) -> None:
-        """From a point to boolean masks at the image's size; nothing, where there are no clicks."""
+        """From a point to boolean masks in the size of the image, if the model has clicks."""
 
     def batch(self) -> None:
         """The same for many points at once."""
@@ -105,12 +106,12 @@ class FastSAM(Row):
 
     @torch.no_grad()
     def encode(self, image: np.ndarray) -> None:
-        """The network's pass alone."""
+        """Only the forward pass of the network."""
         self.model(torch.from_numpy(image).permute(2, 0, 1)[None].float() / 255)
 
 
 class Samlet(Row):
-    """MobileSAM's architecture here."""
+    """MobileSAM's architecture in samlet."""
 
     def __init__(self, engine: str) -> None:
         import samlet
@@ -146,12 +147,12 @@ class SamletInt8(Samlet):
         self.predictor.engine.encode = lambda images: torch.from_numpy(run(images.numpy()).copy())
 
     def megabytes(self) -> float:
-        """Of the exported files."""
+        """Size of the exported files."""
         return sum(path.stat().st_size for path in self.folder.iterdir()) / 1e6
 
     @classmethod
     def export(cls) -> None:
-        """Write the files that rows of this kind read."""
+        """Write the files that rows of this class load."""
         from samlet.export.exporting import export
 
         export(_random_mobile_sam(), "openvino", cls.folder, int8=True)
@@ -175,77 +176,77 @@ ROWS: dict[str, Callable[[], Row]] = {
     "samlet, OpenVINO int8": SamletInt8,
 }
 REFERENCE = "MobileSAM"
-SLOW = ("SAM ViT-H", "SAM ViT-B")
-CLICKLESS = ("FastSAM-x", "FastSAM-s")
+ENCODE_ONCE = ("SAM ViT-H", "SAM ViT-B")
+WITHOUT_CLICKS = ("FastSAM-x", "FastSAM-s")
 FACTS = ("peak", "parameters", "megabytes", "gigaflops")
 
 
 @dataclass
-class Measured:
-    """What is known of a row.
+class RowProcess:
+    """The process of a row, and its figures.
 
     Attributes:
-        connection: to its process.
+        connection: to the process.
         seconds: of each repeat of each step.
-        facts: parameters, megabytes, GFLOP of an encoding, peak memory, and seconds until the first
-            mask.
+        facts: parameters, megabytes, GFLOP of one encoding, peak memory in GB, and seconds until
+            the first mask.
     """
 
     connection: Connection
     seconds: dict[str, list[float]] = field(default_factory=dict)
     facts: dict[str, float] = field(default_factory=dict)
 
-    def ask(self, step: str) -> Any:
-        """Let the process do something, and wait for its answer."""
+    def request(self, step: str) -> Any:
+        """Send the name of a step or fact to the process, and wait for its result."""
         self.connection.send(step)
         return self.connection.recv()
 
 
 def main(
-    repeats: Annotated[int, typer.Option(help="Of each step of each row.")] = 5,
-    rows: Annotated[list[str] | None, typer.Option(help="Of the table; all by default.")] = None,
+    repeats: Annotated[int, typer.Option(help="Repeats of each step of each row.")] = 5,
+    rows: Annotated[list[str] | None, typer.Option(help="Rows of the table; default: all.")] = None,
 ) -> None:
     """Measure, and print the table."""
     names = [name for name in rows or ROWS if _installed(name)]
     rate = _gemm()
     print(f"{torch.get_num_threads()} threads, matrix product {rate:.0f} GFLOP/s")
     context = multiprocessing.get_context("spawn")
-    measured: dict[str, Measured] = {}
+    processes: dict[str, RowProcess] = {}
     for name in names:
         ours, theirs = context.Pipe()
         if "OpenVINO" in name:
             preparation = context.Process(target=_prepare, args=(name,))
             preparation.start()
             preparation.join()
-        begun = time.perf_counter()
+        start = time.perf_counter()
         context.Process(target=_serve, args=(name, theirs), daemon=True).start()
-        measured[name] = Measured(ours)
+        processes[name] = RowProcess(ours)
         ours.recv()
-        measured[name].facts["first mask"] = time.perf_counter() - begun
+        processes[name].facts["first mask"] = time.perf_counter() - start
     for repeat in range(repeats):
         for step in ("encode", "click", "batch"):
-            for name, row in measured.items():
-                # A ViT takes up to a minute an image, and its clicks are MobileSAM's.
-                if name in SLOW and (repeat > 0 or step != "encode"):
+            for name, row in processes.items():
+                # A ViT takes up to a minute per image, and its decoder is the same as MobileSAM's.
+                if name in ENCODE_ONCE and (repeat > 0 or step != "encode"):
                     continue
-                if name in CLICKLESS and step != "encode":
+                if name in WITHOUT_CLICKS and step != "encode":
                     continue
-                row.seconds.setdefault(step, []).append(row.ask(step))
-    for row in measured.values():
+                row.seconds.setdefault(step, []).append(row.request(step))
+    for row in processes.values():
         for fact in FACTS:
-            row.facts[fact] = row.ask(fact)
+            row.facts[fact] = row.request(fact)
         row.connection.send("stop")
-    _print(measured)
-    _print_distances(measured, rate)
+    _print(processes)
+    _print_distances(processes, rate)
 
 
-def _print(measured: dict[str, Measured]) -> None:
+def _print(processes: dict[str, RowProcess]) -> None:
     print(
         "\n| | parameters | file | encode | click | click in a batch | first mask | peak memory |\n"
         "|---|---|---|---|---|---|---|---|"
     )
-    reference = measured.get(REFERENCE)
-    for name, row in measured.items():
+    reference = processes.get(REFERENCE)
+    for name, row in processes.items():
         cells = [f"{row.facts['parameters'] / 1e6:.1f} M", f"{row.facts['megabytes']:.0f} MB"]
         for step, count in (("encode", 1), ("click", 1), ("batch", BATCH)):
             cells.append(_cell(row, reference, step, count))
@@ -253,24 +254,24 @@ def _print(measured: dict[str, Measured]) -> None:
         print(f"| {name} | {' | '.join(cells)} |")
 
 
-def _cell(row: Measured, reference: Measured | None, step: str, count: int) -> str:
+def _cell(row: RowProcess, reference: RowProcess | None, step: str, count: int) -> str:
     seconds = row.seconds.get(step, [])
     if not seconds:
         return "-"
     median = statistics.median(seconds) / count
-    told = f"{median:.2f} s" if median >= 0.5 else f"{median * 1e3:.0f} ms"
+    text = f"{median:.2f} s" if median >= 0.5 else f"{median * 1e3:.0f} ms"
     if reference is None or row is reference or not reference.seconds.get(step):
-        return told
-    # Ratios of the same round, so that a machine that slows down does not count.
+        return text
+    # Ratios within a round, so that a machine that slows down does not matter.
     pairs = zip(reference.seconds[step], seconds, strict=False)
     ratio = statistics.median(a / b for a, b in pairs)
-    return f"{told} ({ratio:.1f}x)" if ratio >= 0.1 else f"{told} (1/{1 / ratio:.0f})"
+    return f"{text} ({ratio:.1f}x)" if ratio >= 0.1 else f"{text} (1/{1 / ratio:.0f})"
 
 
-def _print_distances(measured: dict[str, Measured], rate: float) -> None:
-    """How far each encoder is from the time that a plain matrix product of its size would take."""
-    print("\n| | GFLOP an image | at the matrix-product rate | encode takes |\n|---|---|---|---|")
-    for name, row in measured.items():
+def _print_distances(processes: dict[str, RowProcess], rate: float) -> None:
+    """Compare each encoder with the time of a plain matrix product of the same work."""
+    print("\n| | GFLOP per image | at the matrix-product rate | encode takes |\n|---|---|---|---|")
+    for name, row in processes.items():
         work = row.facts["gigaflops"]
         times = statistics.median(row.seconds["encode"]) * rate / work
         print(f"| {name} | {work:.1f} | {work / rate:.2f} s | {times:.1f} times that |")
@@ -285,21 +286,21 @@ def _serve(name: str, connection: Connection) -> None:
     connection.send("ready")
     while (step := connection.recv()) != "stop":
         if step == "peak":
-            connection.send(resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6)
+            connection.send(peak_megabytes() / 1e3)
             continue
         if step in FACTS:
             connection.send(getattr(row, step)())
             continue
-        begun = time.perf_counter()
+        start = time.perf_counter()
         row.encode(image) if step == "encode" else getattr(row, step)()
-        connection.send(time.perf_counter() - begun)
+        connection.send(time.perf_counter() - start)
         if step == "encode":
-            # The first click prepares the image for all others.
+            # The first click after an encoding prepares the decoder for all others.
             row.click()
 
 
 def _prepare(name: str) -> None:
-    """Convert beforehand: users do that once, not at each start."""
+    """Convert the model beforehand, as users do once and not at each start."""
     Samlet("openvino")
     if name.endswith("int8"):
         SamletInt8.export()
@@ -310,13 +311,9 @@ def _installed(name: str) -> bool:
 
 
 def _gemm() -> float:
+    """GFLOP/s of a plain matrix product."""
     matrix = torch.randn(2048, 2048)
-    seconds = []
-    for _ in range(10):
-        begun = time.perf_counter()
-        matrix @ matrix
-        seconds.append(time.perf_counter() - begun)
-    return 2 * 2048**3 / statistics.median(seconds) / 1e9
+    return 2 * 2048**3 / median_seconds(lambda: matrix @ matrix, repeats=10) / 1e9
 
 
 if __name__ == "__main__":

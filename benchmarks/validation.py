@@ -6,11 +6,11 @@ LIST = Path(__file__).parents[1] / "recipes" / "nuclei-validation.txt"
 
 
 def names() -> list[str]:
-    """Names of the images without their suffix, in the order of the list."""
+    """Names of the images without suffix, in the order of the list."""
     return [line for line in LIST.read_text().splitlines() if line and line[0] != "#"]
 
 
 def spread(count: int) -> set[str]:
-    """About so many of the names, evenly spread over the list."""
-    every = names()
-    return set(every[:: max(1, len(every) // count)][:count])
+    """About this many of the names, evenly spread over the list."""
+    all_names = names()
+    return set(all_names[:: max(1, len(all_names) // count)][:count])

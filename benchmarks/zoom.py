@@ -1,13 +1,12 @@
-"""Clicks with and without zooming in: how long each takes, with the bundled model.
+"""Latency of clicks with and without zooming in.
 
     python benchmarks/zoom.py --objects 10
 
-On each bundled image: encode it, then click on some objects, each once without zooming, once
-zooming for the first time, and once again. Medians of all, with the whole image's encoding to
-compare with. Run nothing beside it; docs/speed.md has the result.
+On each bundled image: encode it, then click on some objects, each three times: without zooming,
+with an ROI that has to be encoded, and with the same ROI again. For comparison, the time to encode
+the whole image. Run nothing beside it; docs/speed.md has the result.
 """
 
-import statistics
 import time
 from collections import defaultdict
 from collections.abc import Iterator
@@ -17,6 +16,7 @@ from typing import Annotated
 
 import numpy as np
 import typer
+from common import ModelName, print_times
 
 import samlet
 from samlet import images, samples
@@ -24,16 +24,16 @@ from samlet.masks import deepest_point, from_label_map
 from samlet.outputs import read_label_map
 
 CLICKS = {
-    "a click without zooming": False,
-    "a click, first in its place": True,
-    "another click there": True,
+    "click without zooming": False,
+    "first click in an ROI": True,
+    "another click in that ROI": True,
 }
 
 
 def main(
-    count: Annotated[int, typer.Option("--objects", help="Of each image.")] = 10,
-    name: Annotated[str, typer.Option("--model", help="A name, or a checkpoint.")] = "nuclei",
-    engine: Annotated[str, typer.Option(help="As of `samlet segment`.")] = "auto",
+    count: Annotated[int, typer.Option("--objects", help="Objects per image.")] = 10,
+    name: ModelName = "nuclei",
+    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
 ) -> None:
     """Measure, and print the table."""
     predictor = samlet.Predictor(samlet.load(name), engine, zoom=True)
@@ -41,24 +41,21 @@ def main(
     seconds: dict[str, list[float]] = defaultdict(list)
 
     @contextmanager
-    def timed(what: str) -> Iterator[None]:
-        begun = time.perf_counter()
+    def timed(step: str) -> Iterator[None]:
+        start = time.perf_counter()
         yield
-        seconds[what].append(time.perf_counter() - begun)
+        seconds[step].append(time.perf_counter() - start)
 
     for sample in samples.NAMES:
         image = images.read(samples.IMAGES / f"{sample}.png")
-        with timed("encoding the image"):
+        with timed("encode the whole image"):
             embedding = predictor.encode(image)
         labels = read_label_map(samples.LABELS / f"{sample}.png")
         for _, mask in islice(from_label_map(labels), count):
-            for what, zoom in CLICKS.items():
-                with timed(what):
+            for step, zoom in CLICKS.items():
+                with timed(step):
                     predictor.segment(embedding, [deepest_point(mask)], [1], zoom=zoom)
-    print("| | median | 95th percentile | count |\n|---|---|---|---|")
-    for what, some in seconds.items():
-        median, high = 1000 * statistics.median(some), 1000 * np.quantile(some, 0.95)
-        print(f"| {what} | {median:.0f} ms | {high:.0f} ms | {len(some)} |")
+    print_times(seconds)
 
 
 if __name__ == "__main__":

@@ -1,10 +1,10 @@
-"""Segment one object with an exported model; needs onnxruntime, numpy and pillow alone.
+"""Segment one object with an exported model; needs only onnxruntime, numpy and pillow.
 
     samlet export nuclei --format onnx --out exported
     python onnx_segment.py exported cells.png mask.png 120,80            # a click on it
     python onnx_segment.py exported cells.png mask.png 100,60,140,110    # a box around it
 
-Several clicks, or a box and clicks, are taken together.
+Several clicks, or a box and clicks, select one object together.
 """
 
 import json
@@ -17,7 +17,7 @@ from PIL import Image, ImageOps
 
 
 def main(folder: str, source: str, target: str, *prompts: str) -> None:
-    """Write the mask of what the prompts (x,y or x1,y1,x2,y2) are about."""
+    """Write the mask of the object that the prompts (x,y or x0,y0,x1,y1) select."""
     model = json.loads((Path(folder) / "model.json").read_text(encoding="utf-8"))
     encoder, decoder = (
         InferenceSession(Path(folder) / model[part]["file"], providers=["CPUExecutionProvider"])
@@ -33,11 +33,11 @@ def main(folder: str, source: str, target: str, *prompts: str) -> None:
     padded[0, :, :height, :width] = normalised.transpose(2, 0, 1)
     (embeddings,) = encoder.run(None, {"image": padded})
 
-    numbers = [[float(number) for number in prompt.split(",")] for prompt in prompts]
-    coords = np.float32([pair for four in numbers for pair in (four[:2], four[2:]) if pair])
-    labels = [label for four in numbers for label in ((2, 3) if len(four) == 4 else (1,))]
+    parsed = [[float(number) for number in prompt.split(",")] for prompt in prompts]
+    coords = np.float32([point for p in parsed for point in (p[:2], p[2:]) if point])
+    labels = [label for p in parsed for label in ((2, 3) if len(p) == 4 else (1,))]
     coords *= np.float32([width / image.width, height / image.height])
-    if 2 not in labels:  # Without a box, SAM expects a point that is none.
+    if 2 not in labels:  # Without a box, SAM expects a padding point with the label -1.
         coords, labels = np.vstack([coords, np.zeros((1, 2), np.float32)]), [*labels, -1]
     feeds = {
         "image_embeddings": embeddings,
@@ -48,7 +48,7 @@ def main(folder: str, source: str, target: str, *prompts: str) -> None:
         "orig_im_size": np.float32([image.height, image.width]),
     }
     masks, scores, _ = decoder.run(None, feeds)
-    # One click is ambiguous: the best of the three candidates. Else the first mask is meant.
+    # One click is ambiguous: take the best of the three candidates; otherwise the first mask.
     best = 1 + scores[0, 1:].argmax() if labels == [1, -1] else 0
     Image.fromarray(masks[0, best] > model["mask_threshold"]).save(target)
     print(f"{target}: predicted IoU {scores[0, best]:.2f}")

@@ -119,7 +119,9 @@ def evaluate(
     ] = None,
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     split: Annotated[bool | None, typer.Option(help=field_help(_FINETUNE["split"]))] = None,
-    out: Annotated[Path | None, typer.Option(help="Folder for CSV files and plots.")] = None,
+    out: Annotated[
+        Path | None, typer.Option(help="Folder for the figures (JSON, CSV) and plots.")
+    ] = None,
 ) -> None:
     """Measure mask quality: one click, box, corrective clicks (NoC), everything mode, agreement.
 
