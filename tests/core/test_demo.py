@@ -33,7 +33,7 @@ def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
     assert str(tmp_path / "out") in done.stdout
     for name in samples.NAMES:
         assert re.search(
-            rf"{name}: .* encoded in .* s, \d+ ms a click\n  IoU of each click .* mean 0\.\d\d",
+            rf"{name}: .* encoded in .* s, \d+ ms per click\n  IoU of clicks .* mean 0\.\d\d",
             done.stdout,
         ), done.stdout
         original = Image.open(samples.IMAGES / f"{name}.png")

@@ -1,4 +1,4 @@
-"""The demonstration: bundled images, the bundled model, pictures beside the ground truth."""
+"""`samlet demo`: the bundled model on the bundled images, in pictures beside the ground truth."""
 
 import time
 from collections.abc import Iterable
@@ -17,16 +17,16 @@ from samlet.predict.predictor import Predictor
 from samlet.utils.files import atomic_path
 
 CLICKS = 8
-"""Objects that are clicked on in each image, spread evenly over their sizes."""
+"""Objects per image that are clicked on, spread evenly over their sizes."""
 
-EVERYTHING = ("fluorescence_2", "fluorescence_3", "stained_2")
+WITH_EVERYTHING = ("fluorescence_2", "fluorescence_3", "stained_2")
 
 
 def run(out: Path) -> None:
-    """Click on objects, draw a box around them, and let everything mode find them.
+    """Segment objects by clicks, by boxes and in everything mode.
 
     Args:
-        out: folder for one picture an image: clicks, boxes, everything (for some), ground truth.
+        out: folder for one picture per image: clicks, boxes, everything (of some), ground truth.
 
     Raises:
         UserError: the folder cannot be written.
@@ -37,7 +37,7 @@ def run(out: Path) -> None:
     predictor = Predictor(model)
     console.print(f"Model nuclei loaded in {time.perf_counter() - started:.1f} s")
     for name in samples.NAMES:
-        _show(name, predictor, name in EVERYTHING, out, console)
+        _show(name, predictor, name in WITH_EVERYTHING, out, console)
     console.print(
         f"Done in {time.perf_counter() - started:.0f} s. Look at the pictures in {out}: "
         "image, clicks, boxes, everything (where made), ground truth."
@@ -65,13 +65,13 @@ def _show(
     boxed = [predictor.segment(embedding, box=b, multimask_output=False).best for b in boxes]
     console.print(
         f"{name}: {image.shape[1]} x {image.shape[0]}, encoded in {encoded - began:.2f} s, "
-        f"{click_seconds * 1e3:.0f} ms a click\n"
-        f"  IoU of each click {_told(clicked, chosen)}, of the boxes "
+        f"{click_seconds * 1e3:.0f} ms per click\n"
+        f"  IoU of clicks {_formatted_ious(clicked, chosen)}, mean of the boxes "
         f"{np.mean([iou(a, b) for a, b in zip(boxed, chosen, strict=True)]):.2f}"
     )
 
-    shown = stretched(image)
-    panels = [shown, overlay(shown, clicked, points=points), overlay(shown, boxed, boxes=boxes)]
+    bright = stretched(image)
+    panels = [bright, overlay(bright, clicked, points=points), overlay(bright, boxed, boxes=boxes)]
     if with_everything:
         began = time.perf_counter()
         found = [from_rle(one["segmentation"]) for one in segment_everything(predictor, image)]
@@ -81,8 +81,8 @@ def _show(
             f"  everything: {len(found)} masks in {seconds:.1f} s; "
             f"{matched} of {len(truth)} objects found (IoU at least 0.5)"
         )
-        panels.append(overlay(shown, found))
-    panels.append(overlay(shown, truth))
+        panels.append(overlay(bright, found))
+    panels.append(overlay(bright, truth))
     with atomic_path(out / f"{name}.png") as path:
         Image.fromarray(side_by_side(panels)).save(path)
 
@@ -93,13 +93,13 @@ def _spread(masks: list[np.ndarray], count: int) -> list[np.ndarray]:
     return [by_size[i] for i in dict.fromkeys(steps.tolist())]
 
 
-def _told(predicted: Iterable[np.ndarray], truth: Iterable[np.ndarray]) -> str:
+def _formatted_ious(predicted: Iterable[np.ndarray], truth: Iterable[np.ndarray]) -> str:
     scores = [iou(a, b) for a, b in zip(predicted, truth, strict=True)]
     return f"{' '.join(f'{s:.2f}' for s in scores)}, mean {np.mean(scores):.2f}"
 
 
 def stretched(image: np.ndarray) -> np.ndarray:
-    """Brighten a dark image for people's eyes; the model sees it as it is. uint8, H x W x 3."""
+    """Brighten a dark image for display: uint8, H x W x 3. The model gets it as it is."""
     return images.to_rgb(image.astype(np.float32), percentiles=(0.5, 99.5))
 
 
