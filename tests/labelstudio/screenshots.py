@@ -1,4 +1,4 @@
-"""The guide's pictures, from a real run: `python -m tests.labelstudio.pictures`.
+"""The guide's screenshots, from a real run: `python -m tests.labelstudio.screenshots`.
 
 Label Studio and the backend are started for it, a project is made, and a nucleus is clicked on.
 """
@@ -29,12 +29,12 @@ return document.body.innerText.includes(arguments[0])
 
 
 def take(page: Browser, project: Project, folder: Path) -> None:
-    """Take all pictures.
+    """Take all screenshots.
 
     Args:
         page: logged in.
         project: with `IMAGE`, and a backend that answers.
-        folder: made if need be; earlier pictures are replaced.
+        folder: made if need be; earlier ones are replaced.
     """
     folder.mkdir(parents=True, exist_ok=True)
     metrics = {"width": SIZE[0], "height": SIZE[1], "deviceScaleFactor": 1, "mobile": False}
@@ -67,14 +67,14 @@ def click_on_nuclei(page: Browser, project: Project) -> None:
 
 
 def save(page: Browser, path: Path) -> None:
-    """Keep what the window shows, in few colours."""
+    """Save what the window shows, in few colours."""
     page.screenshot(path)
     make_small(path)
 
 
 def main() -> None:
-    """Start all that is needed, and take the pictures."""
-    parser = argparse.ArgumentParser(description="Takes the guide's pictures of Label Studio.")
+    """Start all that is needed, and take the screenshots."""
+    parser = argparse.ArgumentParser(description="Take the guide's screenshots of Label Studio.")
     parser.add_argument("--out", type=Path, default=FOLDER, help="folder [docs/images]")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory() as temporary:
