@@ -16,8 +16,9 @@ from werkzeug.serving import make_server
 
 import samlet
 from samlet.errors import UserError
+from samlet_labelstudio.label_studio.client import connect
 from samlet_labelstudio.server.app import create_app
-from samlet_labelstudio.service import Service, batches
+from samlet_labelstudio.service import Service, batches, predictions
 from samlet_labelstudio.service.background import BackgroundBatches
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
@@ -207,7 +208,6 @@ def test_one_long_task(
 
 
 def test_label_studio_is_gone(
-    service: Service,
     project: int,
     server: LabelStudio,
     url: str,
@@ -217,9 +217,8 @@ def test_label_studio_is_gone(
 ) -> None:
     monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
     server.retrieve_predictions(project)
-    monkeypatch.setattr(
-        service, "settings", Settings(label_studio_url="http://127.0.0.1:9", api_key="k")
-    )
+    nobody = connect(Settings(label_studio_url="http://127.0.0.1:9", api_key="k"))
+    monkeypatch.setattr(predictions, "connect", lambda settings: nobody)
     gate.opened.set()
     wait(lambda: messages(caplog, f"Project {project}: 0 of 3 tasks are done."))
     assert len(messages(caplog, "was skipped: Label Studio does not answer at")) == COUNT
