@@ -60,7 +60,7 @@ DEPTHS = (2, 2, 8, 4)
 VALIDATION = Path(__file__).with_name("nuclei-validation.txt")
 FIGURES = "figures.json"
 PLAN = PromptPlan(objects=6)
-CROWD_PLAN = PromptPlan(loser_weight=0.5, window=256, whole_share=0.5)
+CROWD_PLAN = PromptPlan(loser_weight=0.5, decoder_crop=256, whole_share=0.5)
 
 CARD = {
     "summary": "nuclei in fluorescence, stained tissue and brightfield, 1024 px",
@@ -177,7 +177,7 @@ def native(
     images it then marks bits of far objects.
     """
     torch.manual_seed(3)
-    plan = replace(CROWD_PLAN, objects=7, correct_share=0.25, corrections=3)
+    plan = replace(CROWD_PLAN, objects=7, correction_share=0.25, corrections=3)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
     _learn_in_crowds(samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6))
 
@@ -196,7 +196,7 @@ def detail(
     be right. Crops keep a step as cheap as before.
     """
     torch.manual_seed(3)
-    plan = replace(CROWD_PLAN, objects=6, box_share=0.45, correct_share=0.5, corrections=5)
+    plan = replace(CROWD_PLAN, objects=6, box_share=0.45, correction_share=0.5, corrections=5)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
     model = at_size(samlet.load(native), DETAIL_SIZE)
     _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
@@ -217,9 +217,9 @@ def zoom(
         objects=6,
         box_share=0.45,
         box_jitter=0.05,
-        correct_share=0.3,
+        correction_share=0.3,
         corrections=4,
-        centred=0.6,
+        roi_share=0.6,
     )
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=4, ema=0.999)
     _learn_in_crowds(samlet.load(detail), plan, data, out, settings, (0.45, 1.4), zoom_share=0.65)
@@ -244,9 +244,9 @@ def deepen(
         objects=4,
         box_share=0.35,
         box_jitter=0.05,
-        correct_share=0.25,
+        correction_share=0.25,
         corrections=8,
-        centred=0.7,
+        roi_share=0.7,
         whole_share=0.35,
     )
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=11, ema=0.999)

@@ -76,7 +76,7 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
     without, with_one = yield from _step_seconds(own, example, settings)
     plan = prompt_plan_of(own, settings)
     # Only the last round is learnt from; each of the others takes a third of that.
-    rounds = plan.correct_share * (1 + (plan.corrections - 1) / 2 / 3)
+    rounds = plan.correction_share * (1 + (plan.corrections - 1) / 2 / 3)
     per_step = without + rounds * max(0.0, with_one - without)
     return Pace(len(names), judged, per_step, per_judged)
 
@@ -98,7 +98,7 @@ def _step_seconds(
     crops = Crops([example], model.config.image_size, crop_size_of(model), settings.batch_size)
     seconds = []
     for share in (0.0, 1.0):
-        module.plan = replace(plan, correct_share=share)
+        module.plan = replace(plan, correction_share=share)
         taken = []
         for number in range(2):
             begun = time.monotonic()

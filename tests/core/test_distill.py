@@ -23,8 +23,8 @@ from samlet.training.distillation.decoupled import (
     teacher_embed_fn,
 )
 from samlet.training.finetuning.crops import CropBatch, Crops
+from samlet.training.finetuning.decoder_crops import DecoderCrops, place_decoder_crops
 from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
-from samlet.training.finetuning.roi_crops import DecodedParts, place_decoded_parts
 from samlet.training.finetuning.simulated_prompts import (
     corrective_points,
     jittered_boxes,
@@ -183,7 +183,7 @@ def test_simulated_prompts_lie_where_they_should(batch: CropBatch) -> None:
 
 
 def test_no_objects_no_harm(small_model: Sam) -> None:
-    learner = PromptTrainer(Sam(SMALL), PromptPlan(objects=2, correct_share=1.0))
+    learner = PromptTrainer(Sam(SMALL), PromptPlan(objects=2, correction_share=1.0))
     empty = CropBatch(torch.rand(2, 3, 64, 64) * 255, torch.zeros(2, 1, 64, 64, dtype=torch.long))
     losses = learner(empty)
     assert all(torch.isfinite(v) for v in losses.values())
@@ -226,7 +226,7 @@ def always(batch: object) -> Batches:
 def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: Path) -> None:
     """A few steps on one batch lower the loss; a frozen encoder stays bit for bit as it was."""
     torch.manual_seed(0)
-    plan = PromptPlan(objects=2, min_area=10, box_share=1.0, correct_share=0.0)
+    plan = PromptPlan(objects=2, min_area=10, box_share=1.0, correction_share=0.0)
     learner = Recorded(PromptTrainer(Sam(SMALL), plan, train="decoder" if frozen else "all"))
     encoder = "learner.model.image_encoder"
     before = {k: v.clone() for k, v in learner.get_submodule(encoder).state_dict().items()}
@@ -245,9 +245,9 @@ def test_a_window_answers_as_the_whole_crop_would(examples: list[Example]) -> No
     rng = torch.Generator().manual_seed(0)
     ids = sample_objects(fixed.labels, 6, min_area=4, rng=rng).flatten()
     image_of = torch.arange(3).repeat_interleave(6)
-    windows = place_decoded_parts(fixed.labels, image_of, ids, side=4, rng=rng)
+    windows = place_decoder_crops(fixed.labels, image_of, ids, side=4, rng=rng)
     assert ((windows.corners >= 0) & (windows.corners <= 4)).all()
-    whole = DecodedParts(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
+    whole = DecoderCrops(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
     masks = whole.halved_masks(fixed.labels, ids)
     tokens = F.avg_pool2d(masks, 8) > 0
     area, small = tokens.flatten(1).sum(1), tokens.any(2).sum(-1).flatten() <= 4

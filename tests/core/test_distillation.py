@@ -252,7 +252,7 @@ def test_on_the_fly_teaches_the_same(pictures: Path, teacher: Path, tmp_path: Pa
 def test_an_epoch_is_the_images_that_are_learnt_from(
     pictures: Path, teacher: Path, tmp_path: Path, on_the_fly: bool
 ) -> None:
-    """Eight images less the one kept back, whatever else a shared folder of embeddings holds."""
+    """Eight images less the one held out, whatever else a shared folder of embeddings holds."""
     others = tmp_path / "others"
     others.mkdir()
     for i in range(5):

@@ -115,7 +115,7 @@ def test_labels_that_do_not_match_are_told(data: Path, small_file: Path) -> None
     assert result.exit_code == 0, result.output
     assert told in result.output
     assert result.output.index(told) < result.output.index("Wrote")
-    assert "5 images to learn from, 3 kept back: 6.png, 0.png, 8.png." in result.output
+    assert "5 images for training, 3 held out: 6.png, 0.png, 8.png." in result.output
     assert "Mean IoU on 3 held-out images:" in result.output
 
     measured = ["evaluate", str(small_file), str(data), "--only", "prompts"]
@@ -188,7 +188,7 @@ def test_label_maps_that_look_wrong(data: Path, small_file: Path, kind: str) -> 
 
 
 def test_faulty_labels_are_left_out_and_listed(data: Path, small_file: Path) -> None:
-    # One of those that are learnt from, and one that is kept back.
+    # A training image, and one that is held out.
     (data / "labels" / "3.png").write_bytes(b"nothing")
     Image.new("L", (9, 9), 1).save(data / "labels" / "6.png")
     colours = np.random.default_rng(0).integers(0, 256, (128, 128, 3), np.uint8)
@@ -208,7 +208,7 @@ def test_faulty_labels_are_left_out_and_listed(data: Path, small_file: Path) -> 
     change = np.zeros((128, 128), np.uint8)
     for path in (data / "labels").iterdir():
         Image.fromarray(change).save(path)
-    with pytest.raises(samlet.UserError, match="No object is left to learn from"):
+    with pytest.raises(samlet.UserError, match="There is no object to train on in"):
         finetune(settings(data, small_file), data / "other")
 
 

@@ -40,7 +40,7 @@ def batch() -> CropBatch:
 
 def test_scribbles_are_several_points_of_one_object(batch: CropBatch) -> None:
     learner = PromptTrainer(
-        Sam(SMALL), PromptPlan(box_share=0.0, several_share=1.0, correct_share=0.0)
+        Sam(SMALL), PromptPlan(box_share=0.0, scribble_share=1.0, correction_share=0.0)
     )
     counts = set()
     for seed in range(20):
@@ -63,7 +63,7 @@ def test_scribbles_are_several_points_of_one_object(batch: CropBatch) -> None:
 
 
 def test_corrections_come_with_the_mask_and_without(batch: CropBatch) -> None:
-    plan = PromptPlan(box_share=0.0, several_share=0.0, correct_share=1.0, corrections=3)
+    plan = PromptPlan(box_share=0.0, scribble_share=0.0, correction_share=1.0, corrections=3)
     learner = PromptTrainer(Sam(SMALL), plan)
     with_mask: list[bool] = []
     for seed in range(24):

@@ -25,7 +25,7 @@ def check_room(folder: Path, need: int, what: str, remedy: str) -> str:
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
-    told = f"{what} {need / 1e9:.2g} GB in {folder}"
+    message = f"{what} {need / 1e9:.2g} GB in {folder}"
     if need > free:
-        raise UserError(f"{told}, and {free / 1e9:.2g} GB are free: free some, {remedy}.")
-    return f"{told} ({free / 1e9:.3g} GB free)"
+        raise UserError(f"{message}, and {free / 1e9:.2g} GB are free: free some, {remedy}.")
+    return f"{message} ({free / 1e9:.3g} GB free)"

@@ -1,12 +1,12 @@
-"""Which images are kept back to judge by: by the hash of their names, and nothing else.
+"""Which images are held out: decided only by the hash of their names.
 
-However many images are added later, none that was learnt from is judged by then. With few images
-chance may leave one side without any, and the other side then lends it one:
+However many images are added later, a model is never evaluated on images that it was trained on.
+With few images one side may happen to have none, and gets one from the other:
 
-- Where no name falls into the share that is kept back, the name with the smallest hash does. As
-  images are added, it stays until one falls into the share, and joins those that are learnt from.
-- Where all do, the name with the largest hash is learnt from, and so is a single image. That is
-  the one case in which a later round may judge by what was learnt from.
+- Where no name falls into the share that is held out, the name with the smallest hash does. As
+  images are added, it stays until one falls into the share, and joins the training images then.
+- Where all do, the name with the largest hash is trained on, and so is a single image. That is the
+  one case in which a later run may be evaluated on a training image.
 """
 
 import hashlib
@@ -14,11 +14,11 @@ import unicodedata
 from collections.abc import Collection
 
 MAX_EVALUATED = 50
-"""The most images that a model is measured on; a larger share is kept back all the same."""
+"""The most images that a model is measured on; a larger share is held out all the same."""
 
 
 def held_out_names(names: Collection[str], share: float) -> list[str]:
-    """Choose the names of the images that nothing is learnt from.
+    """Choose the names of the images that are held out.
 
     Args:
         names: of all images; they count once each, in any normal form of Unicode.

@@ -29,7 +29,7 @@ def mask_loss(logits: Tensor, targets: Tensor) -> Tensor:
 class _MaskLoss(torch.autograd.Function):
     """`mask_loss` with a gradient that is written out, a few masks at a time.
 
-    It is that of Dice, and of the cross-entropy alone of the focal part, whose weight |p - y| and
+    It is that of Dice, and only of the cross-entropy of the focal part, whose weight |p - y| and
     area count as constants.
     Left to autograd it goes over memory thirty times, which on a CPU costs as much as the decoder.
     """

@@ -1,4 +1,4 @@
-"""What a training run leaves on disk so that it can go on: `state.pt`, and the one before it."""
+"""What a training run saves so that it can be resumed: `state.pt`, and the one before it."""
 
 import zipfile
 from pathlib import Path
@@ -24,7 +24,7 @@ class RunState:
 
     Args:
         out: folder of the run.
-        learner: what learns, before it is wrapped.
+        learner: the module in training, before it is wrapped.
         averaged: its averaged weights.
         optimizer: likewise before it is wrapped.
         accelerator: knows the processes, and scales gradients in float16.
@@ -122,7 +122,7 @@ class RunState:
         return [part for part in self.parts.values() if isinstance(part, nn.Module)]
 
     def load(self) -> None:
-        """Go on from the newest state that is whole, if there is one.
+        """Resume from the newest state that is whole, if there is one.
 
         Raises:
             UserError: it is another model's, or another number of processes'; or there is none that
@@ -137,21 +137,21 @@ class RunState:
             if state is None:
                 damaged.append(path)
                 continue
-            self._take(state, path)
+            self._restore(state, path)
             self._newest_is_good = path == self.path
             for other in damaged:
                 print_status(
-                    f"{other} is damaged, as a power cut or a full disk leaves it: going on from "
+                    f"{other} is damaged, as a power cut or a full disk leaves it: resuming from "
                     f"the state before, at step {self.step}."
                 )
             return
         if damaged:
             raise UserError(
                 f"{' and '.join(map(str, damaged))} cannot be read, empty or cut short as by a "
-                "power cut or a full disk: remove it to begin anew, or choose another --out."
+                "power cut or a full disk: remove it to start again, or choose another --out."
             )
 
-    def _take(self, state: dict[str, Any], path: Path) -> None:
+    def _restore(self, state: dict[str, Any], path: Path) -> None:
         try:
             for name, part in self.parts.items():
                 part.load_state_dict(state[name])
@@ -164,7 +164,7 @@ class RunState:
             ) from error
         if len(positions) != self.accelerator.num_processes:
             raise UserError(
-                f"{path} was written by {len(positions)} processes: go on with as many, or "
+                f"{path} was written by {len(positions)} processes: resume with as many, or "
                 "choose another --out."
             )
         self.position = positions[self.accelerator.process_index]
@@ -173,7 +173,7 @@ class RunState:
 
 
 def _read(path: Path) -> dict[str, Any] | None:
-    """What a file of state holds; None if it is damaged."""
+    """The contents of a state file; None if it is damaged."""
     try:
         # torch itself reads past blocks that the disk has lost.
         with zipfile.ZipFile(path) as archive:

@@ -1,4 +1,4 @@
-"""What a training run tells: a progress bar or lines, `log.csv`, and files for TensorBoard."""
+"""Progress of a training run: a bar or lines, `log.csv`, and files for TensorBoard."""
 
 import csv
 import io

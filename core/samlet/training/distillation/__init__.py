@@ -1,1 +1,1 @@
-"""A small image encoder learns to reproduce the embeddings of a large one."""
+"""Distillation: a small image encoder learns to reproduce the embeddings of a large one."""

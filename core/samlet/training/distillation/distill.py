@@ -162,7 +162,7 @@ def at_size(model: Sam, image_size: int | None) -> Sam:
     if model.config.sam_vit is not None:
         raise UserError(
             f"{model.name} embeds only images of {own} px, as {own // STRIDE} x {own // STRIDE} "
-            f"tokens, and {image_size} px were asked for: leave --image-size at {own}."
+            f"tokens, and --image-size is {image_size}: leave --image-size at {own}."
         )
     if image_size % 32 or image_size <= 0:
         raise UserError(f"--image-size must be a multiple of 32, not {image_size}.")
@@ -210,8 +210,8 @@ def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozen
         return list(islice(open_source(validation).once(), MAX_EVALUATED)), frozenset()
     if isinstance(source, ImageFiles):
         held = held_out_names([key for key, _ in source.files], HELD_OUT_SHARE)
-        judged = set(held[:MAX_EVALUATED])
-        return [item for item in source.once() if item.key in judged], frozenset(held)
+        evaluated = set(held[:MAX_EVALUATED])
+        return [item for item in source.once() if item.key in evaluated], frozenset(held)
     count = source.count()
     wanted = (
         MAX_EVALUATED if count is None else min(MAX_EVALUATED, max(1, int(count * HELD_OUT_SHARE)))

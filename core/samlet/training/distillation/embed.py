@@ -1,4 +1,4 @@
-"""The first stage of distillation: every image through the teacher once, onto the disk."""
+"""The first stage of distillation: store the teacher's embedding of every image."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -50,7 +50,7 @@ def embed(
         store: where to.
         skipped: takes the broken images.
         accelerator: knows the device, its precision and the processes.
-        batch_size: images at once.
+        batch_size: images per batch.
         threads: that read and decode.
 
     Returns:
@@ -71,8 +71,8 @@ def embed(
     def load(item: Item) -> tuple[Item, LoadedImage | None]:
         return item, load_image(item, teacher.config.image_size, skipped)
 
-    def fresh() -> Iterator[tuple[Entry, LoadedImage]]:
-        """Pictures whose content has no embedding yet, each content once."""
+    def missing_images() -> Iterator[tuple[Entry, LoadedImage]]:
+        """Images whose content has no embedding yet, each content once."""
         seen: set[str] = set()
         todo = (item for item in source.once(rank, world) if not _is_known(item, store))
         for item, image in prefetch(todo, load, threads, 2 * batch_size):
@@ -88,8 +88,8 @@ def embed(
             if missing is not None and accelerator.is_main_process:
                 console.print(f"Embedding will take about {_span(seconds * missing / world)}.")
 
-        answers = _answers(fresh(), teacher, accelerator, batch_size, announce)
-        for _ in store.write(answers, rank):
+        embedded = _embed_all(missing_images(), teacher, accelerator, batch_size, announce)
+        for _ in store.write(embedded, rank):
             written += 1
             progress.update(task, completed=written)
     accelerator.wait_for_everyone()
@@ -103,16 +103,16 @@ def _is_known(item: Item, store: EmbeddingStore) -> bool:
     return entry is not None and entry.stamp == item.stamp != ""
 
 
-def _answers(
-    fresh: Iterator[tuple[Entry, LoadedImage]],
+def _embed_all(
+    missing_images: Iterator[tuple[Entry, LoadedImage]],
     teacher: Sam,
     accelerator: Accelerator,
     batch_size: int,
     announce: Callable[[float], None],
 ) -> Iterator[tuple[Entry, np.ndarray]]:
-    """Embeddings of what is fresh; `announce` hears the seconds an image of the first batch."""
+    """Embeddings of images; `announce` gets the seconds per image of the first batch."""
     first = True
-    while group := list(islice(fresh, batch_size)):
+    while group := list(islice(missing_images, batch_size)):
         begun = time.monotonic()
         embeddings = compute_embeddings(teacher, [image for _, image in group], accelerator)
         if first:
@@ -132,13 +132,13 @@ def compute_embeddings(
 
 
 def _check_space(store: EmbeddingStore, missing: int, console: Console) -> None:
-    told = check_room(
+    message = check_room(
         store.folder,
         missing * store.bytes_per_image,
         f"{pluralize(missing, 'image')} need{'s' * (missing == 1)}",
         "choose another folder with --embeddings, or distil without storing with --on-the-fly",
     )
-    console.print(f"{told}.")
+    console.print(f"{message}.")
 
 
 def _span(seconds: float) -> str:

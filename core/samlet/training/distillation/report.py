@@ -37,35 +37,35 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 REPORT = "report.html"
-MEASURED = 20
+MAX_MEASURED = 20
 """Validation images on which agreement and accuracy are measured."""
-SHOWN = 6
+MAX_SHOWN = 6
 CLICKS = 4
 """Clicks along each side of the images that are shown."""
-LARGEST = 0.6
+MAX_DRAWN_SHARE = 0.6
 """Share of an image beyond which a mask is not drawn, since it would hide the others."""
 
 
-def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
+def write_report(distilled: Distilled, settings: DistillSettings, out: Path) -> Path:
     """Measure student and teacher on the validation images, and write it up.
 
     Args:
-        made: by `distillation.distill`.
+        distilled: by `distillation.distill`.
         settings: of the run.
         out: its folder: `report.html`, and `evaluation/` with the figures as CSV.
 
     Returns:
         the report's path.
     """
-    measured = made.validation[:MEASURED]
+    measured = distilled.validation[:MAX_MEASURED]
     # Both are used for minutes: converting them for a faster engine would not pay.
-    models = {"teacher": Predictor(made.teacher, "torch", zoom=False)}
-    models["student"] = Predictor(made.student, "torch", zoom=False)
-    pictures = ((item.key, _read(item)) for item in measured)
-    scores = measure_agreement(models["teacher"], models["student"], pictures, len(measured))
+    models = {"teacher": Predictor(distilled.teacher, "torch", zoom=False)}
+    models["student"] = Predictor(distilled.student, "torch", zoom=False)
+    pairs = ((item.key, _read(item)) for item in measured)
+    scores = measure_agreement(models["teacher"], models["student"], pairs, len(measured))
     Report(agreement=scores).write(out / "evaluation")
-    keys = [item.key for item in measured if item.key in made.truth]
-    examples = LabelledDataset([made.truth[key] for key in keys])
+    keys = [item.key for item in measured if item.key in distilled.truth]
+    examples = LabelledDataset([distilled.truth[key] for key in keys])
     table, log = summarize_agreement(scores), _log(out)
     truth = dict(zip(keys, examples, strict=True))
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
@@ -75,17 +75,19 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
             "Agreement with the teacher",
             html_page.figures(table, "prompt"),
             html_page.note(
-                f"Both models are asked the same about {pluralize(len(measured), 'image')} kept "
+                f"Both models get the same prompts on {pluralize(len(measured), 'image')} held out "
                 "for validation. “100 px” is a pair of points at that distance, one on the object "
                 "and one beside it, as in MobileSAM's README."
             ),
         ),
-        _accuracy(models, examples, made.notes) if truth else "",
-        html_page.section("What was learnt", html_page.plot(_curves(log), "loss by step")),
-        html_page.section("Side by side", *_side_by_side(made, models, truth)),
+        _accuracy(models, examples, distilled.notes) if truth else "",
+        html_page.section("Training", html_page.plot(_curves(log), "loss by step")),
+        html_page.section("Side by side", *_side_by_side(distilled, models, truth)),
         html_page.section("Configuration", html_page.facts(settings.model_dump())),
-        html_page.section("Provenance", html_page.facts(_provenance(made, log))),
-        html_page.section(f"Skipped images: {len(made.skipped)}", html_page.facts(made.skipped)),
+        html_page.section("Provenance", html_page.facts(_provenance(distilled, log))),
+        html_page.section(
+            f"Skipped images: {len(distilled.skipped)}", html_page.facts(distilled.skipped)
+        ),
     ]
     path = out / REPORT
     with atomic_path(path) as temporary:
@@ -95,11 +97,11 @@ def write_report(made: Distilled, settings: DistillSettings, out: Path) -> Path:
 
 def _headline(table: Table, count: int) -> str:
     if not table:
-        return '<p class="lead">There was no image to judge it by.</p>'
+        return '<p class="lead">There was no image to evaluate it on.</p>'
     return (
         '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
         f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
-        f"{pluralize(count, 'image')} that it has not seen.</p>"
+        f"{pluralize(count, 'image')} that it was not trained on.</p>"
     )
 
 
@@ -145,23 +147,23 @@ def _curves(log: Sequence[dict[str, float]]) -> "Figure":
 
 
 def _side_by_side(
-    made: Distilled, models: dict[str, Predictor], truth: dict[str, Example]
+    distilled: Distilled, models: dict[str, Predictor], truth: dict[str, Example]
 ) -> list[str]:
     """Each image, what teacher and student make of the same clicks, and the truth if known."""
     rows = []
-    for item in made.validation[:SHOWN]:
+    for item in distilled.validation[:MAX_SHOWN]:
         image = _read(item)
         points = point_grid(CLICKS) * (image.shape[1], image.shape[0])
         row = {item.key: image}
         chosen: list[int] = []
         for name, predictor in models.items():
-            answers = predictor.segment_batch(
+            predictions = predictor.segment_batch(
                 predictor.encode(image), points[:, None], np.ones((len(points), 1))
             )
             # The candidate that the teacher trusts most, from both, as in the agreement.
-            chosen = chosen or [answer.best_index for answer in answers]
-            masks = [answer.masks[i] for answer, i in zip(answers, chosen, strict=True)]
-            drawn = [m if m.mean() < LARGEST else np.zeros_like(m) for m in masks]
+            chosen = chosen or [prediction.best_index for prediction in predictions]
+            masks = [prediction.masks[i] for prediction, i in zip(predictions, chosen, strict=True)]
+            drawn = [m if m.mean() < MAX_DRAWN_SHARE else np.zeros_like(m) for m in masks]
             row[name] = overlay(image, drawn, points)
         if item.key in truth:
             row["labels"] = overlay(image, [m for _, m in objects(truth[item.key].labels)])
@@ -173,15 +175,15 @@ def _read(item: Item) -> np.ndarray:
     return images.read(item.key, content=item.read())
 
 
-def _provenance(made: Distilled, log: Sequence[dict[str, float]]) -> dict[str, Any]:
+def _provenance(distilled: Distilled, log: Sequence[dict[str, float]]) -> dict[str, Any]:
     gpus = [torch.cuda.get_device_name(i) for i in range(torch.cuda.device_count())]
     return {
         "samlet": samlet.__version__,
         "git revision": _git_revision(),
         "torch": torch.__version__,
-        "teacher": f"{made.teacher.name}, encoder {encoder_fingerprint(made.teacher)}",
-        "student": f"{made.path}, encoder {encoder_fingerprint(made.student)}",
-        "data": made.student.card.get("data", ""),
+        "teacher": f"{distilled.teacher.name}, encoder {encoder_fingerprint(distilled.teacher)}",
+        "student": f"{distilled.path}, encoder {encoder_fingerprint(distilled.student)}",
+        "data": distilled.student.card.get("data", ""),
         "steps": int(log[-1]["step"]) if log else 0,
         "training time": f"{(log[-1]['seconds'] if log else 0) / 60:.1f} minutes",
         "hardware": f"{platform.processor() or platform.machine()}, {os.cpu_count()} cores, "
@@ -192,9 +194,9 @@ def _provenance(made: Distilled, log: Sequence[dict[str, float]]) -> dict[str, A
 def _git_revision() -> str:
     """Of the folder that the run was started in; people keep their configurations under git."""
     try:
-        told = subprocess.run(
+        described = subprocess.run(
             ["git", "describe", "--always", "--dirty"], capture_output=True, text=True, timeout=10
         )
     except (OSError, subprocess.TimeoutExpired):
         return "unknown"
-    return told.stdout.strip() or "none"
+    return described.stdout.strip() or "none"

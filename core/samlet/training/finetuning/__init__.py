@@ -1,1 +1,1 @@
-"""A model learns masks from labelled images, with simulated prompts."""
+"""Finetuning on labelled images, with simulated prompts."""

@@ -1,4 +1,4 @@
-"""Random crops of labelled images that depend on the step alone."""
+"""Random crops of labelled images that depend only on the step."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass

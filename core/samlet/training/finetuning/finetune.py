@@ -1,4 +1,4 @@
-"""`samlet finetune`: a model learns from images with labels; SAM's own recipe."""
+"""`samlet finetune`: train a model on labelled images; SAM's own recipe."""
 
 import json
 from collections import Counter
@@ -32,14 +32,14 @@ from samlet.utils.messages import join_first, pluralize
 from samlet.utils.progress import print_status
 
 HELD_OUT_SHARE = 1 / 10
-"""Share of the images that is kept back; see `samlet.training.held_out`."""
-DECODED_SIZE = 256
+"""Share of the images that is held out; see `samlet.training.held_out`."""
+DECODER_CROP_SIZE = 256
 MAX_CROP_SIZE = 512
-"""Side, in pixels, of what is cut from an image at once, of encoders that take any size: a quarter
-of the work and memory of 1024. The bundled model has learnt so, too (docs/model-nuclei.md)."""
+"""Side of training crops in pixels, for encoders that take any size: a quarter of the work and
+memory of 1024. The bundled model was trained so, too (docs/model-nuclei.md)."""
 
 ROI_SHARE = 0.5
-"""Share of what a model learns from that is zoomed in on, if it answers so."""
+"""Share of training crops that are ROIs, for models that predict with them."""
 
 
 @dataclass(frozen=True)
@@ -69,13 +69,13 @@ class Finetuned:
 
 
 def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
-    """Train with simulated clicks, boxes and corrective clicks; go on where a run stopped.
+    """Train with simulated clicks, boxes and corrective clicks; a run that stopped is resumed.
 
     Args:
         settings: see there.
         out: folder of the run: `config.yaml`, `train/`, `skipped.json` and `model.safetensors`.
 
-    Labels are checked before anything is learnt; what is wrong is told, and left out.
+    Labels are checked before training; faulty ones are listed, and left out.
 
     Raises:
         UserError: settings that do not fit together, no labels that can be used, or anything wrong
@@ -86,20 +86,20 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     share = settings.batch_size_per_process(accelerator.num_processes)
     found = find_labelled_images(settings.images, settings.labels, out)
     checked = check_labels(found, settings.split, settings.threads)
-    learning, judged = _split_held_out(checked.usable, Path(settings.images))
+    training, held_out = _split_held_out(checked.usable, Path(settings.images))
     for paragraph in checked.messages():
         print_status(paragraph)
-    if not any(item.path in checked.with_objects for item in learning):
+    if not any(item.path in checked.with_objects for item in training):
         raise UserError(
-            f"No object is left to learn from in {pluralize(len(learning), 'image')} of "
+            f"There is no object to train on in {pluralize(len(training), 'image')} of "
             f"{settings.images} with labels: label some."
         )
     print_status(
-        f"{pluralize(len(learning), 'image')} to learn from, {len(judged):,} kept back"
+        f"{pluralize(len(training), 'image')} for training, {len(held_out):,} held out"
         + (
-            f": {join_first([item.path.name for item in judged])}."
-            if judged
-            else ". A single image is learnt from: label another to measure the model on."
+            f": {join_first([item.path.name for item in held_out])}."
+            if held_out
+            else ". A single image is used for training: label another to measure the model on."
         )
     )
     before = samlet.load(settings.model, accelerator.device)
@@ -111,26 +111,26 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 
     torch.manual_seed(settings.seed)
     crops = Crops(
-        LabelledDataset(learning), before.config.image_size, crop_size_of(before), share,
+        LabelledDataset(training), before.config.image_size, crop_size_of(before), share,
         settings.seed, scale_jitter=(0.7, 1.6),
         zoom_share=ROI_SHARE if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
     plan = prompt_plan_of(before, settings)
     learner = PromptTrainer(samlet.load(settings.model), plan, settings.train)
-    steps = settings.total_steps(len(learning))
+    steps = settings.total_steps(len(training))
 
-    def write(learnt: nn.Module, path: Path) -> Path:
-        assert isinstance(learnt, PromptTrainer)
-        learnt.model.name = str(path)
-        learnt.model.card = before.card | {
+    def write(trained: nn.Module, path: Path) -> Path:
+        assert isinstance(trained, PromptTrainer)
+        trained.model.name = str(path)
+        trained.model.card = before.card | {
             "finetuned from": before.name,
-            "finetuned on": f"{settings.images}, {len(learning)} images with {settings.labels}",
+            "finetuned on": f"{settings.images}, {len(training)} images with {settings.labels}",
             "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
             f"{settings.batch_size} images",
         }
         if accelerator.is_main_process:
-            samlet.save(learnt.model, path)
+            samlet.save(trained.model, path)
         return path
 
     try:
@@ -141,7 +141,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     accelerator.wait_for_everyone()
     assert isinstance(averaged, PromptTrainer)
     return Finetuned(
-        before, averaged.model, len(learning), LabelledDataset(judged[:MAX_EVALUATED]), path,
+        before, averaged.model, len(training), LabelledDataset(held_out[:MAX_EVALUATED]), path,
         checked.left_out, checked.messages(), checked.warnings,
     )  # fmt: skip
 
@@ -163,24 +163,27 @@ def measure_held_out(
 
 
 def crop_size_of(model: Sam) -> int:
-    """Side of the crops that a model learns from, in pixels of its input."""
+    """Side of the training crops of a model, in pixels of its input."""
     size = model.config.image_size
     return size if model.config.sam_vit is not None else min(size, MAX_CROP_SIZE)
 
 
 def prompt_plan_of(model: Sam, settings: FinetuneSettings) -> PromptPlan:
-    """How a model is prompted while it learns."""
-    window = DECODED_SIZE if crop_size_of(model) > DECODED_SIZE else None
-    views = ROI_SHARE if model.card.get("zoom") else 0
+    """How a model is prompted in training."""
+    decoder_crop = DECODER_CROP_SIZE if crop_size_of(model) > DECODER_CROP_SIZE else None
+    roi_share = ROI_SHARE if model.card.get("zoom") else 0
     return PromptPlan(
-        settings.objects, corrections=settings.corrections, window=window, centred=views
+        settings.objects,
+        corrections=settings.corrections,
+        decoder_crop=decoder_crop,
+        roi_share=roi_share,
     )
 
 
 def _split_held_out(
     usable: Sequence[LabelledImage], images: Path
 ) -> tuple[list[LabelledImage], list[LabelledImage]]:
-    """What is learnt from, and what is kept back, by rising hash."""
+    """The images for training, and those that are held out, by rising hash."""
     names = Counter(item.path.name for item in usable)
     own = {
         item.path.name

@@ -1,4 +1,4 @@
-"""Learning from masks: simulated clicks and boxes on objects of random crops.
+"""Training with masks: simulated clicks and boxes on objects of random crops.
 
 Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm").
 """
@@ -21,7 +21,7 @@ from samlet.training.finetuning.corrective_clicks import (
     to_input,
 )
 from samlet.training.finetuning.crops import CropBatch
-from samlet.training.finetuning.roi_crops import place_decoded_parts
+from samlet.training.finetuning.decoder_crops import place_decoder_crops
 from samlet.training.finetuning.simulated_prompts import (
     jittered_boxes,
     random_points,
@@ -33,7 +33,7 @@ MASK_STRIDE = 4
 """Pixels of the input to a pixel of the low-resolution masks."""
 
 MAX_SCRIBBLE_POINTS = 6
-"""Clicks of a scribble, at most."""
+"""Maximum number of clicks of a scribble."""
 
 
 @dataclass(frozen=True)
@@ -41,47 +41,47 @@ class PromptPlan:
     """How prompts are simulated.
 
     Args:
-        objects: prompts a crop.
-        min_area: smaller objects are passed over, in pixels of the crop.
-        box_jitter: how unsteady the hand is that draws boxes; see `jittered_boxes`.
+        objects: prompts per crop.
+        min_area: smaller objects are skipped, in pixels of the crop.
+        box_jitter: how imprecise boxes are; see `jittered_boxes`.
         box_share: share of the prompts that are boxes; the others are clicks.
-        several_share: share of the clicked prompts that are several clicks at once, a scribble.
-        correct_share: share of the prompts that go on with corrective clicks.
-        corrections: the most of them; each is drawn where the mask before is wrong.
-        loser_weight: how much the candidates learn that are not the best of three. With 0 each
-            finds a meaning of its own, as ambiguous objects need; with 1 they become alike, and
-            choosing among them costs nothing.
-        window: side in pixels of the part of the crop, around each object, that is decoded; None
-            for all of it. The encoder sees the whole crop all the same. A window of half the side
-            answers four times the prompts in the same time.
-        whole_share: share of the steps that decode the whole crop in spite of `window`, with as
-            many fewer prompts, so that the decoder learns to leave far objects alone.
-        centred: share of the steps whose crops lie in the middle of the model's input, as the parts
-            of images do that a model zooms in on; the others lie anywhere in it.
+        scribble_share: share of the clicked prompts that are several clicks at once, a scribble.
+        correction_share: share of the prompts that corrective clicks follow.
+        corrections: their maximum number; each is drawn where the mask before is wrong.
+        loser_weight: weight of the candidates that are not the best of three. With 0 each finds a
+            meaning of its own, as ambiguous objects need; with 1 they become alike, and choosing
+            among them costs nothing.
+        decoder_crop: side in pixels of the part of the crop, around each object, that is decoded;
+            None for all of it. The encoder still sees the whole crop. With half the side, four
+            times as many prompts take the same time.
+        whole_share: share of the steps that decode the whole crop in spite of `decoder_crop`, with
+            fewer prompts accordingly, so that the decoder learns to ignore distant objects.
+        roi_share: share of the steps whose crops lie in the middle of the model's input, as ROIs
+            do; the others lie anywhere in it.
     """
 
     objects: int = 4
     min_area: int = 16
     box_share: float = 0.3
     box_jitter: float = 0.1
-    several_share: float = 0.2
-    correct_share: float = 0.35
+    scribble_share: float = 0.2
+    correction_share: float = 0.35
     corrections: int = 1
     loser_weight: float = 0.1
-    window: int | None = None
+    decoder_crop: int | None = None
     whole_share: float = 0.25
-    centred: float = 0.0
+    roi_share: float = 0.0
 
 
 class PromptTrainer(nn.Module):
-    """A model that learns from masks, with a dense head that helps its embedding to take off.
+    """A model in training with masks, and a dense head that helps its embedding at the start.
 
     The head reads from every token which of its 4 x 4 cells are foreground and where their
-    objects' centres lie: a signal at every pixel, where clicks give one an object. It is thrown
-    away after training.
+    objects' centres lie: a signal at every pixel, where clicks give one an object. It is discarded
+    after training.
 
     Args:
-        model: what learns.
+        model: the model in training.
         plan: how to prompt.
         train: "all", or "decoder" to leave the image encoder (and its statistics) as it is.
         encoder_autocast: run the image encoder in half precision, too, where the rest is. On CPU
@@ -110,7 +110,7 @@ class PromptTrainer(nn.Module):
     def train(self, mode: bool = True) -> "PromptTrainer":
         """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
 
-        A few crops of unlike images have statistics of their own. A model that learns with them
+        A few crops of different images have their own statistics. A model that is trained with them
         does worse with the running ones that it is used with: one click 0.67 instead of 0.76.
         """
         super().train(mode)
@@ -159,42 +159,42 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
 
     tokens = images.shape[-1] // STRIDE
     side = tokens
-    if plan.window is not None and torch.rand((), generator=rng) >= plan.whole_share:
-        side = min(plan.window // STRIDE, tokens)
+    if plan.decoder_crop is not None and torch.rand((), generator=rng) >= plan.whole_share:
+        side = min(plan.decoder_crop // STRIDE, tokens)
     per_image = plan.objects * (tokens // side) ** 2
     ids = sample_objects(batch.labels, per_image, plan.min_area, rng).flatten()
     image_of = torch.arange(len(images)).repeat_interleave(per_image)
-    windows = place_decoded_parts(batch.labels, image_of, ids, side, rng)
+    decoder_crops = place_decoder_crops(batch.labels, image_of, ids, side, rng)
 
     # Positions are encoded relative to the model's whole input. A crop that always lay at the
-    # upper left of it would leave the other positions unlearnt.
+    # upper left of it would leave the other positions untrained.
     spare = model.config.image_size // STRIDE - tokens
-    is_view = bool(torch.rand((), generator=rng) < plan.centred)
+    is_roi = bool(torch.rand((), generator=rng) < plan.roi_share)
     origin = torch.randint(spare + 1, (2,), generator=rng)
-    if is_view:
+    if is_roi:
         origin = torch.full((2,), spare // 2)
     found = (ids != -2).float()
-    scene = DecoderBatch(
-        windows.cut(embeddings),
-        windows.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
-        (windows.corners + origin).flip(1) * float(STRIDE),
-        windows.halved_masks(batch.labels, ids),
+    decoder_batch = DecoderBatch(
+        decoder_crops.cut(embeddings),
+        decoder_crops.moved(origin).cut(model.prompt_encoder.get_dense_pe()),
+        (decoder_crops.corners + origin).flip(1) * float(STRIDE),
+        decoder_crops.halved_masks(batch.labels, ids),
         found / found.sum().clamp(min=1),
     )
     rounds = int(torch.randint(plan.corrections, (), generator=rng)) + 1
     boxed = torch.rand(len(ids), generator=rng) < plan.box_share
-    several = ~boxed & (torch.rand(len(ids), generator=rng) < plan.several_share)
+    several = ~boxed & (torch.rand(len(ids), generator=rng) < plan.scribble_share)
     losses: dict[str, Tensor] = {}
     for rows, prompt_with in ((boxed, _boxes), (several, _scribbles), (~boxed & ~several, _clicks)):
         if rows.any():
-            some = scene.rows(rows.nonzero().squeeze(1))
-            prompt = prompt_with(some.masks, plan, rng)
-            going_on = torch.rand(len(some.weight), generator=rng) < plan.correct_share
-            learnt = interactive_losses(
-                model, some, prompt, going_on.nonzero().squeeze(1), rounds,
-                plan.loser_weight, is_view, rng,
+            part = decoder_batch.rows(rows.nonzero().squeeze(1))
+            prompt = prompt_with(part.masks, plan, rng)
+            is_corrected = torch.rand(len(part.weight), generator=rng) < plan.correction_share
+            terms = interactive_losses(
+                model, part, prompt, is_corrected.nonzero().squeeze(1), rounds,
+                plan.loser_weight, is_roi, rng,
             )  # fmt: skip
-            losses = {name: loss + losses.get(name, 0) for name, loss in learnt.items()}
+            losses = {name: loss + losses.get(name, 0) for name, loss in terms.items()}
     if not learner.freeze_encoder:
         losses |= learner.dense_losses(embeddings, batch)
     return losses

@@ -9,10 +9,10 @@ def sample_objects(labels: Tensor, count: int, min_area: int, rng: torch.Generat
     """Choose objects in every crop, with repetition if there are too few.
 
     Args:
-        labels: int64, B x L x H x W; each number in one layer alone.
-        count: objects a crop.
-        min_area: smaller ones are passed over, in pixels.
-        rng: where chance comes from.
+        labels: int64, B x L x H x W; each number in only one layer.
+        count: objects per crop.
+        min_area: smaller ones are skipped, in pixels.
+        rng: random generator.
 
     Returns:
         int64, B x count; -2, which no pixel carries, in a crop that has no object.
@@ -32,7 +32,7 @@ def random_points(masks: Tensor, rng: torch.Generator, central: float = 0.0) -> 
 
     Args:
         masks: bool, N x H x W.
-        rng: where chance comes from.
+        rng: random generator.
         central: share of the points drawn from the mask's depth, as people click, rather than
             evenly.
 
@@ -66,7 +66,7 @@ def jittered_boxes(masks: Tensor, rng: torch.Generator, jitter: float = 0.1) -> 
 
     Args:
         masks: bool, N x H x W; an empty one gives a box of zeros.
-        rng: where chance comes from.
+        rng: random generator.
         jitter: the largest standard deviation of the noise relative to the box's side; it is at
             most 20 pixels (SAM, appendix A).
 
@@ -94,7 +94,7 @@ def corrective_points(
     Args:
         predicted: bool, N x H x W.
         masks: the truth, shaped alike.
-        rng: where chance comes from.
+        rng: random generator.
 
     Returns:
         points (float, N x 2, x and y in pixels) and labels (float, N): a point of the mask itself,

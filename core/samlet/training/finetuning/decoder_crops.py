@@ -1,8 +1,8 @@
-"""Parts of crops for the decoder: most of what a click is about lies near it.
+"""Small crops for the decoder: most of what matters to a click lies near it.
 
-The encoder sees a whole crop. What the decoder costs grows with the area that it decodes, so each
-prompt is decoded in a window around its object, and four prompts in windows of half the side cost
-what one in the whole crop does.
+The encoder sees a whole training crop. The cost of the decoder grows with the area that it decodes,
+so each prompt is decoded in a smaller crop around its object, and four prompts in crops of half the
+side cost what one in the whole crop does.
 """
 
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from samlet.modeling.tiny_vit import STRIDE
 
 
 @dataclass(frozen=True)
-class DecodedParts:
-    """Square parts of a batch's crops, one a prompt.
+class DecoderCrops:
+    """Square parts of a batch's training crops, one per prompt.
 
     Attributes:
-        image_of: int64, N: whose part it is.
+        image_of: int64, N: the index of the training crop.
         corners: int64, N x 2: (top, left) in tokens.
         side: in tokens.
     """
@@ -27,12 +27,12 @@ class DecodedParts:
     corners: Tensor
     side: int
 
-    def moved(self, origin: Tensor) -> "DecodedParts":
-        """The same windows in the model's whole input, of which there is one."""
-        return DecodedParts(torch.zeros_like(self.image_of), self.corners + origin, self.side)
+    def moved(self, origin: Tensor) -> "DecoderCrops":
+        """The same crops in the model's whole input, of which there is one."""
+        return DecoderCrops(torch.zeros_like(self.image_of), self.corners + origin, self.side)
 
     def cut(self, grid: Tensor) -> Tensor:
-        """From B x C x h x w, a vector a token, to N x C x side x side."""
+        """From B x C x h x w, one vector per token, to N x C x side x side."""
         h, w = grid.shape[-2:]
         rows, columns = (self.corners.unsqueeze(2) + torch.arange(self.side)).unbind(1)
         index = (self.image_of.view(-1, 1, 1) * h + rows.unsqueeze(2)) * w + columns.unsqueeze(1)
@@ -57,15 +57,15 @@ class DecodedParts:
         return (quarters[0] + quarters[1] + quarters[2] + quarters[3]).unsqueeze(1) / 4
 
 
-def place_decoded_parts(
+def place_decoder_crops(
     labels: Tensor, image_of: Tensor, ids: Tensor, side: int, rng: torch.Generator
-) -> DecodedParts:
-    """Put a window at random where it holds the whole object, or as much as it can."""
+) -> DecoderCrops:
+    """Place a crop at random where it holds the whole object, or as much of it as possible."""
     spare = labels.shape[-1] // STRIDE - side
     corners = torch.zeros(len(ids), 2, dtype=torch.long)
-    chance = torch.rand(len(ids), 2, generator=rng)
+    offsets = torch.rand(len(ids), 2, generator=rng)
     if spare > 0:
-        for corner, image, number, lucky in zip(corners, image_of, ids, chance, strict=True):
+        for corner, image, number, offset in zip(corners, image_of, ids, offsets, strict=True):
             mask = (labels[image] == number).any(0)
             for axis in (0, 1):
                 lines = mask.any(dim=1 - axis).nonzero()
@@ -73,5 +73,5 @@ def place_decoded_parts(
                     first, last = int(lines[0]) // STRIDE, int(lines[-1]) // STRIDE
                     ends = sorted((last + 1 - side, first))
                     low, high = (min(max(end, 0), spare) for end in ends)
-                    corner[axis] = low + int(lucky[axis] * (high - low + 1))
-    return DecodedParts(image_of, corners, side)
+                    corner[axis] = low + int(offset[axis] * (high - low + 1))
+    return DecoderCrops(image_of, corners, side)
