@@ -119,11 +119,11 @@ class Run:
         return model
 
     @cached_property
-    def _lessons(self) -> Batches:
+    def _batches(self) -> Batches:
         size = self.teacher.config.image_size
         return without_labels(Crops(self.training, size, crop_size=256, batch_size=8, seed=1))
 
-    def _learn(self, steps: int, folder: Path) -> tuple[nn.Module, Sam]:
+    def _train(self, steps: int, folder: Path) -> tuple[nn.Module, Sam]:
         torch.manual_seed(0)
         config = SamConfig(
             image_size=self.teacher.config.image_size, tiny_vit=TINY_VITS["tiny_vit_2m"]
@@ -134,16 +134,16 @@ class Run:
             coupled = self.mode == "coupled"
             learner = MaskDistiller(student, self.teacher, coupled, clicks=4, teach=teach)
         settings = LoopSettings(steps=steps, learning_rate=LEARNING_RATES[self.mode], seed=1)
-        return train(learner, self._lessons, settings, folder, open_accelerator()), student
+        return train(learner, self._batches, settings, folder, open_accelerator()), student
 
 
 def _measure(
     teacher: samlet.Predictor, student: samlet.Predictor, validation: list[Example]
 ) -> dict[str, float]:
     images = ((example.name, example.image) for example in validation)
-    agreed = summarize_agreement(measure_agreement(teacher, student, images, len(validation)))
+    agreement = summarize_agreement(measure_agreement(teacher, student, images, len(validation)))
     scores = summarize_prompts(measure_prompts(student, validation))["all"]
-    return {f"agreement, {k}": agreed[k]["mIoU"] for k in ("point", "box")} | {
+    return {f"agreement, {k}": agreement[k]["mIoU"] for k in ("point", "box")} | {
         f"IoU, {k}": scores[k] for k in ("click", "box")
     }
 

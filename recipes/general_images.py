@@ -1,8 +1,8 @@
-"""Draw what a model does with four of scikit-image's pictures, which are not of nuclei.
+"""Draw what a model does with four of scikit-image's images, which do not show nuclei.
 
     python recipes/general_images.py nuclei docs/images/nuclei-general.png
 
-A row a picture: clicks and boxes that were chosen by hand, then everything mode.
+One row per image: clicks and boxes that were chosen by hand, then everything mode.
 """
 
 from pathlib import Path
@@ -20,7 +20,7 @@ from samlet.utils.files import atomic_path
 
 
 class Prompts(NamedTuple):
-    """What is asked of a picture: clicks (x, y) and boxes (x0, y0, x1, y1), in its pixels."""
+    """The prompts of an image: clicks (x, y) and boxes (x0, y0, x1, y1), in its pixels."""
 
     points: tuple[tuple[int, int], ...]
     boxes: tuple[tuple[int, int, int, int], ...]
@@ -41,9 +41,9 @@ HEIGHT = 300
 
 def main(
     model: Annotated[str, typer.Argument(help="A name, or a checkpoint.")],
-    out: Annotated[Path, typer.Argument(help="The picture to write, a PNG.")],
+    out: Annotated[Path, typer.Argument(help="The PNG file to write.")],
 ) -> None:
-    """Draw a row for each picture: prompts with their masks, everything mode."""
+    """Draw one row per image: prompts with their masks, everything mode."""
     loaded = samlet.load(model)
     predictor = samlet.Predictor(loaded)
     rows = []

@@ -11,7 +11,7 @@
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
-same words, and goes on where it was. `docs/developers/nuclei-training-log.md` says what each gave.
+same words, and is resumed. `docs/developers/nuclei-training-log.md` says what each gave.
 """
 
 import json
@@ -79,7 +79,7 @@ CARD = {
     "pixels, where it misses many objects below about 8.",
     # Answer from a part of the image that shows the object large: see samlet.predict.zoom.
     "zoom": True,
-    # What everything mode uses unless told otherwise.
+    # What everything mode uses by default.
     "everything": {
         "points_per_side": 24,
         "pred_iou_thresh": 0.65,
@@ -120,7 +120,7 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     load_imagenet_weights(model.image_encoder)
     learner = PromptTrainer(model, PLAN, encoder_autocast=False)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate)
-    _learn_masks(learner, _crops(data, seed=1), out, settings)
+    _train_prompts(learner, _crops(data, seed=1), out, settings)
 
 
 @app.command()
@@ -135,16 +135,16 @@ def student(
     torch.manual_seed(1)
     teacher_model = samlet.load(teacher)
     model = Sam(SamConfig(image_size=IMAGE_SIZE, tiny_vit=TINY_VITS["tiny_vit_2m"]))
-    lessons = without_labels(_crops(data, seed=2))
+    batches = without_labels(_crops(data, seed=2))
     averaged = train(
         EmbeddingDistiller(model, teacher_embed_fn(teacher_model)),
-        lessons,
+        batches,
         LoopSettings(steps=steps, learning_rate=learning_rate, seed=1),
         out,
         open_accelerator(),
     )
     samlet.save(
-        assemble_student(averaged, model, teacher_model, lessons), out / "model.safetensors"
+        assemble_student(averaged, model, teacher_model, batches), out / "model.safetensors"
     )
 
 
@@ -160,7 +160,7 @@ def finetune(
     torch.manual_seed(2)
     learner = PromptTrainer(samlet.load(student), PLAN)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=2)
-    _learn_masks(learner, _crops(data, seed=3), out, settings)
+    _train_prompts(learner, _crops(data, seed=3), out, settings)
 
 
 @app.command()
@@ -179,7 +179,9 @@ def native(
     torch.manual_seed(3)
     plan = replace(CROWD_PLAN, objects=7, correction_share=0.25, corrections=3)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
-    _learn_in_crowds(samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6))
+    _train_on_crowded_images(
+        samlet.load(finetuned), plan, data, out, settings, scale_jitter=(0.7, 1.6)
+    )
 
 
 @app.command()
@@ -199,7 +201,7 @@ def detail(
     plan = replace(CROWD_PLAN, objects=6, box_share=0.45, correction_share=0.5, corrections=5)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=3, ema=0.999)
     model = at_size(samlet.load(native), DETAIL_SIZE)
-    _learn_in_crowds(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
+    _train_on_crowded_images(model, plan, data, out, settings, scale_jitter=(0.45, 1.4))
 
 
 @app.command()
@@ -222,7 +224,9 @@ def zoom(
         roi_share=0.6,
     )
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=4, ema=0.999)
-    _learn_in_crowds(samlet.load(detail), plan, data, out, settings, (0.45, 1.4), zoom_share=0.65)
+    _train_on_crowded_images(
+        samlet.load(detail), plan, data, out, settings, (0.45, 1.4), zoom_share=0.65
+    )
 
 
 @app.command()
@@ -251,10 +255,12 @@ def deepen(
     )
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=11, ema=0.999)
     model = deepen_encoder(samlet.load(zoom), DEPTHS)
-    _learn_in_crowds(model, plan, data, out, settings, (0.45, 1.4), zoom_share=0.72, crops=4)
+    _train_on_crowded_images(
+        model, plan, data, out, settings, (0.45, 1.4), zoom_share=0.72, crops=4
+    )
 
 
-def _learn_in_crowds(
+def _train_on_crowded_images(
     model: Sam,
     plan: PromptPlan,
     data: Path,
@@ -274,7 +280,7 @@ def _learn_in_crowds(
         settings.seed, weights, scale_jitter, zoom_share,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    _learn_masks(PromptTrainer(model, plan), batches, out, settings, accelerator)
+    _train_prompts(PromptTrainer(model, plan), batches, out, settings, accelerator)
 
 
 def _balance(examples: list[Example]) -> list[float]:
@@ -287,7 +293,7 @@ def _crops(data: Path, seed: int) -> Crops:
     return Crops(examples, IMAGE_SIZE, 256, 8, seed, _balance(examples))
 
 
-def _learn_masks(
+def _train_prompts(
     learner: PromptTrainer,
     crops: Crops,
     out: Path,
@@ -305,7 +311,7 @@ def _learn_masks(
 def measure(
     data: Data,
     runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or checkpoints.")],
-    only: Annotated[int | None, typer.Option(help="Measure this many images alone.")] = None,
+    only: Annotated[int | None, typer.Option(help="Measure on only this many images.")] = None,
 ) -> None:
     """Print how good models are on the validation images, by kind of image, and keep it."""
     examples = load_examples(data, only=validation_names())[:only]
