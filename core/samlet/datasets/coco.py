@@ -100,7 +100,7 @@ def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[st
     example = f', such as "{name}",' if name else ""
     return UserError(
         f"{source} lists {pluralize(len(entries), 'image')}{example} and none is below {images}: "
-        "give the path of the folder where these images are."
+        "give the path of the folder that each file_name is relative to."
     )
 
 

@@ -109,9 +109,7 @@ def _in_file(images: Path, paths: list[Path], labels: Path) -> LabelledImages:
     if isinstance(content, dict) and "images" in content:
         return find_in_coco(images, paths, labels, content)
     if isinstance(content, dict) and "image" in content:
-        raise UserError(
-            f"{labels} is the SA-1B JSON of one image: give the path of its folder instead."
-        )
+        raise UserError(f"{labels} is the SA-1B JSON of one image: give its folder instead.")
     raise UserError(
         f'{labels} is neither COCO (an object with "images" and "annotations") nor a Label Studio '
         "export (a list of tasks): export the labels as one of the two."
