@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 from skimage.measure import label as connected
 
-from samlet import images
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages, ReadLayers
 from samlet.errors import UserError
 from samlet.utils.messages import bullet_list, join_first, pluralize
@@ -141,12 +140,9 @@ def _read_stats(item: LabelledImage) -> tuple[LabelledImage, _LabelStats | None,
     """
     left_out: list[str] = []
     try:
-        size = images.read(item.path).shape[:2]
-        layers = item.read_layers(left_out)
+        _, layers = item.read(left_out)
     except UserError as error:
         return item, None, [str(error)]
-    if layers.shape[1:] != size:
-        return item, None, [f"The labels of {item.path} have another size: export them again."]
     numbers = _numbers(layers)
     if not len(numbers) and left_out:
         return item, None, left_out

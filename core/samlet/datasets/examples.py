@@ -66,12 +66,7 @@ class LabelledDataset(Sequence[Example]):
     def _example(self, index: int) -> Example:
         item = self.labelled[index]
         # Messages about faulty objects were shown when the labels were checked.
-        image, layers = images.read(item.path), item.read_layers([])
-        if layers.shape[1:] != image.shape[:2]:
-            raise UserError(
-                f"The labels of {item.path} are {layers.shape[2]} x {layers.shape[1]} pixels but "
-                f"the image is {image.shape[1]} x {image.shape[0]}: export the labels again."
-            )
+        image, layers = item.read(left_out=[])
         return Example(item.path.stem, image, layers)
 
 

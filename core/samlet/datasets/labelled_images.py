@@ -7,6 +7,7 @@ from typing import Protocol, overload
 
 import numpy as np
 
+from samlet import images
 from samlet.errors import UserError
 from samlet.images.decoding import decode
 
@@ -37,6 +38,23 @@ class LabelledImage:
 
     path: Path
     read_layers: ReadLayers
+
+    def read(self, left_out: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
+        """Read the image and its labels.
+
+        Args:
+            left_out: see `ReadLayers`.
+
+        Returns:
+            RGB, uint8, H x W x 3; and int32, L x H x W.
+
+        Raises:
+            UserError: the image or its labels cannot be read, or their sizes differ.
+        """
+        image, layers = images.read(self.path), self.read_layers(left_out)
+        size, labelled = image.shape[:2], layers.shape[1:]
+        check_size((labelled[0], labelled[1]), self.path, (size[0], size[1]), "The label file")
+        return image, layers
 
 
 @dataclass(frozen=True)
