@@ -165,7 +165,7 @@ def test_a_full_disk_leaves_nothing_half_written(
     assert not [path for path in tmp_path.rglob("*") if ".npy" in path.name]
 
 
-def test_tar_shards_are_taught_from(pictures: Path, teacher: Path, tmp_path: Path) -> None:
+def test_training_from_tar_shards(pictures: Path, teacher: Path, tmp_path: Path) -> None:
     shards = tmp_path / "shards"
     shards.mkdir()
     for number in range(2):
@@ -180,13 +180,13 @@ def test_tar_shards_are_taught_from(pictures: Path, teacher: Path, tmp_path: Pat
     assert list((tmp_path / "run" / "embeddings").rglob("*.npy")) == arrays
 
 
-def test_lessons_pair_each_image_with_its_embedding(
+def test_batches_pair_each_image_with_its_embedding(
     pictures: Path, teacher: Path, tmp_path: Path
 ) -> None:
     embedded(pictures, teacher, tmp_path)
     model = samlet.load(teacher)
     store = open_store(tmp_path, model)
-    lessons = DistillStream(
+    batches = DistillStream(
         open_source(str(pictures)),
         SMALL.image_size,
         3,
@@ -194,7 +194,7 @@ def test_lessons_pair_each_image_with_its_embedding(
         frozenset({"2.png"}),
         SkippedImages(None),
     )
-    stream = lessons({})
+    stream = batches({})
     for _ in range(4):
         batch, _ = next(stream)
         assert batch.embeddings is not None

@@ -156,7 +156,7 @@ class DistillSettings(TrainSettings):
     """What is compared with the teacher: embeddings (decoupled), or masks through a frozen
     (semi-coupled) or trained (coupled) decoder; see MobileSAM, section 3.2."""
     image_size: PositiveInt | None = None
-    """Input size of student and teacher in pixels; the teacher's own if not given."""
+    """Input size in pixels; the teacher's own if not given."""
     embeddings: str | None = None
     """Folder of the teacher's embeddings, which several runs can share; one in the run's folder
     if not given."""

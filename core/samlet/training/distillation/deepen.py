@@ -1,7 +1,7 @@
 """A deeper encoder that begins as the one that it grows from.
 
 Source: Net2Net (arXiv 1511.05641), in the form that residual blocks allow: a new block whose last
-layers are zero changes nothing, until it has learnt something.
+layers are zero changes nothing until it is trained.
 """
 
 from dataclasses import replace

@@ -55,9 +55,9 @@ def section(title: str, *content: str) -> str:
     return f"<section><h2>{text(title)}</h2>{''.join(content)}</section>"
 
 
-def note(told: str) -> str:
+def note(content: str) -> str:
     """A paragraph of small importance."""
-    return f'<p class="soft">{text(told)}</p>'
+    return f'<p class="soft">{text(content)}</p>'
 
 
 def facts(values: Mapping[str, Any]) -> str:
@@ -88,8 +88,8 @@ def figures(table: Table, rows: str) -> str:
 
 
 def _cell(figure: float | None) -> str:
-    told = "" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.3f}"
-    return f'<td class="figure">{told}</td>'
+    shown = "" if figure is None else str(figure) if isinstance(figure, int) else f"{figure:.3f}"
+    return f'<td class="figure">{shown}</td>'
 
 
 def plot(figure: "Figure", caption: str) -> str:

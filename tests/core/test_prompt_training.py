@@ -1,4 +1,4 @@
-"""Learning: data that depends on the step alone, losses against closed forms, learners."""
+"""Training crops, losses against closed forms, simulated prompts, and a few training steps."""
 
 from collections.abc import Iterator
 from itertools import count, islice
@@ -54,7 +54,7 @@ def test_kinds_of_the_samples(examples: list[Example]) -> None:
         assert example.name.startswith(microscopy_kind(example.image))
 
 
-def test_a_batch_depends_on_the_step_alone(examples: list[Example]) -> None:
+def test_a_batch_depends_only_on_the_step(examples: list[Example]) -> None:
     crops = Crops(examples, image_size=128, crop_size=64, batch_size=3, seed=5)
     (a, after), (other, _) = islice(crops({"step": 4}), 2)
     b, _ = next(islice(crops({}), 4, None))
@@ -239,39 +239,41 @@ def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: P
     assert unchanged is frozen
 
 
-def test_a_window_answers_as_the_whole_crop_would(examples: list[Example]) -> None:
-    """Objects lie whole in their windows, and the windows' masks are cut from the crop's."""
+def test_decoder_crops_are_cut_from_the_whole_crop(examples: list[Example]) -> None:
+    """Objects lie whole in their decoder crops, whose masks are cut from the training crop's."""
     fixed = Crops(examples, image_size=128, crop_size=128, batch_size=3, seed=0).batch(0)
     rng = torch.Generator().manual_seed(0)
     ids = sample_objects(fixed.labels, 6, min_area=4, rng=rng).flatten()
     image_of = torch.arange(3).repeat_interleave(6)
-    windows = place_decoder_crops(fixed.labels, image_of, ids, side=4, rng=rng)
-    assert ((windows.corners >= 0) & (windows.corners <= 4)).all()
+    decoder_crops = place_decoder_crops(fixed.labels, image_of, ids, side=4, rng=rng)
+    assert ((decoder_crops.corners >= 0) & (decoder_crops.corners <= 4)).all()
     whole = DecoderCrops(image_of, torch.zeros(18, 2, dtype=torch.long), side=8)
     masks = whole.halved_masks(fixed.labels, ids)
     tokens = F.avg_pool2d(masks, 8) > 0
     area, small = tokens.flatten(1).sum(1), tokens.any(2).sum(-1).flatten() <= 4
     small &= tokens.any(3).sum(-1).flatten() <= 4
-    kept = (F.avg_pool2d(windows.halved_masks(fixed.labels, ids), 8) > 0).flatten(1).sum(1)
+    kept = (F.avg_pool2d(decoder_crops.halved_masks(fixed.labels, ids), 8) > 0).flatten(1).sum(1)
     assert small.sum() >= 6
     assert torch.equal(area[small], kept[small])
     grid = torch.arange(3 * 64.0).view(3, 1, 8, 8)
-    for cut, image, (top, left) in zip(windows.cut(grid), image_of, windows.corners, strict=True):
+    for cut, image, (top, left) in zip(
+        decoder_crops.cut(grid), image_of, decoder_crops.corners, strict=True
+    ):
         assert torch.equal(cut, grid[image, :, top : top + 4, left : left + 4])
 
 
-def test_settling_takes_the_statistics_of_all_batches(examples: list[Example]) -> None:
+def test_recalibration_takes_the_statistics_of_all_batches(examples: list[Example]) -> None:
     torch.manual_seed(0)
     model = Sam(SMALL)
     crops = [Crops(examples, 128, 64, 2, seed=3).batch(step) for step in range(5)]
-    lessons = [DistillBatch(crop.images, crop.valid, None) for crop in crops]
+    batches = [DistillBatch(crop.images, crop.valid, None) for crop in crops]
     encoder = model.image_encoder
     assert isinstance(encoder, TinyViT)
     first = encoder.patch_embed.conv1
-    inputs = [normalize_images(model, lesson.images, lesson.valid) for lesson in lessons]
+    inputs = [normalize_images(model, batch.images, batch.valid) for batch in batches]
     with torch.no_grad():
         outputs = torch.stack([first.conv(x).permute(1, 0, 2, 3).flatten(1) for x in inputs])
-    recalibrate_batch_norm(model, lessons)
+    recalibrate_batch_norm(model, batches)
     assert first.bn.running_mean is not None
     assert first.bn.running_var is not None
     assert torch.allclose(first.bn.running_mean, outputs.mean((0, 2)), atol=1e-5)
@@ -288,13 +290,13 @@ def test_finetuning_leaves_batch_statistics_alone(batch: CropBatch) -> None:
     assert all(torch.equal(after[k], v) for k, v in before.items())
 
 
-def test_distillation_learns_and_plugs_in(batch: CropBatch, tmp_path: Path) -> None:
+def test_distillation_learns_and_keeps_the_decoder(batch: CropBatch, tmp_path: Path) -> None:
     torch.manual_seed(0)
     teacher, student = Sam(SMALL).eval(), Sam(SMALL)
     learner = Recorded(EmbeddingDistiller(student, teacher_embed_fn(teacher)))
-    lesson = DistillBatch(batch.images, batch.valid, None)
+    distill_batch = DistillBatch(batch.images, batch.valid, None)
     settings = LoopSettings(steps=40, learning_rate=2e-3, warmup=5, ema=0.5)
-    train(learner, always(lesson), settings, tmp_path)
+    train(learner, always(distill_batch), settings, tmp_path)
     assert np.mean(learner.history[-5:]) < 0.5 * np.mean(learner.history[:5])
     attach_decoder(teacher, student)
     for name, weight in teacher.mask_decoder.state_dict().items():

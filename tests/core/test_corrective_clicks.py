@@ -1,4 +1,4 @@
-"""What simulated annotators ask of a model while it learns: clicks, scribbles, corrections."""
+"""Simulated prompts in training: clicks, scribbles, corrective clicks."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,18 +15,18 @@ from samlet.training.finetuning.crops import CropBatch, Crops
 from samlet.training.finetuning.prompt_trainer import MAX_SCRIBBLE_POINTS, PromptPlan, PromptTrainer
 from tests.core.conftest import SMALL
 
-Asked = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]
+Prompts = list[tuple[tuple[Tensor, Tensor] | None, Tensor | None, Tensor | None]]
 
 
 @contextmanager
-def overheard(model: Sam) -> Iterator[Asked]:
+def recorded_prompts(model: Sam) -> Iterator[Prompts]:
     """What the prompt encoder is given: points with their labels, boxes, and masks."""
-    asked: Asked = []
+    prompts: Prompts = []
     handle = model.prompt_encoder.register_forward_pre_hook(
-        lambda _, given: asked.append((given[0], given[1], given[2]))
+        lambda _, given: prompts.append((given[0], given[1], given[2]))
     )
     try:
-        yield asked
+        yield prompts
     finally:
         handle.remove()
 
@@ -45,9 +45,9 @@ def test_scribbles_are_several_points_of_one_object(batch: CropBatch) -> None:
     counts = set()
     for seed in range(20):
         torch.manual_seed(seed)
-        with overheard(learner.model) as asked, torch.no_grad():
+        with recorded_prompts(learner.model) as prompts, torch.no_grad():
             learner(batch)
-        ((clicks, boxes, masks),) = asked
+        ((clicks, boxes, masks),) = prompts
         assert clicks is not None and boxes is None and masks is None
         points, labels = clicks
         counts.add(points.shape[1])
@@ -68,11 +68,11 @@ def test_corrections_come_with_the_mask_and_without(batch: CropBatch) -> None:
     with_mask: list[bool] = []
     for seed in range(24):
         torch.manual_seed(seed)
-        with overheard(learner.model) as asked, torch.no_grad():
+        with recorded_prompts(learner.model) as prompts, torch.no_grad():
             learner(batch)
-        first, *later = asked
+        first, *later = prompts
         assert first[2] is None and 1 <= len(later) <= 3
-        assert [c[0].shape[1] for c, _, _ in asked if c] == list(range(1, len(asked) + 1))
+        assert [c[0].shape[1] for c, _, _ in prompts if c] == list(range(1, len(prompts) + 1))
         given = {mask is not None for _, _, mask in later}
         assert len(given) == 1
         with_mask += given
