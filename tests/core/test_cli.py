@@ -334,9 +334,8 @@ def test_everything_in_tiles(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     Image.open(STAINED).convert("RGB").crop((0, 0, 150, 90)).save(tmp_path / "a.png")
-    lenient = ("--pred-iou-thresh", "0.3", "--stability-score-thresh", "0.3")
     which = (tmp_path / "a.png", "--out", tmp_path / "out", "--model", nuclei_file)
-    arguments = ("everything", *which, *lenient, "--tile")
+    arguments = ("everything", *which, *FAST, "--tile")
     code, _, err = call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")
     assert code == 0, err
     written = json.loads((tmp_path / "out" / "a.png.coco.json").read_text())

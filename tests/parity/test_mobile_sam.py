@@ -65,16 +65,15 @@ def prompt_for(image: np.ndarray, name: str) -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
-def predictors(
-    official: Any, ours: Sam, tmp_path_factory: pytest.TempPathFactory
-) -> tuple[Any, samlet.SamPredictor, samlet.Predictor]:
+def predictors(official: Any, ours: Sam) -> tuple[Any, samlet.SamPredictor, samlet.Predictor]:
     """The reference, and ours in each engine."""
     from mobile_sam import SamPredictor
 
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAMLET_CACHE", str(tmp_path_factory.mktemp("cache")))
-        fast = samlet.Predictor(ours, "openvino")
-    return SamPredictor(official), samlet.SamPredictor(ours, "torch"), fast
+    return (
+        SamPredictor(official),
+        samlet.SamPredictor(ours, "torch"),
+        samlet.Predictor(ours, "openvino"),
+    )
 
 
 def note(maxima: dict[str, float], name: str, a: np.ndarray, b: np.ndarray) -> float:
@@ -99,11 +98,13 @@ def test_same_masks_for_every_prompt(
     assert note(maxima, "embedding", expected, drop_in.get_image_embedding().numpy()) < 1e-4
     assert note(maxima, "embedding", expected[0], embedding.features.numpy()) < 1e-4
 
+    shares = []
     for prompt_name in PROMPTS:
         prompt = prompt_for(image, prompt_name)
         for multimask_output in (True, False):
             reference = theirs.predict(**prompt, multimask_output=multimask_output)
             answer = drop_in.predict(**prompt, multimask_output=multimask_output)
+            shares.append(answer[0].mean())
             assert [x.shape for x in answer] == [x.shape for x in reference]
             assert [x.dtype for x in answer] == [x.dtype for x in reference]
             value = predictor.segment(embedding, **prompt, multimask_output=multimask_output)
@@ -114,13 +115,7 @@ def test_same_masks_for_every_prompt(
                 assert same >= 0.9999, prompt_name
                 assert note(maxima, "iou_predictions", reference[1], iou) < 1e-4, prompt_name
                 assert note(maxima, "low_res_masks", reference[2], low_res) < 1e-3, prompt_name
-
-
-def test_masks_are_not_trivial(predictors: tuple[Any, samlet.SamPredictor, Any]) -> None:
-    """Random weights must give masks with both values, or equality would mean nothing."""
-    _, drop_in, _ = predictors
-    drop_in.set_image(IMAGES["square"])
-    shares = [drop_in.predict(**prompt_for(IMAGES["square"], name))[0].mean() for name in PROMPTS]
+    # Random weights must give masks with both values, or equality would mean nothing.
     assert any(0.02 < share < 0.98 for share in shares)
 
 
