@@ -1,8 +1,7 @@
-"""One Label Studio and one backend for all tests of a run, and a browser for each."""
+"""One Label Studio, one backend and one browser for all tests of a run."""
 
 import contextlib
 from collections.abc import Generator, Iterator
-from pathlib import Path
 from typing import Any
 
 import pytest
@@ -15,17 +14,11 @@ from tests.labelstudio.browser import Browser
 from tests.labelstudio.label_studio import LabelStudio
 
 
-@pytest.fixture(scope="session")
-def _cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("cache")
-
-
 @pytest.fixture(scope="package", autouse=True)
-def _engine_of_users(_cache: Path) -> Iterator[None]:
+def _engine_of_users() -> Iterator[None]:
     """Everything mode, of which there is much here, takes long in PyTorch on one thread."""
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("SAMLET_ENGINE", "auto")
-        patch.setenv("SAMLET_CACHE", str(_cache))
         yield
 
 
@@ -43,13 +36,10 @@ def server(
 
 
 @pytest.fixture(scope="session")
-def backend(
-    server: LabelStudio, tmp_path_factory: pytest.TempPathFactory, _cache: Path
-) -> Iterator[Backend]:
+def backend(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """`samlet-labelstudio`, which may read the images of `server`, and trains for a moment."""
     folder = tmp_path_factory.mktemp("backend")
-    more = {"SAMLET_TRAIN_STEPS": "2", "SAMLET_CACHE": str(_cache)}
-    with backends.running(server, folder, **more) as started:
+    with backends.running(server, folder, SAMLET_TRAIN_STEPS="2") as started:
         yield started
 
 
@@ -63,8 +53,8 @@ def pytest_runtest_makereport(item: pytest.Item) -> Generator[None, Any, Any]:
     return report
 
 
-@pytest.fixture
-def browser(server: LabelStudio, tmp_path: Path) -> Iterator[Browser]:
-    """A browser with an empty profile, logged in to `server`."""
-    with browsers.opened(server, tmp_path / "profile") as opened:
+@pytest.fixture(scope="session")
+def browser(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    """A browser, logged in to `server`; its profile was empty."""
+    with browsers.opened(server, tmp_path_factory.mktemp("profile")) as opened:
         yield opened

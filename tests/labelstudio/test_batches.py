@@ -92,7 +92,7 @@ def project(server: LabelStudio, url: str, tmp_path: Path) -> int:
     pixels = np.asarray(Image.open(payloads.IMAGES / "fluorescence_2.png"))
     for i in range(COUNT):
         path = tmp_path / f"{i}.png"
-        Image.fromarray(pixels[50 * i : 50 * i + 128, :128]).save(path)
+        Image.fromarray(pixels[50 * i : 50 * i + 100, :100]).save(path)
         server.upload_image(number, path)
     return number
 

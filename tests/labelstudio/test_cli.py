@@ -1,6 +1,5 @@
 """Mistakes on the command line: each gives one sentence before anything is served."""
 
-import json
 import socket
 import subprocess
 import sys
@@ -8,18 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from samlet import samples
-from samlet.datasets.label_studio import brush_rle
 from samlet_labelstudio.cli import main
-from samlet_labelstudio.label_studio import labeling_config
-
-PROGRAM = [sys.executable, "-c", "from samlet_labelstudio.cli import main; main()"]
-
-
-def run(*arguments: str, folder: Path | None = None) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [*PROGRAM, *arguments], capture_output=True, text=True, timeout=120, cwd=folder, check=False
-    )
 
 
 @pytest.mark.parametrize(
@@ -58,29 +46,8 @@ def test_mistakes_are_told_in_a_sentence(
 
 def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
-        done = run("--port", str(taken.getsockname()[1]))
+        code = "from samlet_labelstudio.cli import main; main()"
+        command = [sys.executable, "-c", code, "--port", str(taken.getsockname()[1])]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
     assert done.returncode == 1
     assert "Address already in use" in done.stderr and "choose another with --port" in done.stderr
-
-
-def test_a_folder_is_pre_annotated_without_a_server(tmp_path: Path) -> None:
-    images = tmp_path / "images"
-    images.mkdir()
-    name = "fluorescence_2.png"
-    (images / name).write_bytes((samples.IMAGES / name).read_bytes())
-    (images / "broken.png").write_bytes(b"no image")
-    given = ["preannotate", "--images", "images", "--labels", "cell,debris", "--out", "out.json"]
-    done = run(*given, folder=tmp_path)
-    assert done.returncode == 1 and "Skipped: " in done.stdout and "broken.png" in done.stdout
-    (task,) = json.loads((tmp_path / "out.json").read_text())
-    assert task["data"]["image"] == f"/data/local-files/?d={name}"
-    results = task["predictions"][0]["result"]
-    assert len(results) > 10
-    for result in results:
-        size = (result["original_height"], result["original_width"])
-        assert brush_rle.decode(bytes(result["value"]["rle"]), size).any()
-        assert result["value"]["brushlabels"] == ["cell"]
-    config = labeling_config.parse((tmp_path / "out.xml").read_text())
-    control = config.result_control("image", "debris")
-    assert control is not None and control.name == results[0]["from_name"]
-    assert not list(tmp_path.glob("*.part"))

@@ -2,24 +2,33 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from samlet.samples import IMAGES
+from samlet_labelstudio.label_studio import labeling_config
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import Project, brush_mask, connect_project, mean_of_best
 
 FIRST = "fluorescence_2"
-SECOND = "fluorescence_3"
+SECOND = "part"
+"""A small part of it, which takes little time."""
 
 
 @pytest.fixture(scope="module")
-def project(server: LabelStudio, backend: Backend) -> Project:
-    return connect_project(server, backend, "brush.xml", (FIRST, SECOND))
+def project(
+    server: LabelStudio, backend: Backend, tmp_path_factory: pytest.TempPathFactory
+) -> Project:
+    made = connect_project(server, backend, "brush.xml", [FIRST])
+    path = tmp_path_factory.mktemp("images") / f"{SECOND}.png"
+    path.write_bytes(payloads.png(payloads.rgb(FIRST)[:100, :100]))
+    tasks = made.tasks | {SECOND: server.upload_image(made.number, path)}
+    return replace(made, tasks=tasks)
 
 
 def check(prediction: dict[str, Any]) -> None:
@@ -71,13 +80,17 @@ def test_folder_without_a_server(server: LabelStudio, backend: Backend, tmp_path
     images, out = tmp_path / "images", tmp_path / "tasks.json"
     images.mkdir()
     shutil.copy(IMAGES / f"{FIRST}.png", images)
-    output = backend.command(
-        *("preannotate", "--images", str(images), "--labels", "object", "--out", str(out))
-    )
-    assert "holds 1 tasks" in output
+    (images / "broken.png").write_bytes(b"no image")
+    arguments = ("--images", str(images), "--labels", "object,debris", "--out", str(out))
+    said = backend.command("preannotate", *arguments, status=1)
+    assert "holds 1 tasks" in said and "Left out: " in said and "broken.png" in said
+    assert not list(tmp_path.glob("*.part"))
     config = out.with_suffix(".xml").read_text(encoding="utf-8")
     number = server.create_project("Imported", config)
     (task,) = server.import_tasks(number, json.loads(out.read_text(encoding="utf-8")))
     assert server.task(task)["data"]["image"] == f"/data/local-files/?d={FIRST}.png"
     (prediction,) = server.predictions(task)
     check(prediction)
+    assert all(brush_mask(region).any() for region in prediction["result"])
+    control = labeling_config.parse(config).result_control("image", "debris")
+    assert control is not None and control.name == prediction["result"][0]["from_name"]

@@ -40,7 +40,7 @@ def images(tmp_path: Path) -> Path:
     folder.mkdir()
     pixels = np.asarray(Image.open(payloads.IMAGES / "fluorescence_2.png"))
     for number, name in enumerate(NAMES):
-        Image.fromarray(pixels[40 * number : 40 * number + 160, :160]).save(folder / name)
+        Image.fromarray(pixels[40 * number : 40 * number + 110, :110]).save(folder / name)
     return folder
 
 
