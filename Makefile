@@ -10,7 +10,7 @@ CODE := core labelstudio_backend napari_plugin tests recipes benchmarks examples
 DATA ?= data/bbbc038
 RUNS ?= runs
 
-.PHONY: help demo test lint format docs docs-serve nuclei clean
+.PHONY: help demo test test-slow lint format docs docs-serve nuclei clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -32,8 +32,12 @@ demo: $(INSTALLED) ## Segment bundled microscopy images, offline, into demo_outp
 test: $(READY) ## Run the tests, also with a real Label Studio, browser and napari
 	tests/install-system-packages
 	$(BIN)/python -m tests.labelstudio.label_studio --install
-	$(BIN)/python -m pytest -n 2 --ignore tests/napari
-	$(BIN)/python -m pytest -n 2 tests/napari
+	$(BIN)/python -m tests.run_all
+
+test-slow: $(READY) ## Run the tests that take minutes or much memory, which `make test` leaves out
+	tests/install-system-packages
+	$(BIN)/python -m tests.labelstudio.label_studio --install
+	$(BIN)/python -m tests.run_all -m slow
 
 lint: $(READY) ## Check style, types, the import contract and the workflows of .github
 	$(BIN)/ruff check $(CODE)

@@ -8,7 +8,6 @@ import atexit
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
 
 import pytest
 from xdist.remote import Producer
@@ -42,17 +41,26 @@ WITH_SERVER = tuple(
 """These need a Label Studio, which takes long to start."""
 
 
-@pytest.fixture(scope="module")
-def fastest_engine() -> Iterator[None]:
-    """What users get: for a model that is used much, converting it once is worth its time."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("SAMLET_ENGINE", "auto")
-        yield
+LONGEST = (
+    *WITH_SERVER,
+    "tests/core/test_engines.py",
+    "tests/labelstudio/test_api.py",
+    "tests/parity/test_mobile_sam.py",
+    "tests/core/test_predictor.py",
+    "tests/core/test_export.py",
+    "tests/labelstudio/test_preannotate.py",
+    "tests/core/test_training.py",
+    "tests/core/test_distillation.py",
+    "tests/core/test_cli.py",
+    "tests/parity/test_everything_parity.py",
+)
+"""Files that take half a minute or more, the longest first."""
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Start with what takes longest as a whole, so that no process works alone at the end."""
-    items.sort(key=lambda item: not item.nodeid.startswith(WITH_SERVER))
+    """Start with what takes longest, so that no process works alone at the end."""
+    place = {name: number for number, name in enumerate(LONGEST)}
+    items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 
 
 class OneServer(LoadFileScheduling):

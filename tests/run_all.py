@@ -14,7 +14,7 @@ from contextlib import suppress
 
 import pytest
 
-OTHERS = ("-n", "2", "tests", "--ignore", "tests/napari")
+OTHERS = ("-n", "2", "-p", "no:napari", "tests", "--ignore", "tests/napari")
 NAPARI = ("tests/napari",)
 
 

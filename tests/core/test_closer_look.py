@@ -16,8 +16,6 @@ from samlet.predict.zoom import half_resolution_model
 from tests.core.conftest import sample
 from tests.models import nuclei_at
 
-pytestmark = pytest.mark.usefixtures("fastest_engine")
-
 GRID: EverythingSettings = {"prompts": "grid", "points_per_side": 16}
 ASKED = {**GRID, "pred_iou_thresh": 0.6, "stability_score_thresh": 0.55, "max_covered": 0.5}
 

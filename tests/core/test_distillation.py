@@ -23,6 +23,7 @@ from samlet import samples
 from samlet.cli.main import app
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map, write_mask
+from samlet.training.distillation import decoupled
 from samlet.training.distillation import distill as distillation
 from samlet.training.distillation import embed as embed_module
 from samlet.training.distillation import embedding_store as embeddings
@@ -37,6 +38,12 @@ from samlet.training.settings import DistillSettings, FinetuneSettings, resolve_
 from .conftest import SMALL
 
 RUNNER = CliRunner()
+
+
+@pytest.fixture(autouse=True)
+def _few_batches_for_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
+    """BatchNorm's statistics take longer than all training steps here."""
+    monkeypatch.setattr(decoupled, "SETTLING_BATCHES", 4)
 
 
 @pytest.fixture(scope="module")

@@ -27,8 +27,6 @@ from samlet.modeling.sam import Sam
 
 from .conftest import sample
 
-pytestmark = pytest.mark.usefixtures("fastest_engine")
-
 
 @pytest.fixture(scope="module")
 def predictor(nuclei: Sam) -> samlet.Predictor:

@@ -1,10 +1,12 @@
 """The recipe of the bundled model: its data command, and its split."""
 
+import runpy
 import subprocess
 import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from samlet import samples
@@ -41,12 +43,18 @@ def test_the_download_becomes_images_and_labels(tmp_path: Path) -> None:
     assert pairs.shape[1] == len(np.unique(labels))
 
 
-def test_another_folder_is_refused(tmp_path: Path) -> None:
-    done = convert(tmp_path, tmp_path / "out")
-    assert done.returncode == 1
-    assert done.stderr.startswith("Error: ")
-    assert "stage1_train.zip" in done.stderr
-    assert done.stderr.count("\n") == 1
+def test_another_folder_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    recipe = str(RECIPES / "bbbc038.py")
+    monkeypatch.setattr(sys, "argv", [recipe, str(tmp_path), str(tmp_path / "out")])
+    with pytest.raises(SystemExit) as ended:
+        runpy.run_path(recipe, run_name="__main__")
+    said = capsys.readouterr().err
+    assert ended.value.code == 1
+    assert said.startswith("Error: ")
+    assert "stage1_train.zip" in said
+    assert said.count("\n") == 1
 
 
 def test_samples_are_in_the_validation_split() -> None:

@@ -28,8 +28,6 @@ from samlet.predict.roi import (
 from samlet.predict.zoom import half_resolution_model
 from tests.core.conftest import SMALL
 
-pytestmark = pytest.mark.usefixtures("fastest_engine")
-
 NO_POINTS = np.zeros((0, 2))
 
 
