@@ -155,20 +155,22 @@ def test_mistakes_get_one_sentence(
     assert not (tmp_path / "out").exists() or not list((tmp_path / "out").iterdir())
 
 
-def test_unwritable_folder_and_no_network(tmp_path: Path) -> None:
+def test_unwritable_folder_and_no_network(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
     (tmp_path / "file").write_text("")
-    done = run("segment", STAINED, "--point", "100,100", "--out", tmp_path / "file" / "sub")
-    assert done.returncode == 1
-    assert "Cannot write" in done.stderr
-    assert done.stderr.count("\n") == 1
-    offline = run(
-        "segment", STAINED, "--point", "100,100", "--out", tmp_path / "out", "--model",
-        "mobile_sam", SAMLET_CACHE=str(tmp_path / "cache"), HTTPS_PROXY="http://127.0.0.1:9",
-    )  # fmt: skip
-    assert offline.returncode == 1
-    assert "Cannot download mobile_sam" in offline.stderr
-    assert str(tmp_path / "cache" / "mobile_sam.pt") in offline.stderr
-    assert "Traceback" not in offline.stderr
+    segment = ("segment", STAINED, "--point", "100,100", "--out")
+    code, _, err = call(capsys, monkeypatch, *segment, tmp_path / "file" / "sub")
+    assert code == 1
+    assert "Cannot write" in err
+    assert err.count("\n") == 1
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("HTTPS_PROXY", "http://127.0.0.1:9")
+    code, _, err = call(capsys, monkeypatch, *segment, tmp_path / "out", "--model", "mobile_sam")
+    assert code == 1
+    assert "Cannot download mobile_sam" in err
+    assert str(tmp_path / "cache" / "mobile_sam.pt") in err
+    assert "Traceback" not in err
 
 
 def test_everything_on_a_folder_skips_what_is_done(
@@ -351,7 +353,9 @@ def test_everything_in_tiles(
 @pytest.mark.parametrize(
     "how", [signal.SIGKILL, pytest.param(signal.SIGINT, marks=pytest.mark.slow)]
 )
-def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path, nuclei_file: Path) -> None:
+def test_everything_survives_a_stop(
+    how: signal.Signals, tmp_path: Path, nuclei_file: Path, samlet_call: Call
+) -> None:
     """Stopped in the middle, it leaves no half-written file, and goes on when run again."""
     folder, out = tmp_path / "in [1]", tmp_path / "out"
     folder.mkdir()
@@ -376,21 +380,24 @@ def test_everything_survives_a_stop(how: signal.Signals, tmp_path: Path, nuclei_
     assert (out / "0.png.coco.json").exists()
     for path in out.glob("*.coco.json"):
         json.loads(path.read_text())
-    done = run(*arguments)
-    assert done.returncode == 0, done.stderr
-    assert "done before" in done.stdout
+    code, told, err = samlet_call(*arguments)
+    assert code == 0, err
+    assert "done before" in told
     assert len(list(out.glob("*.coco.json"))) == 6
 
 
-def test_convert_and_models(tmp_path: Path, small_file: Path) -> None:
+def test_convert_and_models(
+    tmp_path: Path, small_file: Path, samlet_call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
     official, back = tmp_path / "small.pt", tmp_path / "back.safetensors"
-    assert run("convert", small_file, official).returncode == 0
-    assert run("convert", official, back).returncode == 0
+    assert samlet_call("convert", small_file, official)[0] == 0
+    assert samlet_call("convert", official, back)[0] == 0
     assert back.stat().st_size > 1e6
-    listed = run("models", SAMLET_CACHE=str(tmp_path))
-    assert listed.returncode == 0
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    code, listed, _ = samlet_call("models")
+    assert code == 0
     for name in ("nuclei", "mobile_sam", "sam_vit_h", "bundled", "download from https://"):
-        assert name in listed.stdout
+        assert name in listed
 
 
 def test_help_is_quick_to_say_what_there_is() -> None:

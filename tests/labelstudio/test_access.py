@@ -13,6 +13,7 @@ import requests
 
 from samlet.errors import UserError
 from samlet.masks import crop_mask, iou
+from samlet_labelstudio.cli import main
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.server.access import listening_on
@@ -206,11 +207,20 @@ def serving(port: int, folder: Path, *arguments: str, **environment: str) -> Any
     )
 
 
-def test_the_server_does_not_open_without_a_password(tmp_path: Path) -> None:
-    process = serving(free_port(), tmp_path)
-    out, error = process.communicate(timeout=120)
-    assert process.returncode == 1 and out == ""
-    assert error.startswith("Error: Other machines can reach 0.0.0.0: set BASIC_AUTH_USER and ")
+def test_the_server_does_not_open_without_a_password(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("SAMLET_FOLDER", str(tmp_path))
+    for name in ("BASIC_AUTH_USER", "BASIC_AUTH_PASS"):
+        monkeypatch.delenv(name, raising=False)
+    arguments = ["--host", "0.0.0.0", "--port", str(free_port())]
+    monkeypatch.setattr(sys, "argv", ["samlet-labelstudio", *arguments])
+    with pytest.raises(SystemExit) as ended:
+        main()
+    output = capfd.readouterr()
+    assert ended.value.code == 1 and output.out == ""
+    expected = "Error: Other machines can reach 0.0.0.0: set BASIC_AUTH_USER and "
+    assert output.err.startswith(expected)
 
 
 def test_the_server_opens_with_one(tmp_path: Path) -> None:

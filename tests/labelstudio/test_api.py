@@ -479,7 +479,7 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
     )
     try:
         wait_for(url)
-        body = payloads.request([payloads.task(IMAGE)])
+        body = payloads.request([payloads.task(PART)])
         with ThreadPoolExecutor(4) as pool:
             waiting = [
                 pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)
