@@ -175,8 +175,8 @@ LEAST_ONE_CLICK = {
 
 @pytest.fixture(scope="module")
 def bundled() -> samlet.Predictor:
-    """The bundled model as users run it."""
-    return samlet.Predictor(samlet.load("nuclei"), "auto")
+    """The bundled model as it is."""
+    return samlet.Predictor(samlet.load("nuclei"))
 
 
 @pytest.mark.parametrize("name", LEAST_ONE_CLICK)
