@@ -43,7 +43,7 @@ RUNNER = CliRunner()
 @pytest.fixture(autouse=True)
 def _few_batches_for_statistics(monkeypatch: pytest.MonkeyPatch) -> None:
     """BatchNorm's statistics take longer than all training steps here."""
-    monkeypatch.setattr(decoupled, "SETTLING_BATCHES", 4)
+    monkeypatch.setattr(decoupled, "RECALIBRATION_BATCHES", 4)
 
 
 @pytest.fixture(scope="module")
