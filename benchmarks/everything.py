@@ -21,7 +21,7 @@ from validation import spread
 
 import samlet
 from samlet.datasets.examples import Example, load_examples
-from samlet.datasets.layers import objects
+from samlet.datasets.layers import iter_objects
 from samlet.evaluation.instance_metrics import bowl_score
 from samlet.evaluation.tables import Table, format_table
 from samlet.everything.settings import EverythingSettings, default_settings
@@ -111,7 +111,7 @@ def _measure(
         records = samlet.segment_everything(predictor, example.image, **settings)
         seconds.append(time.perf_counter() - start)
         found = [record["segmentation"] for record in records]
-        truth = [to_rle(mask) for _, mask in objects(example.labels) if mask.sum() >= MIN_AREA]
+        truth = [to_rle(mask) for _, mask in iter_objects(example.labels) if mask.sum() >= MIN_AREA]
         masks.append(len(found))
         best += list(iou_matrix(found, truth).max(axis=0, initial=0))
         predicted_ious = np.array([record["predicted_iou"] for record in records])

@@ -28,7 +28,7 @@ from PIL import Image
 from tests.labelstudio import label_studio
 
 from samlet import images, samples
-from samlet.datasets.layers import objects
+from samlet.datasets.layers import iter_objects
 from samlet.outputs import read_label_map
 from samlet_labelstudio.label_studio.project import default_labeling_config
 
@@ -111,7 +111,7 @@ def _upload(
         height, width = labels.shape
         found = [
             (np.argwhere(mask)[:, ::-1] + 0.5) / (width, height) * 100
-            for _, mask in objects(labels[None].astype(np.int32))
+            for _, mask in iter_objects(labels[None].astype(np.int32))
         ]
         for scale in SCALES:
             enlarged = folder / f"{path.stem}-{scale}.png"

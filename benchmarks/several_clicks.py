@@ -17,7 +17,7 @@ from validation import spread
 
 import samlet
 from samlet.datasets.examples import load_examples
-from samlet.datasets.layers import objects
+from samlet.datasets.layers import iter_objects
 from samlet.evaluation.tables import format_table
 from samlet.masks import deepest_point, iou
 
@@ -38,7 +38,7 @@ def main(
     ious: dict[str, list[float]] = defaultdict(list)
     for example in examples:
         embedding = predictor.encode(example.image)
-        masks = [mask for _, mask in objects(example.labels) if mask.sum() >= MIN_AREA]
+        masks = [mask for _, mask in iter_objects(example.labels) if mask.sum() >= MIN_AREA]
         for mask in (masks[i] for i in rng.permutation(len(masks))[:count]):
             for clicks, points in _prompts(mask, rng).items():
                 prediction = predictor.segment(

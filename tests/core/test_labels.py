@@ -20,7 +20,7 @@ from pycocotools import mask as reference_rle
 from skimage.measure import find_contours
 
 from samlet import samples
-from samlet.datasets import find_labelled_images, objects, pack
+from samlet.datasets import find_labelled_images, iter_objects, pack_layers
 from samlet.datasets.checking import check_labels
 from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
@@ -98,7 +98,7 @@ def coco(annotations: list[Any], *names: str, shape: tuple[int, ...] = GRID.shap
 
 
 def found_masks(layers: np.ndarray) -> list[np.ndarray]:
-    found = dict(objects(layers))
+    found = dict(iter_objects(layers))
     assert layers.dtype == np.int32 and sorted(found) == list(range(1, len(found) + 1))
     return [found[i] for i in sorted(found)]
 
@@ -327,14 +327,14 @@ def test_pack_keeps_every_mask() -> None:
     for mask in masks:
         (y0, y1), (x0, x1) = np.sort(rng.integers(0, 50, (2, 2)))
         mask[y0:y1, x0:x1] = rng.random((y1 - y0, x1 - x0)) < 0.7
-    layers = pack(iter(masks), (50, 50))
+    layers = pack_layers(iter(masks), (50, 50))
     assert np.array_equal(found_masks(layers), [mask for mask in masks if mask.any()])
     assert len(layers) < 40 and all(layer.any() for layer in layers)
     largest = max(masks, key=np.count_nonzero)
     assert any(np.array_equal(layers[0] == i, largest) for i in np.unique(layers[0]))
-    assert pack([], (4, 5)).shape == (1, 4, 5)
+    assert pack_layers([], (4, 5)).shape == (1, 4, 5)
     with pytest.raises(UserError, match="does not belong"):
-        pack([SQUARE], (50, 50))
+        pack_layers([SQUARE], (50, 50))
 
 
 def test_brush_streams_of_any_groups() -> None:

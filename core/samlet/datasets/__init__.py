@@ -7,6 +7,6 @@ has its own number.
 
 from samlet.datasets.finding import find_labelled_images
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages
-from samlet.datasets.layers import objects, pack
+from samlet.datasets.layers import iter_objects, pack_layers
 
-__all__ = ["LabelledImage", "LabelledImages", "find_labelled_images", "objects", "pack"]
+__all__ = ["LabelledImage", "LabelledImages", "find_labelled_images", "iter_objects", "pack_layers"]

@@ -16,7 +16,7 @@ from samlet.datasets.labelled_images import (
     draw_regions,
     image_size,
 )
-from samlet.datasets.layers import pack
+from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
 from samlet.masks import fill_polygon, from_rle
 from samlet.utils.messages import bullet_list, join_first, pluralize
@@ -130,7 +130,7 @@ def read_layers(
         left_out: see `samlet.datasets.labelled_images.ReadLayers`.
 
     Returns:
-        int32, L x H x W, numbered as `samlet.datasets.layers.pack` does.
+        int32, L x H x W, numbered as `samlet.datasets.layers.pack_layers` does.
 
     Raises:
         UserError: unreadable image, different sizes, or a segmentation that is missing or invalid.
@@ -149,7 +149,7 @@ def read_layers(
         for at, annotation in annotations
         if not _is_crowd(annotation)
     ]
-    return pack(draw_regions(regions, left_out), size)
+    return pack_layers(draw_regions(regions, left_out), size)
 
 
 def _is_crowd(annotation: Any) -> bool:

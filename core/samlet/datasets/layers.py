@@ -8,7 +8,7 @@ from samlet.errors import UserError
 from samlet.masks import area, box_xyxy, from_label_map
 
 
-def pack(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
+def pack_layers(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     """Pack masks into few layers, greedily: each into the first layer where nothing overlaps it.
 
     Larger masks go first, so the first layer has the largest objects, and parts of them follow in
@@ -47,7 +47,7 @@ def pack(masks: Iterable[np.ndarray], size: tuple[int, int]) -> np.ndarray:
     return np.stack(layers)
 
 
-def objects(layers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
+def iter_objects(layers: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
     """Yield each object as (number, bool H x W), layer by layer.
 
     Args:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from samlet.datasets.examples import Example
-from samlet.datasets.layers import objects
+from samlet.datasets.layers import iter_objects
 from samlet.evaluation.instance_metrics import THRESHOLDS, average_precision, bowl_score
 from samlet.evaluation.tables import GroupOf, Table, group_name, summarize_by_group
 from samlet.everything.segment import segment_everything
@@ -62,7 +62,7 @@ def evaluate_everything(
         records = segment_everything(predictor, example.image, **(settings or {}))
         masks = [record["segmentation"] for record in records]
         scores = np.array([record["predicted_iou"] for record in records])
-        truth = [to_rle(mask) for _, mask in objects(example.labels)]
+        truth = [to_rle(mask) for _, mask in iter_objects(example.labels)]
         yield EverythingScore(
             example.name,
             group_name(example, group_of),

@@ -5,7 +5,7 @@ from itertools import islice
 
 import numpy as np
 
-from samlet.datasets.layers import objects
+from samlet.datasets.layers import iter_objects
 
 BATCH_SIZE = 16
 """Prompts decoded at once. More is hardly faster, and each mask is as large as the image."""
@@ -23,6 +23,6 @@ def object_batches(
         labels: int32, L x H x W, layers of label maps.
         min_area: objects with fewer pixels are skipped.
     """
-    large = (pair for pair in objects(labels) if np.count_nonzero(pair[1]) >= min_area)
+    large = (pair for pair in iter_objects(labels) if np.count_nonzero(pair[1]) >= min_area)
     while batch := list(islice(large, BATCH_SIZE)):
         yield batch

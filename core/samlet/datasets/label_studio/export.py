@@ -12,7 +12,7 @@ from samlet.datasets import json_files
 from samlet.datasets.label_studio.filenames import is_image, match
 from samlet.datasets.label_studio.regions import is_shape, to_mask
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages, draw_regions, image_size
-from samlet.datasets.layers import pack
+from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
 from samlet.utils.messages import bullet_list, pluralize
 
@@ -155,4 +155,4 @@ def _read_layers(
         (f"{where}, region {result.get('id')},", partial(to_mask, result, image, size, where))
         for result in results
     ]
-    return pack(draw_regions(regions, left_out), size)
+    return pack_layers(draw_regions(regions, left_out), size)

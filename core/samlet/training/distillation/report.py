@@ -13,7 +13,7 @@ import torch
 
 import samlet
 from samlet import images
-from samlet.datasets import objects
+from samlet.datasets import iter_objects
 from samlet.datasets.examples import Example, LabelledDataset
 from samlet.evaluation.agreement import summarize_agreement
 from samlet.evaluation.measure import measure_agreement, measure_prompts
@@ -166,7 +166,7 @@ def _side_by_side(
             drawn = [m if m.mean() < MAX_DRAWN_SHARE else np.zeros_like(m) for m in masks]
             row[name] = overlay(image, drawn, points)
         if item.key in truth:
-            row["labels"] = overlay(image, [m for _, m in objects(truth[item.key].labels)])
+            row["labels"] = overlay(image, [m for _, m in iter_objects(truth[item.key].labels)])
         rows.append(html_page.pictures(row))
     return rows
 
