@@ -47,7 +47,13 @@ def on_files(files: Files, config: MkDocsConfig) -> Files:
                 continue
             lines += [f"::: {module}", "    options:", "      heading_level: 2"]
             # What a package re-exports is documented where it is defined.
-            lines += ["      members: false", ""] if is_package else [""]
+            if is_package:
+                lines += ["      members: false"]
+            public = [name.rpartition(".") for name in elsewhere]
+            hidden = [f"!^{name}$" for parent, _, name in public if parent == module]
+            if hidden:
+                lines += [f"      filters: {['!^_', *hidden]}"]
+            lines += [""]
         files.append(File.generated(config, f"modules/{room}.md", content="\n".join(lines)))
     return files
 

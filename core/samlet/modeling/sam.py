@@ -31,7 +31,8 @@ class SamConfig:
         image_size: side of the square input in pixels; a multiple of 32.
         tiny_vit: the TinyViT's numbers; None for another encoder.
         sam_vit: the same for SAM's own encoder.
-        pixel_mean, pixel_std: RGB normalisation, in units of 0..255.
+        pixel_mean: RGB means that are subtracted, in units of 0..255.
+        pixel_std: RGB standard deviations that the rest is divided by, in units of 0..255.
     """
 
     image_encoder: str = "tiny_vit"
