@@ -59,14 +59,24 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     torch.manual_seed(0)
     model = Sam(SMALL)
     model.card = {"zoom": True}
-    image = samlet.images.read(samples.IMAGES / "stained_1.png")[:160, :200]
+    image = samlet.images.read(samples.IMAGES / "stained_1.png")[:100, :140]
     Image.fromarray(image).save(tmp_path / "cells.tif")
     monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("SAMLET_ENGINE", "torch")
     monkeypatch.setattr(samlet, "load", lambda name: model)
     monkeypatch.setattr(samlet, "sam_model_registry", {"vit_t": lambda checkpoint: model})
-    export = create_autospec(samlet.export.export)
-    monkeypatch.setattr(samlet.export, "export", export)
+    monkeypatch.setattr(samlet.export, "export", create_autospec(samlet.export.export))
+    # What is converted for OpenVINO, and grids of 1024 points, are tested elsewhere.
+    torch_predictor, generator = samlet.Predictor, samlet.SamAutomaticMaskGenerator
+    monkeypatch.setattr(
+        samlet,
+        "Predictor",
+        lambda model, engine="auto", zoom=None: torch_predictor(model, "torch", zoom),
+    )
+    monkeypatch.setattr(
+        samlet,
+        "SamAutomaticMaskGenerator",
+        lambda sam: generator(sam, points_per_side=4, engine="torch"),
+    )
     predictor = samlet.Predictor(model)
     return {
         "samlet": samlet,
