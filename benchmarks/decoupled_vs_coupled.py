@@ -102,9 +102,9 @@ class Run:
         """Number of steps in that time, which the learning-rate schedule needs beforehand."""
         plan = self.out / "steps.json"
         if not plan.exists():
-            self._learn(TRIAL_STEPS // 3, self.out / "warm-up")
+            self._train(TRIAL_STEPS // 3, self.out / "warm-up")
             start = time.monotonic()
-            self._learn(TRIAL_STEPS, self.out / "trial")
+            self._train(TRIAL_STEPS, self.out / "trial")
             seconds = (time.monotonic() - start) / TRIAL_STEPS
             with atomic_path(plan) as temporary:
                 temporary.write_text(json.dumps(round(minutes * 60 / seconds)))
@@ -113,8 +113,8 @@ class Run:
 
     def distil(self, steps: int) -> Sam:
         """Train, and assemble a complete model."""
-        averaged, student = self._learn(steps, self.out / "train")
-        model = assemble_student(averaged, student, self.teacher, self._lessons)
+        averaged, student = self._train(steps, self.out / "train")
+        model = assemble_student(averaged, student, self.teacher, self._batches)
         samlet.save(model, self.out / "model.safetensors")
         return model
 
@@ -128,11 +128,13 @@ class Run:
         config = SamConfig(
             image_size=self.teacher.config.image_size, tiny_vit=TINY_VITS["tiny_vit_2m"]
         )
-        student, teach = Sam(config), teacher_embed_fn(self.teacher)
-        learner: Distiller = EmbeddingDistiller(student, teach)
+        student, teacher_embed = Sam(config), teacher_embed_fn(self.teacher)
+        learner: Distiller = EmbeddingDistiller(student, teacher_embed)
         if self.mode != "decoupled":
             coupled = self.mode == "coupled"
-            learner = MaskDistiller(student, self.teacher, coupled, clicks=4, teach=teach)
+            learner = MaskDistiller(
+                student, self.teacher, coupled, clicks=4, teacher_embed=teacher_embed
+            )
         settings = LoopSettings(steps=steps, learning_rate=LEARNING_RATES[self.mode], seed=1)
         return train(learner, self._batches, settings, folder, open_accelerator()), student
 

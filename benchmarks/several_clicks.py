@@ -45,7 +45,9 @@ def main(
                     embedding, points, np.ones(len(points)), multimask_output=len(points) == 1
                 )
                 ious[clicks].append(iou(prediction.best, mask))
-    table = {clicks: {"objects": len(some), "IoU": np.mean(some)} for clicks, some in ious.items()}
+    table = {
+        clicks: {"objects": len(some), "IoU": float(np.mean(some))} for clicks, some in ious.items()
+    }
     print(format_table(table, "clicks"))
 
 
