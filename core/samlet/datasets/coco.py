@@ -1,6 +1,6 @@
 """Labels as COCO instances: https://cocodataset.org/#format-data."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,6 +20,9 @@ from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
 from samlet.masks import fill_polygon, from_rle
 from samlet.utils.messages import bullet_list, join_first, pluralize
+
+_Named = tuple[str, Any]
+"""An entry of the file after its name, which starts sentences about it."""
 
 
 def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any) -> LabelledImages:
@@ -41,9 +44,31 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
     entries = json_files.get_field(content, "images", list, str(source))
     annotations = json_files.get_field(content, "annotations", list, str(source))
     faults: list[str] = []
+    ids, by_name = _images_by_name(entries, source, faults)
+    by_id = _annotations_by_id(annotations, ids, source, faults)
+    matches = match(images, paths, {name: listed[0][0] for name, listed in by_name.items()})
+    found = []
+    for name, path in matches.paths.items():
+        own_ids = dict.fromkeys(_id(entry, "id", where) for where, entry in by_name[name])
+        own = [annotation for number in own_ids for annotation in by_id[number]]
+        found.append(LabelledImage(path, partial(read_layers, path, *by_name[name][0], own)))
+    faults += matches.faults
+    if not found:
+        raise _nothing(images, source, entries, faults)
+    return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
+
+
+def _images_by_name(
+    entries: Sequence[Any], source: Path, faults: list[str]
+) -> tuple[Collection[str], dict[str, list[_Named]]]:
+    """Read the list of images.
+
+    Returns:
+        all ids; and for each file_name its entries, without names whose ids are ambiguous.
+    """
     # Some tools mix numbers and text, so 1 and "1" are the same id.
     names: dict[str, str] = {}
-    listed: dict[str, list[tuple[str, Any]]] = {}
+    by_name: dict[str, list[_Named]] = {}
     for i, entry in enumerate(entries):
         where = f"images[{i}] of {source}"
         try:
@@ -60,13 +85,25 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
                 "give each its own id."
             )
             names[number] = ""
-        listed.setdefault(name, []).append((where, entry))
-    of_image: dict[str, list[tuple[str, Any]]] = {number: [] for number in names}
+        by_name.setdefault(name, []).append((where, entry))
+    unambiguous = {
+        name: listed
+        for name, listed in by_name.items()
+        if all(names[_id(entry, "id", where)] == name for where, entry in listed)
+    }
+    return names, unambiguous
+
+
+def _annotations_by_id(
+    annotations: Sequence[Any], ids: Collection[str], source: Path, faults: list[str]
+) -> dict[str, list[_Named]]:
+    """The annotations of each image, by the id of the image."""
+    by_id: dict[str, list[_Named]] = {number: [] for number in ids}
     for i, annotation in enumerate(annotations):
         where = f"annotations[{i}] of {source}"
         try:
             number = _id(annotation, "image_id", where)
-            if number not in of_image:
+            if number not in by_id:
                 raise UserError(
                     f'{where} belongs to the image {number!r}, which is not listed in "images": '
                     "export the labels again."
@@ -74,23 +111,8 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
         except UserError as error:
             faults.append(str(error))
         else:
-            of_image[number].append((where, annotation))
-
-    listed = {
-        name: of_name
-        for name, of_name in listed.items()
-        if all(names[_id(entry, "id", where)] == name for where, entry in of_name)
-    }
-    matches = match(images, paths, {name: of_name[0][0] for name, of_name in listed.items()})
-    found = []
-    for name, path in matches.paths.items():
-        numbers = dict.fromkeys(_id(entry, "id", where) for where, entry in listed[name])
-        own = [pair for number in numbers for pair in of_image[number]]
-        found.append(LabelledImage(path, partial(read_layers, path, *listed[name][0], own)))
-    faults += matches.faults
-    if not found:
-        raise _nothing(images, source, entries, faults)
-    return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
+            by_id[number].append((where, annotation))
+    return by_id
 
 
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:

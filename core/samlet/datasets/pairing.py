@@ -53,7 +53,8 @@ def pair_by_name(
         name = _name(path.relative_to(images))
         for key in dict.fromkeys((name, _stem(name))):
             by_key[key].append(path)
-    both = {path.relative_to(images) for path in paths} if _are_one(images, labels) else set()
+    is_same = images.resolve() == labels.resolve()
+    both = {path.relative_to(images) for path in paths} if is_same else set()
     found = PairedFiles()
     files: dict[Path, list[Path]] = defaultdict(list)
     for file in _files(labels, suffixes):
@@ -78,10 +79,6 @@ def pair_by_name(
                 f"belong to {path}: rename or remove one."
             )
     return found
-
-
-def _are_one(images: Path, labels: Path) -> bool:
-    return images.resolve() == labels.resolve()
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
