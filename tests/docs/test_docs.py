@@ -174,3 +174,15 @@ def test_links_lead_somewhere(page: Path) -> None:
         path = page.parent / unquote(target) if target else page
         assert path.exists(), link
         assert not anchor or anchor in anchors(path), link
+
+
+def test_every_room_is_on_the_map() -> None:
+    contributing = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
+    packages = (
+        "core/samlet",
+        "labelstudio_backend/samlet_labelstudio",
+        "napari_plugin/samlet_napari",
+    )
+    for package in packages:
+        for room in (ROOT / package).glob("*/__init__.py"):
+            assert f"{Path(package).name}/{room.parent.name}`" in contributing
