@@ -205,7 +205,7 @@ def test_everything_on_a_folder_skips_what_is_done(
     assert "2 of 2 were finished before" in told
     assert {p: p.stat().st_mtime_ns for p in out.rglob("*.*")} == before
     code, told, _ = call(capsys, monkeypatch, *arguments[:-1], "5")
-    assert "done before" not in told
+    assert "finished before" not in told
 
 
 Call = Callable[..., tuple[int, str, str]]
@@ -239,16 +239,16 @@ def test_done_means_these_weights_and_this_file(
     shutil.copy(small_file, model)
     arguments = ("everything", image, "--out", tmp_path / "out", "--model", model, *FAST)
     assert samlet_call(*arguments)[0] == 0
-    assert "done before" in samlet_call(*arguments)[1]
+    assert "finished before" in samlet_call(*arguments)[1]
     trained = samlet.load(model)
     with torch.no_grad():
         trained.mask_decoder.iou_token.weight.add_(0.1)
     samlet.save(trained, model)
-    assert "done before" not in samlet_call(*arguments)[1]
-    assert "done before" in samlet_call(*arguments)[1]
+    assert "finished before" not in samlet_call(*arguments)[1]
+    assert "finished before" in samlet_call(*arguments)[1]
     crop_of("stained_2", image, (100, 100, 220, 200))
-    assert "done before" not in samlet_call(*arguments)[1]
-    assert "done before" in samlet_call(*arguments)[1]
+    assert "finished before" not in samlet_call(*arguments)[1]
+    assert "finished before" in samlet_call(*arguments)[1]
 
 
 @pytest.mark.parametrize("place", ["results", ".", "..", "link"])
@@ -307,7 +307,7 @@ def test_an_object_is_added_and_nothing_is_lost(
     mask = from_rle(json.loads(coco.read_text())["annotations"][-1]["segmentation"])
     assert (labels[mask] == found + 1).all()
 
-    assert "done before" in samlet_call(*everything)[1]
+    assert "finished before" in samlet_call(*everything)[1]
     code, told, _ = samlet_call(*everything, "--min-area", "5")
     assert code == 0 and "Kept, since they hold objects from `samlet segment`" in told
     assert objects_in(coco) == found + 1
@@ -346,8 +346,8 @@ def test_everything_in_tiles(
     labels = read_label_map(tmp_path / "out" / "a.png.labels.png")
     assert labels.shape == (90, 150)
     assert {a["segmentation"]["size"][1] for a in written["annotations"]} == {150}
-    assert "done before" in call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")[1]
-    assert "done before" not in call(capsys, monkeypatch, *arguments, "150")[1]
+    assert "finished before" in call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")[1]
+    assert "finished before" not in call(capsys, monkeypatch, *arguments, "150")[1]
 
 
 @pytest.mark.parametrize(
@@ -382,7 +382,7 @@ def test_everything_survives_a_stop(
         json.loads(path.read_text())
     code, told, err = samlet_call(*arguments)
     assert code == 0, err
-    assert "done before" in told
+    assert "finished before" in told
     assert len(list(out.glob("*.coco.json"))) == 6
 
 

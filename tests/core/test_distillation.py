@@ -502,7 +502,7 @@ def test_evaluate_prints_tables_and_writes_files(tmp_path: Path, nuclei_file: Pa
     assert "random click" in result.output
     assert (tmp_path / "out" / "prompts.csv").read_text().startswith("image,")
     lone = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES)])
-    assert "Give --labels" in str(lone.exception)
+    assert "Nothing to compare with: add --labels" in str(lone.exception)
     asked = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES), "--only", "clicks"])
     assert "clicks needs --labels" in str(asked.exception)
 
