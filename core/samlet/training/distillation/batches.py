@@ -107,7 +107,8 @@ class LoadedImage:
     """A decoded image.
 
     Attributes:
-        key, sha256: see `Item` and `content_hash`.
+        key: see `Item`.
+        sha256: see `content_hash`.
         pixels: uint8, h x w x 3, the longest side at the model's input size.
     """
 
@@ -157,7 +158,8 @@ class DistillStream:
         held_out: keys that are kept for validation.
         skipped: takes the broken images.
         seed: decides the order.
-        rank, world: number of this process, and how many there are.
+        rank: number of this process.
+        world: number of processes.
         threads: that read and decode.
     """
 

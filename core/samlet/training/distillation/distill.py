@@ -46,7 +46,8 @@ class Distilled:
     """What a run has made.
 
     Attributes:
-        teacher, student: the models, ready to predict.
+        teacher: the teacher model, ready to predict.
+        student: the student model, ready to predict.
         validation: images that the student has not seen.
         skipped: images that could not be used, with the reasons.
         path: of the student's checkpoint.

@@ -54,8 +54,8 @@ class Crops:
             is in its image, as a model does that zooms in.
         zoom: sides of such crops, relative to the object's longer side, between which theirs are
             drawn, log-uniformly.
-        rank, world: number of this process, and how many there are; any number of them cuts the
-            same crops.
+        rank: number of this process.
+        world: number of processes; any number of them cuts the same crops.
     """
 
     examples: Sequence[Example]

@@ -47,7 +47,8 @@ class Finetuned:
     """What a run has made.
 
     Attributes:
-        before, after: the model as it was, and as it is.
+        before: the model as it was.
+        after: the finetuned model.
         images: number of images that it was trained on.
         held_out: labelled images that it was not trained on, 50 at most; empty if there was but
             one.
