@@ -1,4 +1,4 @@
-"""Modules that programs written before 0.2 import by names that they no longer have."""
+"""Old module names, which keep working with a DeprecationWarning."""
 
 import importlib
 import importlib.abc
@@ -37,7 +37,7 @@ MOVED = {
     "transforms": "predict.transforms",
     "zoom": "predict.zoom",
 }
-"""Old names below `samlet.`, and what they are now."""
+"""Old module names below `samlet.`, and their new ones."""
 
 
 class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
@@ -59,7 +59,7 @@ class _MovedModules(importlib.abc.MetaPathFinder, importlib.abc.Loader):
             DeprecationWarning,
             stacklevel=6,
         )
-        # A module may put another in its own place: it is what the import gives.
+        # The import machinery returns what is in sys.modules once this method has returned.
         sys.modules[module.__name__] = importlib.import_module(new)
 
 

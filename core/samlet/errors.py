@@ -1,8 +1,8 @@
-"""The one exception that means "the user can fix this"."""
+"""The exception for mistakes that the user can correct."""
 
 
 class UserError(ValueError):
-    """A mistake in the user's input, told in one sentence that names the remedy.
+    """A mistake in the user's input; its message is one sentence that says what to do.
 
-    Command lines and servers show the sentence alone, without a traceback.
+    Command lines and servers show only the message, without a traceback.
     """

@@ -1,4 +1,4 @@
-"""From a name or a file to a model, and back to a file."""
+"""Loading models by name or from files, and saving them."""
 
 from samlet.checkpoints.loading import BUNDLED, load, read_card, sam_model_registry, save
 

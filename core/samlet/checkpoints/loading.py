@@ -1,4 +1,4 @@
-"""Names and files of models: the bundle, downloads, the official layouts and our own."""
+"""Loading and saving models: bundled, downloaded, in official layouts and in samlet's format."""
 
 import json
 from collections.abc import Mapping
@@ -19,9 +19,12 @@ from samlet.modeling.official_names import to_official_names, to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
+from samlet.utils.messages import join_first
 
 FORMAT = 1
+"""Version of samlet's format; files of a higher one are refused."""
 METADATA_KEY = "samlet"
+"""Where the safetensors metadata has the config and the model card, as JSON."""
 BUNDLED = {"nuclei": Path(__file__).parents[1] / "weights" / "nuclei.safetensors"}
 OFFICIAL_SUFFIXES = (".pt", ".pth")
 
@@ -31,8 +34,9 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
     Args:
         name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
-            path of a checkpoint: ours (.safetensors), or one with MobileSAM's or SAM's official
-            names, as any trainer saves it; see `samlet.checkpoints.weight_files`.
+            path of a checkpoint: samlet's own (.safetensors), or one with MobileSAM's or SAM's
+            official parameter names, as any trainer saves it; see
+            `samlet.checkpoints.weight_files`.
         device: where to put it.
 
     Returns:
@@ -49,7 +53,11 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
 
 def resolve_path(name: str | Path) -> Path:
-    """The file of a model, downloaded if need be; see `load`."""
+    """The path of a model's file, downloaded if necessary; see `load`.
+
+    Raises:
+        UserError: no such name or file, or a failed download.
+    """
     key = str(name)
     if key in BUNDLED:
         return BUNDLED[key]
@@ -70,17 +78,18 @@ def save(
     card: Mapping[str, Any] | None = None,
     dtype: torch.dtype = torch.float32,
 ) -> None:
-    """Write a model: our format for .safetensors, the official layout for .pt and .pth.
+    """Write a model: samlet's format for .safetensors, the official layout for .pt and .pth.
 
     Args:
         model: what to write.
-        path: where; its suffix decides the format.
-        card: facts for people (data, licence, recipe, figures, limits); kept by our format alone.
-            The model's own card where none is given.
-        dtype: of the weights in our format; float16 halves the file.
+        path: the file; its suffix decides the format.
+        card: the model card (data, licence, recipe, figures, limits); the model's own if None. Only
+            samlet's format keeps it.
+        dtype: of the weights in samlet's format; float16 halves the size of the file.
 
     Raises:
-        UserError: another suffix, an encoder that has no official layout, or an unwritable place.
+        UserError: another suffix, an encoder without an official layout, or a path that cannot be
+            written.
     """
     path = Path(path)
     if path.suffix in OFFICIAL_SUFFIXES:
@@ -100,14 +109,16 @@ def save(
         with atomic_path(path) as temporary:
             save_file(state, temporary, metadata={METADATA_KEY: json.dumps(facts)})
     else:
-        raise UserError(f"{path} must end in .safetensors (ours) or .pt (the official layout).")
+        raise UserError(
+            f"{path} must end in .safetensors (samlet's format) or .pt (the official layout)."
+        )
 
 
 def read_card(path: Path) -> dict[str, Any]:
-    """The model card in one of our checkpoints.
+    """The model card in a checkpoint of samlet's format.
 
     Raises:
-        UserError: the file is damaged or not ours.
+        UserError: the file is damaged or has another format.
     """
     return _read_facts(path)["card"]
 
@@ -117,16 +128,18 @@ def _metadata(path: Path) -> dict[str, str]:
         with safe_open(path, framework="pt") as file:
             return file.metadata() or {}
     except (SafetensorError, OSError) as error:
-        raise UserError(f"{path} is damaged or not a safetensors file; fetch it again.") from error
+        raise UserError(
+            f"{path} is damaged or not a safetensors file; download it again."
+        ) from error
 
 
 def _read_facts(path: Path) -> dict[str, Any]:
     try:
         facts = json.loads(_metadata(path)[METADATA_KEY])
     except (KeyError, ValueError) as error:
-        raise UserError(f"{path} is not one of samlet's safetensors files.") from error
+        raise UserError(f"{path} is not a safetensors file that samlet wrote.") from error
     if facts["format"] > FORMAT:
-        raise UserError(f"{path} was written by a newer samlet; upgrade with pip.")
+        raise UserError(f"{path} was written by a newer version of samlet; upgrade with pip.")
     return facts
 
 
@@ -136,7 +149,7 @@ def _load_ours(path: Path) -> Sam:
         with safe_open(path, framework="pt") as file:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
-        raise UserError(f"{path} is damaged; fetch it again.") from error
+        raise UserError(f"{path} is damaged; download it again.") from error
     model = Sam(SamConfig.from_dict(facts["config"]))
     model.card = facts["card"]
     _load_strict(model, state, path)
@@ -144,14 +157,14 @@ def _load_ours(path: Path) -> Sam:
 
 
 def _load_official(path: Path) -> Sam:
-    # Those of samlet's own modules, too, as a state dict of before could have them.
+    # A state dict that an early version of samlet saved has the names of samlet's modules.
     state = to_official_names(read_weights(path))
     config = infer_config(state)
     if config is None:
         raise UserError(
-            f"{path} is of another architecture than MobileSAM and SAM: it has {_some(state)}, and "
-            "neither image_encoder.layers.*.attn.attention_biases nor "
-            "image_encoder.blocks.*.attn.rel_pos_h."
+            f"{path} has neither MobileSAM's architecture nor SAM's: its parameters are "
+            f"{join_first(sorted(state), 3)}, without image_encoder.layers.*.attn.attention_biases "
+            "or image_encoder.blocks.*.attn.rel_pos_h."
         )
     model = Sam(config)
     _load_strict(model, state, path)
@@ -159,12 +172,13 @@ def _load_official(path: Path) -> Sam:
 
 
 def _load_strict(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
+    """Put weights into a model, or say in one sentence which do not fit."""
     wanted, state = to_samlet_names(model.state_dict()), to_samlet_names(state)
     missing = wanted.keys() - state.keys()
     unexpected = state.keys() - wanted.keys()
     misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
     faults = [
-        f"{_some(keys)} {fault}"
+        f"{join_first(sorted(keys), 3)} {fault}"
         for keys, fault in (
             (missing, "missing"),
             (unexpected, "unexpected"),
@@ -175,12 +189,6 @@ def _load_strict(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
     if faults:
         raise UserError(f"{path} does not fit its architecture: {'; '.join(faults)}.")
     model.load_state_dict(state)
-
-
-def _some(keys: Any) -> str:
-    names = sorted(keys)
-    told = ", ".join(names[:3])
-    return told if len(names) <= 3 else f"{told} and {len(names) - 3} more"
 
 
 def _build(config: SamConfig, checkpoint: str | Path | None = None) -> Sam:
@@ -197,7 +205,7 @@ sam_model_registry = {
         for name, sam_vit in SAM_VITS.items()
     },
 }
-"""`segment_anything`'s way to a model: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`.
+"""As in `segment_anything`: `sam_model_registry["vit_t"](checkpoint="mobile_sam.pt")`.
 
-The architecture of a checkpoint is read off its weights, whatever the name.
+The architecture is inferred from the checkpoint's weights, whatever the key.
 """

@@ -1,4 +1,4 @@
-"""MobileSAM's and SAM's official layouts, and what they tell of the architecture."""
+"""MobileSAM's and SAM's official checkpoints: writing them, and inferring the architecture."""
 
 import math
 import re
@@ -13,26 +13,26 @@ from samlet.modeling.tiny_vit import STRIDE, TinyViTConfig
 
 
 def to_official(model: Sam) -> dict[str, Tensor]:
-    """A model's weights as `mobile_sam` reads them, or `segment_anything` if it is one of SAM's.
+    """A model's weights under the names that `mobile_sam`, or `segment_anything`, loads.
 
-    `mobile_sam` builds only the 5M variant and `segment_anything` only ViT-B, L and H, all at 1024
-    pixels; other sizes can be read back by samlet.
+    `mobile_sam` builds only the 5M variant of TinyViT and `segment_anything` only ViT-B, L and H,
+    all for an input of 1024 pixels; only samlet loads the others.
 
     Raises:
         UserError: the image encoder is neither a TinyViT nor one of SAM's.
     """
     if model.config.tiny_vit is None and model.config.sam_vit is None:
         raise UserError(
-            f"{model.name} has an encoder that no official layout can hold; "
+            f"{model.name} has an encoder for which there is no official layout; "
             "write a .safetensors file instead."
         )
     return model.state_dict()
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:
-    """Read the architecture off official weights; None if they are neither MobileSAM's nor SAM's.
+    """Infer the architecture from official weights; None if they are neither MobileSAM's nor SAM's.
 
-    The input size is in SAM's weights but not in MobileSAM's, where it is 1024.
+    SAM's weights also determine the input size; MobileSAM's do not, and 1024 is assumed.
     """
     return _mobile_sam_config(state) or _sam_config(state)
 
@@ -51,7 +51,7 @@ def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
     tiny_vit = TinyViTConfig(
         embed_dims=(width, *(x.shape[1] for x in qkv if x is not None)),  # type: ignore[arg-type]
         depths=tuple(depths),  # type: ignore[arg-type]
-        # The first stage has neither heads nor windows; every variant counts 32 channels a head.
+        # The first stage has neither heads nor windows; all variants have 32 channels per head.
         num_heads=(width // 32, *(x.shape[0] for x in biases if x is not None)),  # type: ignore[arg-type]
         window_sizes=(windows[0], *windows),  # type: ignore[arg-type]
     )
@@ -69,7 +69,7 @@ def _sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
         embed_dim=embed_dim,
         depth=1 + max(tables),
         num_heads=embed_dim // next(iter(tables.values())).shape[1],
-        # One row for each offset between two tokens: of the whole grid, or of a window only.
+        # One row per offset between two tokens: of the whole grid, or only of a window.
         global_attn_indexes=tuple(i for i in sorted(tables) if len(tables[i]) == 2 * grid - 1),
     )
     return SamConfig("sam_vit", grid * STRIDE, tiny_vit=None, sam_vit=sam_vit)

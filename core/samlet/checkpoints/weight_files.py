@@ -1,7 +1,7 @@
-"""The weights in what training frameworks save: found under whatever key, and read safely.
+"""Reading the weights from checkpoints of any training framework, without running code in them.
 
-Nothing in a file is run. Objects beside the weights (NumPy numbers, configurations, optimizers,
-whole modules) are read as stand-ins that only hold what was stored for them.
+Objects beside the weights (NumPy numbers, configurations, optimizers, whole modules) are read as
+stand-ins that only hold the attributes that were stored for them.
 """
 
 import re
@@ -15,44 +15,45 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor
 
 from samlet.errors import UserError
+from samlet.utils.messages import join_first
 
 KEYS = (
     "model_ema", "ema", "ema_model", "ema_state_dict", "state_dict_ema",
     "model", "state_dict", "model_state_dict", "model_state",
     "module", "net", "network", "weights", "params",
 )  # fmt: skip
-"""Where trainers keep the weights. Averaged ones come first, since those are meant to be used."""
+"""Keys under which trainers keep the weights; averaged weights come first, as they are for use."""
 
 _PART = re.compile(r"^(|.*\.)((image_encoder|prompt_encoder|mask_decoder)\..+)$")
 _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapped_module)(?=\.)")
-_DEEPEST = 4
-REMEDY = "fetch or save it again"
+_MAX_DEPTH = 4
+REMEDY = "download or save it again"
 
 
 def read_weights(path: Path) -> dict[str, Tensor]:
-    """A model's parameters in a file of any trainer, by their names within the model.
+    """Read a model's parameters from a checkpoint of any trainer, by their names in the model.
 
-    They may lie under a key (see `KEYS`), be a module that was saved as a whole, and have something
+    They may lie under a key (see `KEYS`), in a module that was saved as a whole, and have a prefix
     before each name ("module.", "model.", "sam.", "_orig_mod.", ...).
 
     Raises:
-        UserError: the file cannot be read, has no such weights, or those of several models.
+        UserError: the file cannot be read, has no such weights, or has those of several models.
     """
     content = _content(path)
     found = list(_state_dicts(content, ()))
     if not found:
         raise UserError(
             f"{path} has no weights of image_encoder, prompt_encoder and mask_decoder, "
-            f"but {_described(content)}: save the state dict of a SAM model."
+            f"but {_describe(content)}: save the state dict of a SAM model."
         )
     ranked = sorted((_rank(where), where) for where, _ in found)
     best = [where for rank, where in ranked if rank == ranked[0][0]]
     if len(best) > 1:
         raise UserError(
             f"{path} has the weights of several models ({', '.join('.'.join(w) for w in best)}): "
-            "save one of them by itself."
+            "save only one of them."
         )
-    return _of_one_model(dict(found)[best[0]], path)
+    return extract_state_dict(dict(found)[best[0]], path)
 
 
 def _rank(where: tuple[str, ...]) -> int:
@@ -60,7 +61,7 @@ def _rank(where: tuple[str, ...]) -> int:
 
 
 def _content(path: Path) -> Any:
-    _refuse_what_is_no_checkpoint(path)
+    _check_file_type(path)
     if path.suffix == ".safetensors":
         try:
             with safe_open(path, framework="pt") as file:
@@ -70,7 +71,7 @@ def _content(path: Path) -> Any:
     try:
         names = torch.serialization.get_unsafe_globals_in_checkpoint(path)
     except Exception:
-        # Of before PyTorch 1.6, and so no zip archive, or damaged, which loading it will say.
+        # From before PyTorch 1.6 and so no zip archive, or damaged, which loading will report.
         names = []
     stand_ins: list[Any] = [(_STAND_INS.get(name, _StandIn), name) for name in names]
     try:
@@ -84,25 +85,25 @@ def _content(path: Path) -> Any:
             ) from error
         if any(word in str(error) for word in ("GLOBAL", "allowlisted", "Can only")):
             raise UserError(
-                f"{path} cannot be read as a checkpoint without code of its own, which could do "
-                "anything: save its state dict alone."
+                f"{path} cannot be read without running code that it contains, which is not safe: "
+                "save only the model's state dict."
             ) from error
         raise UserError(
-            f"{path} cannot be read as a checkpoint, since it is damaged or of another kind: "
+            f"{path} cannot be read as a checkpoint: it is damaged or another kind of file: "
             f"{REMEDY}."
         ) from error
 
 
-def _refuse_what_is_no_checkpoint(path: Path) -> None:
+def _check_file_type(path: Path) -> None:
     try:
         with path.open("rb") as file:
             start = file.read(200)
     except OSError as error:
         raise UserError(f"{path} cannot be read ({error.strerror}): check it.") from error
     if not start:
-        raise UserError(f"{path} cannot be read as a checkpoint, since it is empty: {REMEDY}.")
+        raise UserError(f"{path} is empty: {REMEDY}.")
     if start.startswith(b"version https://git-lfs"):
-        raise UserError(f"{path} is a pointer of Git LFS, not the file: run `git lfs pull`.")
+        raise UserError(f"{path} is a Git LFS pointer, not the file: run `git lfs pull`.")
     if start.lstrip().lower().startswith((b"<!doctype", b"<html", b"<?xml")):
         raise UserError(f"{path} is a web page, not a checkpoint: {REMEDY}.")
 
@@ -110,11 +111,11 @@ def _refuse_what_is_no_checkpoint(path: Path) -> None:
 def _state_dicts(
     content: Any, where: tuple[str, ...]
 ) -> Iterator[tuple[tuple[str, ...], dict[str, Tensor]]]:
-    """All mappings from names to tensors that a model's parts are among."""
+    """All mappings from names to tensors, at any depth, that include parts of a SAM model."""
     if isinstance(content, _StandIn):
         stored = vars(content)
-        content = dict(_of_module(content, "")) if "_modules" in stored else stored
-    if not isinstance(content, Mapping) or len(where) > _DEEPEST:
+        content = dict(_module_tensors(content, "")) if "_modules" in stored else stored
+    if not isinstance(content, Mapping) or len(where) > _MAX_DEPTH:
         return
     tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
     if any(_PART.match(_WRAPPERS.sub("", key).lstrip(".")) for key in tensors):
@@ -124,7 +125,7 @@ def _state_dicts(
         yield from _state_dicts(value, (*where, str(key)))
 
 
-def _of_module(module: "_StandIn", prefix: str) -> Iterator[tuple[str, Tensor]]:
+def _module_tensors(module: "_StandIn", prefix: str) -> Iterator[tuple[str, Tensor]]:
     """The parameters and buffers of a module that was saved as a whole."""
     stored = vars(module)
     passing = stored.get("_non_persistent_buffers_set") or ()
@@ -134,10 +135,15 @@ def _of_module(module: "_StandIn", prefix: str) -> Iterator[tuple[str, Tensor]]:
                 yield f"{prefix}{name}", value.detach()
     for name, child in (stored.get("_modules") or {}).items():
         if isinstance(child, _StandIn):
-            yield from _of_module(child, f"{prefix}{name}.")
+            yield from _module_tensors(child, f"{prefix}{name}.")
 
 
-def _of_one_model(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+def extract_state_dict(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
+    """Strip prefixes and wrappers from the names, and leave out what belongs to no SAM model.
+
+    Raises:
+        UserError: several models are among the weights.
+    """
     by_prefix: dict[str, dict[str, Tensor]] = {}
     for key, value in state.items():
         match = _PART.match(_WRAPPERS.sub("", key).lstrip("."))
@@ -156,15 +162,14 @@ def _of_one_model(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     return by_prefix[whole[0]] if whole else next(iter(by_prefix.values()))
 
 
-def _described(content: Any) -> str:
+def _describe(content: Any) -> str:
     if isinstance(content, Mapping):
-        names = sorted(map(str, content))
-        return f"{', '.join(names[:3])}{f' and {len(names) - 3} more' if len(names) > 3 else ''}"
+        return join_first(sorted(map(str, content)), 3)
     return f"an object of type {type(content).__name__.strip('_')}"
 
 
 class _StandIn:
-    """What stands for an object of any class: it takes what was stored, and does nothing."""
+    """Takes the place of an object of any class: holds its stored attributes, and does nothing."""
 
     def __init__(self, *arguments: Any) -> None:
         pass
@@ -182,4 +187,4 @@ def _mapping(*arguments: Any) -> OrderedDict[Any, Any]:
 
 
 _STAND_INS = {"collections.defaultdict": _mapping}
-"""For classes whose items are stored one by one, which a stand-in cannot take."""
+"""Replacements for classes whose items are stored one by one, which `_StandIn` cannot take."""

@@ -1,8 +1,8 @@
-"""Masks as values: H x W bool arrays or their RLE, and what they turn into.
+"""Masks as H x W bool arrays or RLE: boxes, polygons, label maps, IoU and regions.
 
 Coordinates are (x, y) in pixels. Outlines and boxes run along pixel edges: pixel (0, 0) covers the
-square from (0, 0) to (1, 1), and a full H x W mask spans (0, 0) to (W, H), as in COCO. Points name
-a pixel, so their centre is at integers, as in segment_anything's prompts.
+square from (0, 0) to (1, 1), and a full H x W mask spans (0, 0) to (W, H), as in COCO. Points refer
+to a pixel, so that its centre is at integers, as in segment_anything's prompts.
 """
 
 import warnings
@@ -21,7 +21,7 @@ _RENAMED = {"Cutout": "CroppedMask", "cut_out": "crop_mask", "extent": "bounding
 if not TYPE_CHECKING:
 
     def __getattr__(name: str) -> Any:
-        """Give what has another name since 0.2 under its old one, with a DeprecationWarning."""
+        """Give renamed objects under their old names, with a DeprecationWarning."""
         if name not in _RENAMED:
             raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
         warnings.warn(

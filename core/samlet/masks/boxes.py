@@ -6,10 +6,11 @@ from samlet.errors import UserError
 from samlet.masks.rle import bounding_slices
 
 Box = tuple[int, int, int, int]
+"""(x0, y0, x1, y1), in pixels along pixel edges."""
 
 
 def box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
-    """Bound an H x W mask by (x0, y0, x1, y1) along pixel edges: a full mask gives (0, 0, W, H).
+    """The bounding box (x0, y0, x1, y1) of an H x W mask: a full mask gives (0, 0, W, H).
 
     Raises:
         UserError: the mask is empty.
@@ -19,8 +20,12 @@ def box_xyxy(mask: np.ndarray) -> tuple[int, int, int, int]:
 
 
 def nonempty_bounding_slices(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns that bound a mask, or UserError where it has no pixel."""
+    """The slices of a mask's bounding box.
+
+    Raises:
+        UserError: the mask is empty.
+    """
     rows, columns = bounding_slices(mask)
     if rows.stop == 0:
-        raise UserError("The mask is empty: it has no box and no inside. Leave it out.")
+        raise UserError("The mask is empty, so it has no box and no point inside: leave it out.")
     return rows, columns

@@ -1,4 +1,4 @@
-"""Label maps: many masks in one array of integers, 0 being the background."""
+"""Label maps: many masks in one array of integers, in which 0 is the background."""
 
 from collections.abc import Iterator, Sequence
 
@@ -11,10 +11,10 @@ from samlet.masks.rle import Mask, crop_mask
 def to_label_map(
     masks: np.ndarray | Sequence[Mask], scores: Sequence[float] | None = None
 ) -> np.ndarray:
-    """Paint masks into one image of labels: 0 background, i + 1 for mask i.
+    """Combine masks in one label map: 0 is background, i + 1 is mask i.
 
-    Where masks overlap, the higher score wins, and of equal scores (or none) the earlier mask. A
-    mask that is covered altogether leaves no pixel, and its label is then missing.
+    Where masks overlap, the one of higher score is on top, and of equal scores (or without scores)
+    the earlier one. The label of a mask that is completely covered is missing.
 
     Args:
         masks: N x H x W, or a non-empty sequence of H x W or RLE.
@@ -25,16 +25,20 @@ def to_label_map(
 
     Raises:
         UserError: an empty list (use an array of 0 x H x W), another number of scores, masks of
-            unlike sizes, or RLE that is not valid.
+            different sizes, or invalid RLE.
     """
     if isinstance(masks, np.ndarray) and masks.ndim == 3:
         shape = masks.shape[1:]
     elif len(masks):
         shape = crop_mask(masks[0]).size
     else:
-        raise UserError("No mask tells the size: give an array of shape 0 x H x W instead.")
+        raise UserError(
+            "No mask, so the size is unknown: give an array of shape 0 x H x W."
+        )
     if scores is not None and len(scores) != len(masks):
-        raise UserError(f"{len(masks)} masks have {len(scores)} scores: give one each.")
+        raise UserError(
+            f"{len(masks)} masks have {len(scores)} scores: give one for each."
+        )
     labels = np.zeros(shape, np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32)
     best_first = np.argsort(-np.asarray(scores), kind="stable") if scores is not None else None
     for i in reversed(range(len(masks)) if best_first is None else best_first.tolist()):
@@ -48,7 +52,7 @@ def to_label_map(
 
 
 def from_label_map(labels: np.ndarray) -> Iterator[tuple[int, np.ndarray]]:
-    """Yield each object of a label map as (label, bool H x W), by rising label, one at a time.
+    """Yield the objects of a label map one by one as (label, bool H x W), by ascending label.
 
     Args:
         labels: H x W integers; 0 and below are background.

@@ -1,4 +1,4 @@
-"""How far masks agree: intersection over union."""
+"""Intersection over union (IoU) of masks."""
 
 from collections.abc import Mapping, Sequence
 
@@ -10,7 +10,7 @@ from samlet.masks.rle import Mask, to_rle
 
 
 def iou_matrix(predicted: Sequence[Mask], truth: Sequence[Mask]) -> np.ndarray:
-    """IoU of each mask with each object: float64, P x T."""
+    """IoU of each of P predicted masks with each of T true masks: float64, P x T."""
     if not predicted or not truth:
         return np.zeros((len(predicted), len(truth)))
     a, b = ([m if isinstance(m, Mapping) else to_rle(m) for m in ms] for ms in (predicted, truth))
@@ -18,7 +18,7 @@ def iou_matrix(predicted: Sequence[Mask], truth: Sequence[Mask]) -> np.ndarray:
 
 
 def iou(a: np.ndarray, b: np.ndarray) -> float:
-    """Intersection over union of two H x W masks, 0 to 1; two empty masks agree, hence 1.
+    """Intersection over union of two H x W masks, 0 to 1; 1 for two empty masks.
 
     Raises:
         UserError: the shapes differ.

@@ -1,4 +1,4 @@
-"""Connected regions of a mask: where to click, and what is too small to keep."""
+"""Connected regions of a mask: the point to click on, and removing small regions."""
 
 from typing import Literal
 
@@ -9,10 +9,10 @@ from samlet.masks.boxes import nonempty_bounding_slices
 
 
 def deepest_point(mask: np.ndarray) -> tuple[int, int]:
-    """Find the pixel farthest from the mask's border: where a careful annotator clicks.
+    """Find the pixel farthest from the mask's border, where a careful annotator clicks.
 
-    The image's border counts as the mask's. Of several such pixels the middle one in reading order
-    is taken, so that a line is clicked near its middle.
+    What lies beyond the image counts as background. Of several such pixels the middle one in
+    reading order is taken, so that a line is clicked on near its middle.
 
     Args:
         mask: H x W, bool or 0 and 1.
@@ -34,18 +34,18 @@ def deepest_point(mask: np.ndarray) -> tuple[int, int]:
 def remove_small_regions(
     mask: np.ndarray, area_thresh: float, mode: Literal["holes", "islands"]
 ) -> tuple[np.ndarray, bool]:
-    """Fill holes or drop islands smaller than a threshold, as segment_anything.utils.amg does.
+    """Fill holes or remove islands smaller than a threshold, as segment_anything.utils.amg does.
 
-    Regions are 8-connected. If every island is small, the largest stays (the first of equals). Open
-    background counts as a hole where it is smaller than the threshold.
+    Regions are 8-connected. If all islands are small, the largest stays (the first of equals). A
+    region of background that touches the border counts as a hole, too, if it is small enough.
 
     Args:
         mask: H x W bool.
-        area_thresh: pixels; smaller regions go.
+        area_thresh: pixels; smaller regions are filled or removed.
         mode: "holes" or "islands".
 
     Returns:
-        The mask, bool H x W, and whether it changed.
+        the mask, bool H x W, and whether it changed.
     """
     regions, count = ndimage.label(~mask if mode == "holes" else mask, structure=np.ones((3, 3)))
     sizes = np.bincount(regions.ravel(), minlength=count + 1)[1:]

@@ -1,8 +1,8 @@
-"""Masks as COCO's run lengths, and cut out of the empty image around them.
+"""Masks as COCO RLE, and cropped to their bounding boxes.
 
 A run-length encoding (RLE) counts pixels down the columns, background first: {"size": [H, W],
-"counts": ...}, with counts a list of run lengths, or COCO's string or bytes of them. What is done
-with a `CroppedMask` costs what its box does, however large the image is.
+"counts": ...}, where counts is a list of run lengths, or COCO's compressed string or bytes. The
+time and memory for a `CroppedMask` depend on the size of its box, not on that of the image.
 """
 
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ from samlet.errors import UserError
 from samlet.masks.compressed_rle import decode_counts
 
 Mask = np.ndarray | Mapping[str, Any]
-"""H x W, bool or 0 and 1; or its RLE."""
+"""A mask as an array, H x W, bool or 0 and 1; or as RLE."""
 
 
 def to_rle(mask: np.ndarray) -> dict[str, Any]:
@@ -47,10 +47,10 @@ def from_rle(rle: Mapping[str, Any]) -> np.ndarray:
 
 @dataclass(frozen=True)
 class CroppedMask:
-    """A mask's box, and where in the image it is.
+    """A mask cropped to its bounding box, and the position of the box in the image.
 
     Attributes:
-        mask: bool, h x w; 0 x 0 if the mask has no pixel.
+        mask: bool, h x w; 0 x 0 if the mask is empty.
         x: the box's first column in the image.
         y: the box's first row in the image.
         size: (H, W) of the image.
@@ -63,24 +63,24 @@ class CroppedMask:
 
     @property
     def slices(self) -> tuple[slice, slice]:
-        """Where the box is in an H x W array."""
+        """The box as an index into an H x W array."""
         height, width = self.mask.shape
         return slice(self.y, self.y + height), slice(self.x, self.x + width)
 
     def to_full(self) -> np.ndarray:
-        """Put the mask back into its image: bool, H x W."""
+        """The mask at the size of the image: bool, H x W."""
         mask = np.zeros(self.size, dtype=bool)
         mask[self.slices] = self.mask
         return mask
 
     def to_uncompressed_rle(self) -> dict[str, Any]:
-        """Encode the whole mask as RLE with a list of run lengths."""
+        """Encode the mask at the size of the image as RLE with a list of run lengths."""
         height, width = self.size
-        # With background above and below, no run goes on in the next column.
+        # With background above and below, no run continues in the next column.
         columns = np.pad(self.mask.T, ((0, 0), (1, 1)))
         column, row = np.nonzero(columns[:, 1:] != columns[:, :-1])
         edges = (self.x + column) * height + self.y + row
-        # In a mask of full height they do go on: one run ends where another begins.
+        # In a mask of full height they do: there, one run ends where another begins.
         edges, times = np.unique(edges, return_counts=True)
         counts = np.diff(edges[times == 1], prepend=0, append=height * width).tolist()
         if len(counts) > 1 and counts[-1] == 0:
@@ -88,12 +88,12 @@ class CroppedMask:
         return {"size": [height, width], "counts": counts}
 
     def to_rle(self) -> dict[str, Any]:
-        """Encode the whole mask as `to_rle` does."""
+        """Encode the mask at the size of the image as `samlet.masks.to_rle` does."""
         return _text(coco.frPyObjects(self.to_uncompressed_rle(), *self.size))
 
 
 def crop_mask(mask: Mask) -> CroppedMask:
-    """Cut a mask out of its image.
+    """Crop a mask to its bounding box.
 
     Raises:
         UserError: the RLE is not valid.
@@ -112,7 +112,7 @@ def crop_mask(mask: Mask) -> CroppedMask:
         return CroppedMask(np.zeros((0, 0), dtype=bool), 0, 0, (height, width))
     x, right = int(first[0]) // height, int(last[-1]) // height + 1
     y, bottom = int((first % height).min()), int((last % height).max()) + 1
-    # A run that goes on in the next column holds the last row of one and the first of the other.
+    # A run that continues in the next column covers the last row of one and the first of the other.
     if (first // height != last // height).any():
         y, bottom = 0, height
     tall, wide = bottom - y, right - x
@@ -135,21 +135,21 @@ def area(mask: Mask) -> int:
 
 
 def bounding_slices(mask: np.ndarray) -> tuple[slice, slice]:
-    """Rows and columns from the first to the last with a pixel of an H x W mask, or none."""
+    """The bounding box of an H x W mask as (rows, columns); two empty slices if it is empty."""
     rows, columns = (np.flatnonzero(np.any(mask, axis=axis)).tolist() or [0, -1] for axis in (1, 0))
     return slice(rows[0], rows[-1] + 1), slice(columns[0], columns[-1] + 1)
 
 
 def _checked(rle: Mapping[str, Any]) -> tuple[np.ndarray, int, int]:
-    """Give run lengths (int64), H and W."""
+    """Run lengths (int64), H and W of a valid RLE, or UserError."""
     try:
         height, width = (int(n) for n in rle["size"])
         counts = rle["counts"]
         if isinstance(counts, str | bytes):
             counts = decode_counts(counts if isinstance(counts, str) else counts.decode("ascii"))
         lengths = np.array(counts, dtype=np.int64).reshape(-1)
-        # COCO's own decoder does not check: it would write past the end, or leave the rest of the
-        # mask as whatever the memory held.
+        # pycocotools does not check this: its decoder writes past the end, or returns uninitialised
+        # memory.
         if min(height, width) < 0 or (lengths < 0).any() or lengths.sum() != height * width:
             raise ValueError("wrong total")
         return lengths, height, width

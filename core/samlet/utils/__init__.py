@@ -1,1 +1,1 @@
-"""What every room needs and none owns: files, threads, progress, wording."""
+"""Shared helpers without any knowledge of images or models: files, threads, progress, messages."""

@@ -1,4 +1,4 @@
-"""Where downloads, converted models and embeddings are kept."""
+"""The folder where downloads, converted models and embeddings are cached."""
 
 import os
 from pathlib import Path
@@ -7,6 +7,6 @@ import platformdirs
 
 
 def cache_dir() -> Path:
-    """Return `SAMLET_CACHE` if it is set, or else the user's cache folder for samlet."""
+    """The folder that the environment variable SAMLET_CACHE names, or the user's cache folder."""
     chosen = os.environ.get("SAMLET_CACHE")
     return Path(chosen).expanduser() if chosen else Path(platformdirs.user_cache_dir("samlet"))

@@ -1,4 +1,4 @@
-"""What every command line shares: its console, and how a user's mistake ends it."""
+"""What the command lines of samlet and its backend share: the console, and error handling."""
 
 import sys
 import warnings
@@ -9,12 +9,12 @@ from rich.console import Console
 
 from samlet.errors import UserError
 
-# Paths and messages are printed as they are: brackets in them are no markup.
+# Paths and messages are printed unchanged: brackets in them are not markup.
 console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
 
 
 def run_app(commands: typer.Typer) -> None:
-    """Run a command; a user's mistake ends it with one sentence and exit code 1."""
+    """Run the command line; a UserError ends it with its message and exit code 1."""
     warnings.showwarning = _show_warning
     try:
         commands()
@@ -31,5 +31,5 @@ def _show_warning(
     file: TextIO | None = None,
     line: str | None = None,
 ) -> None:
-    """As a sentence, without the line of code that it comes from."""
+    """Print only the message, without the line of code that it comes from."""
     print(f"Warning: {message}", file=sys.stderr)

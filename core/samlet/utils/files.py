@@ -1,4 +1,4 @@
-"""Writing files and folders so that nobody ever sees half of one, whatever happens meanwhile."""
+"""Writing files and folders atomically, hashing files, and listing folders."""
 
 import errno
 import hashlib
@@ -13,25 +13,25 @@ from pathlib import Path
 from samlet.errors import UserError
 
 TEMPORARY_PREFIX = ".samlet-"
-"""How the names of temporary files and folders begin."""
+"""Begins the names of temporary files and folders."""
 
-_NO_ROOM = 1 << 20
-"""With fewer bytes than this left, a library that failed to write has failed for want of room."""
+_DISK_FULL_BYTES = 1 << 20
+"""With less free space than this, a library that failed to write is taken to have run out of it."""
 
-_SAYS_IO = re.compile(
+_IO_ERROR = re.compile(
     r"os error \d+|I/O error|IoError|PytorchStreamWriter|inline_container|iostream|No space left"
 )
-"""How safetensors, torch and OpenVINO report, in exceptions of their own, what is an OSError."""
+"""What safetensors, torch and OpenVINO write in their own exceptions instead of an OSError."""
 
 
 @contextmanager
 def atomic_path(path: str | Path) -> Iterator[Path]:
-    """A temporary path beside `path` that takes its name when the block ends without an error.
+    """A temporary path that is renamed to `path` when the block ends without an error.
 
-    The folder is created if needed. On an error the temporary file is removed and `path` is left
+    The folder is created if necessary. On an error the temporary file is removed and `path` is left
     as it was. The suffix is kept, since many writers choose their format by it. A symbolic link
-    stays one: the file that it names is replaced. When the block has ended, the file is on the
-    disk, also if the power fails the next moment.
+    stays one: the file that it points to is replaced. When the block has ended, the file is safe
+    against a power failure.
 
     Raises:
         UserError: the folder or file cannot be written.
@@ -42,7 +42,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
     try:
         with explain_write_errors(path, target.parent):
             target.parent.mkdir(parents=True, exist_ok=True)
-            # The umask decides who may read it, as for every new file.
+            # With the permissions that the umask gives every new file.
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
             yield temporary
             with suppress(FileNotFoundError):
@@ -55,7 +55,7 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def atomic_folder(path: str | Path) -> Iterator[Path]:
-    """The same for a folder of files; an older folder of this name is replaced as a whole.
+    """As `atomic_path`, for a folder of files; an existing folder is replaced as a whole.
 
     Raises:
         UserError: the folder cannot be written.
@@ -78,7 +78,7 @@ def atomic_folder(path: str | Path) -> Iterator[Path]:
 
 
 def replace_durably(temporary: Path, target: Path) -> None:
-    """Give a finished file its name, in such an order that a power cut leaves the old or the new.
+    """Rename a finished file so that a power failure leaves either the old file or the new one.
 
     Raises:
         OSError: it cannot be renamed.
@@ -89,7 +89,7 @@ def replace_durably(temporary: Path, target: Path) -> None:
 
 
 def sha256_of(path: str | Path) -> str:
-    """Return the SHA-256 of a file in hexadecimal, reading it piece by piece.
+    """Return the SHA-256 of a file in hexadecimal, without reading it into memory as a whole.
 
     Args:
         path: an existing file of any size.
@@ -103,14 +103,14 @@ def sha256_of(path: str | Path) -> str:
 
 @contextmanager
 def explain_write_errors(path: str | Path, folder: Path) -> Iterator[None]:
-    """Say in one sentence that `path` cannot be written, in whatever way a library reports it.
+    """Turn exceptions that mean that `path` cannot be written into a UserError.
 
     Args:
-        path: what is written.
-        folder: the folder whose disk it goes to.
+        path: the file or folder that the block writes.
+        folder: an existing folder on the same disk.
 
     Raises:
-        UserError: in place of the library's exception; others pass as they are.
+        UserError: in place of such an exception of any library; other exceptions are passed on.
     """
     try:
         yield
@@ -126,15 +126,15 @@ def explain_write_errors(path: str | Path, folder: Path) -> Iterator[None]:
 
 
 def _reason(error: Exception, folder: Path) -> str | None:
-    # Libraries that are handed a file raise their own exception on top of what the disk has told.
+    # Libraries that write to a file object raise their own exception in place of the OSError.
     cause: BaseException | None = error
     while cause is not None:
         if isinstance(cause, OSError) and cause.strerror:
             return cause.strerror
         cause = cause.__context__
-    if _free_bytes(folder) < _NO_ROOM:
+    if _free_bytes(folder) < _DISK_FULL_BYTES:
         return os.strerror(errno.ENOSPC)
-    return str(error) if isinstance(error, OSError) or _SAYS_IO.search(str(error)) else None
+    return str(error) if isinstance(error, OSError) or _IO_ERROR.search(str(error)) else None
 
 
 def _free_bytes(folder: Path) -> float:
@@ -144,12 +144,12 @@ def _free_bytes(folder: Path) -> float:
         return float("inf")
 
 
-def walk_files(folder: Path, left_out: str | None = None) -> Iterator[Path]:
-    """All files of a folder and those in it, links to folders included, each folder once.
+def walk_files(folder: Path, exclude: str | None = None) -> Iterator[Path]:
+    """All files below a folder. Links to folders are followed, and each folder is listed once.
 
     Args:
-        folder: where to look. Hidden files and folders in it are passed over.
-        left_out: real path of a folder that is passed over, too, unless it is `folder` itself.
+        folder: the folder to search; hidden files and folders are skipped.
+        exclude: real path of a folder that is skipped, unless it is `folder` itself.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -163,7 +163,7 @@ def walk_files(folder: Path, left_out: str | None = None) -> Iterator[Path]:
     seen: set[str] = set()
     for where, folders, files in os.walk(folder, onerror=fail, followlinks=True):
         real = os.path.realpath(where)
-        if real in seen or (real == left_out and where != str(folder)):
+        if real in seen or (real == exclude and where != str(folder)):
             folders.clear()
             continue
         seen.add(real)
@@ -177,8 +177,8 @@ def _sync_file(path: Path) -> None:
 
 
 def _sync_folder(path: Path) -> None:
-    # Without this a rename can be lost, and with it a file whose old version is gone. Windows has
-    # no such call, and some network file systems refuse it.
+    # Without this a power failure can undo a rename. Windows has no such call, and some network
+    # file systems refuse it.
     if os.name == "nt":
         return
     with suppress(OSError):

@@ -1,4 +1,4 @@
-"""Work ahead of the consumer, in threads, with the results in order."""
+"""Computing results ahead of their consumer, in threads, in order."""
 
 import threading
 from collections import deque
@@ -14,16 +14,16 @@ Result = TypeVar("Result")
 def prefetch(
     items: Iterable[Item], work: Callable[[Item], Result], threads: int, depth: int
 ) -> Iterator[Result]:
-    """Apply `work` in threads, at most `depth` items early, and yield the results in order.
+    """Apply `work` to items in threads, at most `depth` ahead, and yield the results in order.
 
-    Threads rather than processes: decoding and resizing release Python's lock, nothing needs to be
-    copied between processes, and the order stays that of `items`, which exact resume needs.
+    Threads, not processes: decoding and resizing release Python's global lock, nothing has to be
+    copied between processes, and the order is that of `items`, which exact resuming needs.
 
     Args:
-        items: drawn from in the caller's thread, and only as far as `depth` needs.
-        work: what takes long; what it raises is raised here, at its place in the order.
-        threads: how many; 0 works in the caller's thread, with nothing done early.
-        depth: results that may wait.
+        items: iterated over in the caller's thread, and only as far ahead as `depth`.
+        work: the function; an exception in it is raised here, at its place in the order.
+        threads: number of threads; with 0 the caller's thread does the work, when it is needed.
+        depth: largest number of results that are computed ahead.
     """
     if threads == 0:
         yield from map(work, items)

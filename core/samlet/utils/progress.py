@@ -1,4 +1,4 @@
-"""The progress bar of long work: share, rate and remaining time; and lines beside it."""
+"""Progress bars with rate and remaining time, and status messages."""
 
 import os
 
@@ -15,12 +15,12 @@ from rich.progress import (
 from rich.text import Text
 
 MIN_RATE_SECONDS = 1.0
-"""Seconds of work below which a rate says nothing."""
+"""Seconds of work before a rate is shown."""
 
 
 class _Rate(ProgressColumn):
     def render(self, task: Task) -> Text:
-        """How fast it goes, in the unit that reads better."""
+        """Items per second, or seconds per item where that is the larger number."""
         speed = task.finished_speed or task.speed
         if not speed or (task.elapsed or 0) < MIN_RATE_SECONDS:
             return Text("")
@@ -30,7 +30,7 @@ class _Rate(ProgressColumn):
 
 
 def progress_bar() -> Progress:
-    """A bar on standard error, silent where that is not a terminal."""
+    """A progress bar on standard error, shown only in a terminal."""
     return Progress(
         TextColumn("{task.description}", markup=False),
         BarColumn(),
@@ -42,6 +42,6 @@ def progress_bar() -> Progress:
 
 
 def print_status(text: str) -> None:
-    """Print a line on standard output; of several processes the first one talks."""
+    """Print a line on standard output; with several training processes, only in the first."""
     if os.environ.get("RANK", "0") == "0":
         Console(highlight=False, markup=False, emoji=False, soft_wrap=True).print(text)
