@@ -32,13 +32,9 @@ def to_label_map(
     elif len(masks):
         shape = crop_mask(masks[0]).size
     else:
-        raise UserError(
-            "No mask, so the size is unknown: give an array of shape 0 x H x W."
-        )
+        raise UserError("No mask, so the size is unknown: give an array of shape 0 x H x W.")
     if scores is not None and len(scores) != len(masks):
-        raise UserError(
-            f"{len(masks)} masks have {len(scores)} scores: give one for each."
-        )
+        raise UserError(f"{len(masks)} masks have {len(scores)} scores: give one for each.")
     labels = np.zeros(shape, np.uint16 if len(masks) <= np.iinfo(np.uint16).max else np.uint32)
     best_first = np.argsort(-np.asarray(scores), kind="stable") if scores is not None else None
     for i in reversed(range(len(masks)) if best_first is None else best_first.tolist()):
