@@ -81,7 +81,7 @@ def everything(
     """
     from samlet import images
     from samlet.everything.batch import segment_images
-    from samlet.everything.segment import segment_everything
+    from samlet.everything.segment import open_generator, segment_everything
     from samlet.everything.settings import EverythingSettings, complete_settings
     from samlet.modeling.fingerprint import model_fingerprint
     from samlet.utils.progress import progress_bar
@@ -100,6 +100,8 @@ def everything(
     }
     chosen = {name: value for name, value in options.items() if value is not None}
     settings = complete_settings(loaded, cast(EverythingSettings, chosen))
+    # Wrong settings are refused before the first image is read.
+    open_generator(predictor, tile, overlap, **settings)
     info = {
         "model": model,
         "weights": model_fingerprint(loaded),

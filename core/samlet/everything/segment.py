@@ -51,9 +51,22 @@ def segment_everything(
         >>> predictor = samlet.Predictor(samlet.load("nuclei"))
         >>> objects = samlet.segment_everything(predictor, image)
     """
+    generator = open_generator(predictor, tile, overlap, **settings)
+    return without_duplicates(generator.generate(image, progress=progress))
+
+
+def open_generator(
+    predictor: Predictor,
+    tile: int | None = None,
+    overlap: int | None = None,
+    **settings: Unpack[EverythingSettings],
+) -> TiledMaskGenerator:
+    """The generator that `segment_everything` uses; it keeps duplicates.
+
+    Raises:
+        UserError: a setting is out of its range.
+    """
     chosen = complete_settings(predictor.model, settings)
     if "zoom" not in settings:
         chosen["zoom"] = predictor.zoom is not None
-    generator = SamAutomaticMaskGenerator(predictor, **chosen)
-    records = TiledMaskGenerator(generator, tile, overlap).generate(image, progress=progress)
-    return without_duplicates(records)
+    return TiledMaskGenerator(SamAutomaticMaskGenerator(predictor, **chosen), tile, overlap)
