@@ -32,10 +32,12 @@ for module in pkgutil.walk_packages(samlet_labelstudio.__path__, "samlet_labelst
     if not module.name.startswith(("samlet_labelstudio.ml_backend", "samlet_labelstudio.model")):
         __import__(module.name)
 
-from samlet_labelstudio.server.serving import make_app
+from samlet_labelstudio.server.app import create_app
+from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 
-client = make_app(Settings.read()).test_client()
+# Without the thread that loads the model: a process that ends in the middle of it is aborted.
+client = create_app(Service(Settings.read()), 2).test_client()
 assert client.get("/health").json == {{"status": "UP", "model_class": "SamletBackend"}}
 config = '<View><Image name="i" value="$i"/></View>'
 answer = client.post("/setup", json={{"project": "1.17", "schema": config}})

@@ -52,11 +52,11 @@ def test_retrieve_predictions_then_the_rest_from_the_command_line(
     assert server.predictions(second) == []
 
     arguments = ("preannotate", "--project", str(project.number))
-    assert "1 tasks pre-annotated, 1 had been before." in backend.command(*arguments)
+    assert "1 tasks pre-annotated, 1 were done before." in backend.command(*arguments)
     assert [each["id"] for each in server.predictions(first)] == [prediction["id"]]
     assert len(server.predictions(second)) == 1
 
-    assert "0 tasks pre-annotated, 2 had been before." in backend.command(*arguments)
+    assert "0 tasks pre-annotated, 2 were done before." in backend.command(*arguments)
     assert len(server.predictions(second)) == 1
 
 
