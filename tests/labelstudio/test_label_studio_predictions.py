@@ -83,7 +83,7 @@ def test_folder_without_a_server(server: LabelStudio, backend: Backend, tmp_path
     (images / "broken.png").write_bytes(b"no image")
     arguments = ("--images", str(images), "--labels", "object,debris", "--out", str(out))
     said = backend.command("preannotate", *arguments, status=1)
-    assert "holds 1 tasks" in said and "Left out: " in said and "broken.png" in said
+    assert "holds 1 tasks" in said and "Skipped: " in said and "broken.png" in said
     assert not list(tmp_path.glob("*.part"))
     config = out.with_suffix(".xml").read_text(encoding="utf-8")
     number = server.create_project("Imported", config)
