@@ -1,4 +1,4 @@
-"""A model as ONNX or OpenVINO graphs, for programs without samlet and PyTorch."""
+"""Exporting models as ONNX or OpenVINO graphs, for programs without samlet and PyTorch."""
 
 from samlet.export.exporting import export
 

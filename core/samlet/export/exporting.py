@@ -1,4 +1,4 @@
-"""Models for other programs: two ONNX or OpenVINO graphs, and a JSON file on how to use them.
+"""Exporting a model: two ONNX or OpenVINO graphs, and a JSON file that describes how to use them.
 
 Neither samlet nor PyTorch is needed to run them: `examples/onnx_segment.py` does it in 60 lines.
 """
@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 SUFFIXES = {"onnx": ".onnx", "openvino": ".xml"}
 DESCRIPTION = "model.json"
 FORMAT = 1
-"""Of the description; rises when a reader of the last one would be misled."""
+"""Version of the description; it rises with changes that break programs that read it."""
 CALIBRATION_IMAGES = 64
 
 
@@ -38,20 +38,20 @@ def export(
     int8: bool = False,
     calibration: str | Path | None = None,
 ) -> list[Path]:
-    """Write an image encoder, a decoder, and what a program must know to use them.
+    """Write an image encoder, a decoder, and a description for programs that use them.
 
     Args:
-        model: what to export; it is left as it is.
+        model: the model, which is not changed.
         format: "onnx" (`encoder.onnx` and `decoder.onnx`), or "openvino" (`.xml` and `.bin` of
             both).
-        out: folder; made if need be. Files of the same names are replaced.
+        out: folder; created if necessary. Files of the same names are replaced.
         int8: compute most of the encoder in 8 bits; the decoder stays in float32.
         calibration: folder of images like those to be segmented, from which the ranges of the
             encoder's activations are taken; `CALIBRATION_IMAGES` of them where there are more. The
-            bundled samples where none is given.
+            bundled samples if None.
 
     Returns:
-        the files that were written, the description among them.
+        the files that were written, including the description.
 
     Raises:
         UserError: no such format, a part that cannot be exported, no or damaged images for
@@ -73,18 +73,18 @@ def export(
             f"{error.name} is missing: install what exporting needs with "
             'pip install "samlet[export]"'
         ) from error
-    pictures = images.find(samples.IMAGES if calibration is None else calibration)
+    calibration_images = images.find(samples.IMAGES if calibration is None else calibration)
     graphs = {
         "encoder": onnx_graphs.encoder_graph(model),
         "decoder": onnx_graphs.decoder_graph(model),
     }
     out = Path(out)
-    with _filled(out) as folder:
+    with _staging_folder(out) as folder:
         for name, graph in graphs.items():
             path = folder / f"{name}.onnx"
             onnx_graphs.write_onnx(graph, path)
             if int8 and name == "encoder":
-                quantisation.quantise(path, _inputs(model, pictures))
+                quantisation.quantise(path, _inputs(model, calibration_images))
             if format == "openvino":
                 _to_openvino(path)
         description = _description(model, graphs, SUFFIXES[format], int8)
@@ -93,7 +93,7 @@ def export(
 
 
 def _inputs(model: Sam, paths: Sequence[Path]) -> Iterator[np.ndarray]:
-    """Images as the encoder takes them; some of them, evenly spread, where there are many."""
+    """The images as inputs of the encoder; of many, an evenly spread selection."""
     for path in paths[:: ceil(len(paths) / CALIBRATION_IMAGES)]:
         resized = images.resize_longest(images.read(path), model.config.image_size)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(model.device)
@@ -101,14 +101,14 @@ def _inputs(model: Sam, paths: Sequence[Path]) -> Iterator[np.ndarray]:
 
 
 def _to_openvino(path: Path) -> None:
-    """Put OpenVINO's .xml and .bin in the place of an ONNX file."""
+    """Replace an ONNX file by OpenVINO's .xml and .bin."""
     import openvino as ov
 
     graph = ov.Core().read_model(path)
     try:
         ov.save_model(graph, path.with_suffix(".xml"), compress_to_fp16=False)
     except RuntimeError as error:
-        # All that OpenVINO tells of a full disk is "iostream error".
+        # OpenVINO's message on a full disk is only "iostream error".
         raise OSError(f"{path.stem} does not fit, or the disk fails ({error})") from error
     del graph
     for used in path.parent.glob(f"{path.name}*"):
@@ -118,7 +118,7 @@ def _to_openvino(path: Path) -> None:
 def _description(
     model: Sam, graphs: Mapping[str, "Graph"], suffix: str, int8: bool
 ) -> dict[str, Any]:
-    """What `DESCRIPTION` says; docs/export.md explains it."""
+    """The content of `DESCRIPTION`; docs/export.md explains it."""
     config = model.config
     return {
         "format": FORMAT,
@@ -144,11 +144,11 @@ def _description(
 
 
 @contextmanager
-def _filled(folder: Path) -> Iterator[Path]:
-    """A temporary folder, whose files move to `folder` when the block ends without an error.
+def _staging_folder(folder: Path) -> Iterator[Path]:
+    """A temporary folder whose files are moved to `folder` when the block ends without an error.
 
     Raises:
-        UserError: `folder` cannot be written; what was in it is left as it was.
+        UserError: `folder` cannot be written; its content is then unchanged.
     """
     is_new = not folder.exists()
     try:

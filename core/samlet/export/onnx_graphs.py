@@ -1,4 +1,4 @@
-"""The two graphs that other programs run: an image encoder, and a decoder with SAM's interface."""
+"""The two graphs that are exported: an image encoder, and a decoder with SAM's ONNX interface."""
 
 import copy
 import warnings
@@ -20,15 +20,15 @@ from samlet.modeling.tiny_vit import STRIDE
 OPSET = 18
 
 Shape = tuple[int | str, ...]
-"""Of a tensor; a word stands for any number."""
+"""Shape of a tensor; a name in place of a number is a dynamic dimension."""
 
 
 @dataclass(frozen=True)
 class Graph:
-    """Something to export.
+    """A module to export, with its inputs and outputs.
 
     Attributes:
-        module: what it computes, in eval mode, on the CPU; its inputs and outputs are float32.
+        module: the module, in eval mode, on the CPU; its inputs and outputs are float32.
         inputs: their names and shapes, in the order of the module's arguments.
         outputs: theirs.
     """
@@ -39,12 +39,12 @@ class Graph:
 
 
 def encoder_graph(model: Sam) -> Graph:
-    """From a normalised and padded image to its embedding; the model itself is left as it is."""
+    """From a normalised and padded image to its embedding; the model is not changed."""
     size, grid = model.config.image_size, model.config.image_size // STRIDE
     encoder = copy.deepcopy(model.image_encoder).cpu().eval()
     for module in encoder.modules():
         if hasattr(module, "fused_attn"):
-            # Runtimes fuse attention by themselves; torch's own would be spelled out at length.
+            # Runtimes fuse attention themselves; torch's operator is exported as many small ones.
             module.fused_attn = False  # type: ignore[assignment]
     return Graph(
         encoder, {"image": (1, 3, size, size)}, {"image_embeddings": (1, EMBED_DIM, grid, grid)}
@@ -73,7 +73,7 @@ def decoder_graph(model: Sam) -> Graph:
 
 
 class Decoder(nn.Module):
-    """Prompt encoder, mask decoder and enlarging, with the interface of SAM's official ONNX export.
+    """Prompt encoder, mask decoder and resizing, with the interface of SAM's official ONNX export.
 
     Args:
         model: whose decoder it is.
@@ -94,14 +94,14 @@ class Decoder(nn.Module):
         has_mask_input: Tensor,
         orig_im_size: Tensor,
     ) -> tuple[Tensor, Tensor, Tensor]:
-        """Answer B prompts on one image.
+        """Predict masks for B prompts on one image.
 
         Args:
             image_embeddings: 1 x C x h x w.
             point_coords: B x N x 2, (x, y) in pixels of the resized image.
             point_labels: B x N: 1 on the object, 0 beside it, 2 and 3 a box's upper left and lower
-                right corner, -1 no point. Without a box, SAM expects one of these beside the
-                points.
+                right corner, -1 no point. Without a box, SAM expects one point with
+                this label besides the others.
             mask_input: logits, 1 x 1 x 4h x 4w; the same for all prompts.
             has_mask_input: 1; 0 for "there is none", whatever `mask_input` holds.
             orig_im_size: 2, the original image's height and width.
@@ -119,7 +119,7 @@ class Decoder(nn.Module):
             self._tokens(point_coords, point_labels), *shared
         )
         low_res_masks = self.upscaling(tokens, kernels)
-        return self._enlarged(low_res_masks, orig_im_size), iou_predictions, low_res_masks
+        return self._resize(low_res_masks, orig_im_size), iou_predictions, low_res_masks
 
     def _tokens(self, coords: Tensor, labels: Tensor) -> Tensor:
         """Points to tokens, B x N x C; here a box is two points, too."""
@@ -130,14 +130,14 @@ class Decoder(nn.Module):
         kinds = (encoder.not_a_point_embed, *encoder.point_embeddings)
         return places + torch.cat([kind.weight for kind in kinds])[labels.long() + 1]
 
-    def _enlarged(self, masks: Tensor, original_size: Tensor) -> Tensor:
-        """`Sam.postprocess_masks`, for a size that only comes to light when the graph runs."""
+    def _resize(self, masks: Tensor, original_size: Tensor) -> Tensor:
+        """`Sam.postprocess_masks`, for a size that is only known when the graph runs."""
         size = self.model.config.image_size
         resized = torch.floor(size / original_size.max() * original_size + 0.5).clamp(min=1)
         input_size, output_size = (
             tuple(sides.long().tolist()) for sides in (resized, original_size)
         )
-        # What the exporter must know to believe that the sizes fit.
+        # The exporter needs these bounds to prove that the sizes fit.
         for side in input_size:
             torch._check(side >= 1)
             torch._check(side <= size)
@@ -148,7 +148,7 @@ class Decoder(nn.Module):
 
 @torch.no_grad()
 def write_onnx(graph: Graph, path: Path) -> None:
-    """Write a graph; weights beyond 2 GB, which ONNX cannot hold, go to a file beside it.
+    """Write a graph as ONNX; weights beyond 2 GB, which one file cannot hold, go to a second file.
 
     Raises:
         UserError: PyTorch cannot express it in ONNX.
@@ -161,7 +161,7 @@ def write_onnx(graph: Graph, path: Path) -> None:
     examples = [torch.ones([3 if isinstance(side, str) else side for side in s]) for s in shapes]
     dynamic = [{i: free[side] for i, side in enumerate(s) if isinstance(side, str)} for s in shapes]
     with warnings.catch_warnings():
-        # They are about timm's cache of attention biases, which a copy may lose, and about a name
+        # About timm's cache of attention biases, which a copy may lose, and about a dimension name
         # that two inputs share.
         warnings.simplefilter("ignore", UserWarning)
         try:
@@ -182,7 +182,7 @@ def write_onnx(graph: Graph, path: Path) -> None:
                 "ONNX; use a model with another encoder, or another version of PyTorch."
             ) from error
     assert program is not None
-    # Python's call stacks, with the paths of this machine.
+    # Removes Python's call stacks, with the paths of this machine.
     ClearMetadataAndDocStringPass()(program.model)
     # Several layers have the same table of positions; the largest is of 64 x 64 tokens.
     DeduplicateInitializersPass(size_limit=64 * 64 * EMBED_DIM)(program.model)

@@ -1,4 +1,4 @@
-"""An encoder in whole numbers: weights and activations of 8 bits, for most of its arithmetic."""
+"""Static 8-bit quantisation of an exported encoder."""
 
 import tempfile
 from collections.abc import Iterable
@@ -12,20 +12,20 @@ from onnxruntime.quantization.shape_inference import quant_pre_process
 
 from samlet.errors import UserError
 
-FEWEST_TERMS = 32
+MIN_TERMS = 32
 """A convolution that sums fewer products for each output stays in float32.
 
-Rounding errors hardly cancel out in so short a sum, and it has few weights: the first convolution,
-and those that are depthwise.
+Rounding errors do not average out in so short a sum, and quantising it saves little: these are the
+first convolution and the depthwise ones.
 """
 
 
 def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
-    """Bring an ONNX encoder's convolutions and matrix products to 8 bits (QDQ), in place.
+    """Quantise an ONNX encoder's convolutions and matrix products to 8 bits (QDQ), in place.
 
     Args:
         path: its file, in float32.
-        images: what the ranges of activations are taken from; each as the encoder's input.
+        images: inputs of the encoder, from which the ranges of activations are measured.
 
     Raises:
         UserError: the encoder is so large that its weights are in a file of their own.
@@ -57,7 +57,7 @@ def quantise(path: Path, images: Iterable[np.ndarray]) -> None:
 
 
 class _Reader(CalibrationDataReader):
-    """Hands images over one by one, as the quantiser asks for them."""
+    """Feeds images to onnxruntime's calibration one by one."""
 
     def __init__(self, name: str, images: Iterable[np.ndarray]) -> None:
         self._feeds = ({name: image} for image in images)
@@ -67,10 +67,10 @@ class _Reader(CalibrationDataReader):
 
 
 def _short_sums(graph: onnx.GraphProto) -> list[str]:
-    """Names of the convolutions that sum fewer than `FEWEST_TERMS` products."""
+    """Names of the convolutions that sum fewer than `MIN_TERMS` products."""
     shapes = {tensor.name: tensor.dims for tensor in graph.initializer}
     return [
         node.name
         for node in graph.node
-        if node.op_type == "Conv" and prod(shapes[node.input[1]][1:]) < FEWEST_TERMS
+        if node.op_type == "Conv" and prod(shapes[node.input[1]][1:]) < MIN_TERMS
     ]

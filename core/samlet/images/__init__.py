@@ -1,4 +1,4 @@
-"""Images in: files and arrays of any kind become RGB, uint8, H x W x 3."""
+"""Reading image files and converting arrays: RGB, uint8, H x W x 3."""
 
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from samlet.images.finding import find, is_result

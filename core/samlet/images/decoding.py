@@ -1,8 +1,8 @@
-"""Decoding image files: the values as stored, before any scaling.
+"""Decoding image files to the values that they store, without any scaling.
 
 Pillow decodes everything but TIFF. TIFF goes through tifffile, which knows scientific files (axes,
 16-bit, float and packed samples, planar layouts, BigTIFF, pyramids), and with imagecodecs every
-common compression. Pillow reads what is a matter of colours: palettes, CMYK and YCbCr.
+common compression. Pillow reads the TIFFs whose colours must be converted: palettes, CMYK, YCbCr.
 """
 
 from io import BytesIO
@@ -25,13 +25,13 @@ def decode(
 ) -> DecodedImage:
     """Read the first image of a file without changing its values.
 
-    A JPEG, PNG or WebP is turned as its EXIF orientation says. A TIFF is left as stored, as ImageJ,
-    napari and tifffile do. Of several TIFF series (a pyramid, a thumbnail) the first counts.
+    The EXIF orientation is applied to JPEG, PNG and WebP. A TIFF is read as stored, as ImageJ,
+    napari and tifffile do; of several TIFF series (a pyramid, a thumbnail) the first is read.
 
     Args:
         path: a file of one of `samlet.images.decoded_image.IMAGE_FORMATS`, recognised by its
             content; of several frames the first.
-        content: the file's bytes where it is no file of its own; `path` then only names it.
+        content: the file's bytes, if they are in memory; `path` is then only its name in messages.
         max_pixels: limit on height x width (four values each), checked before anything is decoded.
         palette_indices: return the indices of a palette image (labels) instead of its colours.
 
@@ -52,7 +52,7 @@ def decode(
         raise UserError(f"{path} cannot be read: check its permissions.") from error
     except (UserError, MemoryError):
         raise
-    # Decoders of damaged files raise nearly anything: OSError, zlib.error, struct.error, KeyError.
+    # On damaged files decoders raise nearly anything: OSError, zlib.error, struct.error, KeyError.
     except Exception as error:
         raise UserError(
             f"{path} cannot be decoded ({error}): it is damaged, cut short or unusual; "

@@ -1,4 +1,4 @@
-"""The image files of a folder, without those that samlet has written."""
+"""Finding the image files of a folder, without samlet's own results."""
 
 import os
 import re
@@ -19,13 +19,12 @@ _RESULT = re.compile(
 def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
     """All image files below a folder, nested folders included, sorted by path.
 
-    Links to folders are followed, each folder once. Hidden files and folders, suffixes that are not
-    images', and what samlet itself has written are skipped: overlays, label maps and napari's
-    labels by their names, see `is_result`.
+    Links to folders are followed, and each folder is listed once. Hidden files and folders, other
+    suffixes, and samlet's own results (see `is_result`) are skipped.
 
     Args:
-        folder: where to look.
-        results: a folder for results; what lies in it is no image, unless it holds `folder` itself.
+        folder: the folder to search.
+        results: a folder for results, which is skipped unless it contains `folder` itself.
 
     Raises:
         UserError: the folder is missing, is a file, cannot be listed, or holds no image.
@@ -38,7 +37,7 @@ def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
         for path in walk_files(folder, None if results is None else os.path.realpath(results))
         if path.suffix.lower() in IMAGE_SUFFIXES
         and not is_result(path)
-        # A link that leads nowhere is an image that is missing, which reading it will say.
+        # A broken link is kept: reading it reports that the image is missing.
         and (path.is_file() or not path.exists())
     )
     if not found:
@@ -49,7 +48,7 @@ def find(folder: str | Path, results: str | Path | None = None) -> list[Path]:
 
 
 def is_result(path: Path) -> bool:
-    """Whether a file is a picture that samlet has made of an image, by its name.
+    """Whether a file is one of samlet's results for an image, judging by its name.
 
     These are NAME.labels.png, NAME.labels.tif and NAME.overlay.png, where NAME is an image's file
     name with its suffix, and the labels that napari saves, *.samlet.tif.

@@ -21,20 +21,20 @@ def read(
 ) -> np.ndarray:
     """Read an image file as RGB.
 
-    Opacity is dropped, and pixels that are fully transparent become black (their stored colour is
-    arbitrary), unless every pixel is. EXIF orientation is applied to all formats but TIFF, which is
-    read as stored, as ImageJ and napari do. See `to_rgb` for the scaling beyond 8 bit.
+    Opacity is dropped, and fully transparent pixels become black (their stored colour is
+    arbitrary), unless all pixels are transparent. EXIF orientation is applied to all formats but
+    TIFF, which is read as stored, as in ImageJ and napari. See `to_rgb` for scaling beyond 8 bit.
 
-    TIFF axes follow the file's metadata. Where it names no third axis, the shorter one of the first
-    and last is the channels, and `channels` must confirm that these are channels, not slices.
+    TIFF axes follow the file's metadata. If a third axis is not named there, the shorter one of the
+    first and last is taken for channels, and `channels` must confirm that it is not slices.
 
     Args:
         path: an image of one of `samlet.images.decoded_image.IMAGE_FORMATS`; of several frames the
             first.
-        content: the file's bytes where it is no file of its own (a member of a tar file); `path`
-            then only names it.
+        content: the file's bytes, if they are in memory (a member of a tar file); `path` is then
+            only its name in messages.
         channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
-        percentiles: (low, high), each 0 to 100: the values that become black and full intensity.
+        percentiles: (low, high), each 0 to 100, of the values that become black and full intensity.
         max_pixels: the largest height x width to decode; more than 4 channels count as more pixels.
 
     Returns:

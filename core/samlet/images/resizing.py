@@ -1,11 +1,11 @@
-"""Resizing to a longest side, equal to segment_anything's in every bit."""
+"""Resizing to a longest side, bit for bit as in segment_anything."""
 
 import numpy as np
 from PIL import Image
 
 
 def resized_shape(height: int, width: int, size: int) -> tuple[int, int]:
-    """Height and width once the longest side is `size` pixels, rounded, at least 1."""
+    """Height and width after resizing the longest side to `size` pixels; rounded, at least 1."""
     scale = size * 1.0 / max(height, width)
     return max(1, int(height * scale + 0.5)), max(1, int(width * scale + 0.5))
 

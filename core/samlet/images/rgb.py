@@ -1,4 +1,4 @@
-"""Arrays of any dtype and number of channels to RGB, uint8."""
+"""Converting arrays of any dtype and number of channels to RGB, uint8."""
 
 from collections.abc import Sequence
 
@@ -21,10 +21,10 @@ def to_rgb(
 ) -> np.ndarray:
     """Turn an array of any numeric dtype into RGB.
 
-    uint8 passes unchanged, False and True become 0 and 255. Everything else is scaled linearly from
-    its low and high percentile to 0 and 255 and clipped: RGB jointly, so that its colours keep, and
-    channels one by one. Where the percentiles coincide (few bright spots), minimum and maximum take
-    their place; constant values become 0. NaN and infinities count as missing, and become 0.
+    uint8 is returned unchanged; False and True become 0 and 255. Everything else is scaled linearly
+    from its low and high percentile to 0 and 255, and clipped: RGB jointly, to keep its colours,
+    and channels one by one. Where the percentiles are equal (few bright spots), minimum and maximum
+    are used instead; constant values become 0. NaN and infinities count as missing, and become 0.
 
     Args:
         array: H x W, or H x W x C with C = 1 grey, 2 red and green, 3 RGB, 4 RGBA (the last is
@@ -118,7 +118,7 @@ def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
         return np.zeros(values.shape, np.uint8)
     # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
     working = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    # Whether `astype` copies or not, this is not the caller's array, and may be overwritten.
+    # Whether `astype` copies or not, this is not the caller's array, and can be overwritten.
     numbers: np.ndarray = known.astype(working, copy=False)
     low, high = np.percentile(numbers, percentiles, overwrite_input=True)
     del numbers

@@ -1,4 +1,4 @@
-"""TIFF files as tifffile reads them: axes, samples, and values that stand for no data."""
+"""Decoding TIFF files with tifffile: axes, samples, and values that mark missing data."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -14,11 +14,11 @@ from samlet.images.decoded_image import ChannelKind, DecodedImage, check_size
 from samlet.images.pillow_files import from_pillow, open_pillow
 
 GDAL_NODATA = 42113
-"""The tag in which GIS programs name the value that stands for no measurement."""
+"""The tag in which GIS programs store the value that marks missing data."""
 
 
 class _Series(NamedTuple):
-    """What of a file is read: its axes and shape, a page that tells the rest, and the values."""
+    """The series of a file that is read: axes, shape, a page for other metadata, and the values."""
 
     axes: str
     shape: tuple[int, ...]
@@ -67,10 +67,10 @@ def decode_tiff(
 
 
 def _first_series(tiff: tifffile.TiffFile) -> _Series:
-    """The first series, as far as it lies in this very file.
+    """The first series, without planes in other files.
 
-    The metadata of an OME file can name planes in other files. tifffile reads those that it finds
-    in the working folder, and fills the others with zeros; here they do not count.
+    The metadata of an OME file can refer to planes in other files. tifffile reads those that it
+    finds in the working folder, and fills the others with zeros; here they are left out.
     """
     series = tiff.series[0]
     whole = _Series(series.axes, series.shape, series.keyframe, series.asarray)
@@ -90,7 +90,7 @@ def _first_series(tiff: tifffile.TiffFile) -> _Series:
         if len(set(index.tolist())) > 1
     )
     axes = varying + series.axes[leading:]
-    # Along several axes what is there need not be a whole block; such a stack is refused anyhow.
+    # Along several axes the planes need not form a whole block; such a stack is refused anyway.
     shape = (len(own),) + (1,) * (len(varying) - 1) if varying else ()
     return _Series(
         axes,
@@ -101,7 +101,7 @@ def _first_series(tiff: tifffile.TiffFile) -> _Series:
 
 
 def _without_nodata(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
-    """Values that a GIS program marks as missing, as NaN; 8-bit images are left as they are."""
+    """Replace values that a GIS program marks as missing by NaN, except in 8-bit images."""
     tag = page.tags.get(GDAL_NODATA)
     if tag is None or values.dtype == np.uint8:
         return values
@@ -115,7 +115,7 @@ def _without_nodata(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
 
 
 def _spatial_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
-    """Keep the axes that matter: Y, X and at most one of C, S (samples), I or Q (not told)."""
+    """Keep Y, X and at most one of C (channels), S (samples), I (images) or Q (unknown)."""
     kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n != 1 or a in "YX"]
     axes, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
     if axes == "QYX" and shape[2] < shape[0]:

@@ -1,1 +1,1 @@
-"""The architecture: image encoder, prompt encoder, mask decoder, and their assembly."""
+"""The network: image encoders, prompt encoder, mask decoder, and their assembly."""

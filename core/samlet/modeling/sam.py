@@ -1,4 +1,7 @@
-"""The assembly: image encoder, prompt encoder and mask decoder, built from a configuration."""
+"""The whole model: image encoder, prompt encoder and mask decoder, built from a configuration.
+
+Source: Segment Anything, arXiv 2304.02643, section 3 and appendix A.
+"""
 
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -29,10 +32,10 @@ class SamConfig:
         image_encoder: "tiny_vit", "sam_vit" for SAM's own, or "efficientnet_lite0" for the light
             teacher.
         image_size: side of the square input in pixels; a multiple of 32.
-        tiny_vit: the TinyViT's numbers; None for another encoder.
-        sam_vit: the same for SAM's own encoder.
+        tiny_vit: configuration of the TinyViT; None for another encoder.
+        sam_vit: configuration of SAM's own encoder; None for another.
         pixel_mean: RGB means that are subtracted, in units of 0..255.
-        pixel_std: RGB standard deviations that the rest is divided by, in units of 0..255.
+        pixel_std: RGB standard deviations to divide by, in units of 0..255.
     """
 
     image_encoder: str = "tiny_vit"
@@ -48,7 +51,7 @@ class SamConfig:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
-        """The inverse of `to_dict`, also after a journey through JSON."""
+        """The inverse of `to_dict`; tuples may have become lists, as in JSON."""
         values = _with_tuples(values)
         for name, encoder_config in (("tiny_vit", TinyViTConfig), ("sam_vit", SamViTConfig)):
             if values.get(name) is not None:
@@ -59,13 +62,13 @@ class SamConfig:
 class Sam(nn.Module):
     """Segment Anything's three parts around one image encoder.
 
-    `state_dict` and `load_state_dict` speak the official packages' names, see
-    `samlet.modeling.official_names`; `named_parameters` those of the modules here.
+    `state_dict` and `load_state_dict` use the official packages' names, see
+    `samlet.modeling.official_names`; `named_parameters` uses those of samlet's modules.
 
     Attributes:
         config: what it was built from.
-        name: how a user calls it: a name, or the path of its file.
-        card: its model card: what people should know about it.
+        name: the name or path that it was loaded by.
+        card: its model card.
         mask_threshold: logits above it are mask.
     """
 
@@ -81,7 +84,7 @@ class Sam(nn.Module):
         self.card: dict[str, Any] = {}
         grid = config.image_size // STRIDE
         self.image_encoder = _build_image_encoder(config)
-        # Users of segment_anything read the input size here.
+        # Scripts for segment_anything read the input size here.
         setattr(self.image_encoder, "img_size", config.image_size)  # noqa: B010
         self.prompt_encoder = PromptEncoder(
             EMBED_DIM, (grid, grid), (config.image_size, config.image_size)
@@ -118,7 +121,7 @@ class Sam(nn.Module):
     def postprocess_masks(
         self, masks: Tensor, input_size: tuple[int, ...], original_size: tuple[int, ...]
     ) -> Tensor:
-        """Enlarge logits to the original image.
+        """Resize logits to the original image.
 
         Args:
             masks: low-resolution logits, B x C x image_size/4 x image_size/4.
@@ -140,14 +143,14 @@ class Sam(nn.Module):
         """From images and prompts to masks, with the signature of `segment_anything`'s `Sam`.
 
         Args:
-            batched_input: one dictionary an image: `image` (3 x h x w in 0..255, longest side at
+            batched_input: one dictionary per image: `image` (3 x h x w in 0..255, longest side at
                 `image_size`), `original_size` (H, W), and any of `point_coords` (B x N x 2) with
                 `point_labels` (B x N), `boxes` (B x 4) and `mask_inputs` (B x 1 x h x w), in
                 pixels of the resized image.
-            multimask_output: three masks a prompt, or one.
+            multimask_output: three masks per prompt, or one.
 
         Returns:
-            one dictionary an image: `masks` (bool, B x C x H x W), `iou_predictions` (B x C) and
+            one dictionary per image: `masks` (bool, B x C x H x W), `iou_predictions` (B x C) and
             `low_res_logits` (B x C x image_size/4 x image_size/4).
         """
         images = torch.stack([self.preprocess(record["image"]) for record in batched_input])

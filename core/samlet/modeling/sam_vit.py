@@ -1,7 +1,7 @@
 """SAM's own image encoders on timm's blocks: the teachers that MobileSAM was distilled from.
 
 Source: Segment Anything, arXiv 2304.02643, section 3 and appendix A; the backbone is ViTDet's,
-arXiv 2203.16527. Parameter names are the official ones, but for those of the MLPs.
+arXiv 2203.16527. Parameter names are the official ones, except those of the MLPs.
 """
 
 from dataclasses import dataclass
@@ -18,7 +18,7 @@ WINDOW = 14
 
 @dataclass(frozen=True)
 class SamViTConfig:
-    """What distinguishes one of SAM's encoders from another.
+    """The configuration of one of SAM's encoders.
 
     Args:
         embed_dim: channels of the tokens.
@@ -46,8 +46,8 @@ class SamViT(VisionTransformerSAM):
 
     Args:
         config: width, depth, heads and global blocks.
-        image_size: side of the square input in pixels, a multiple of 16; the tables of positions
-            are made for it.
+        image_size: side of the square input in pixels, a multiple of 16; the
+            position tables depend on it.
         out_channels: channels of the embedding.
     """
 

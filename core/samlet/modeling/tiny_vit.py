@@ -1,4 +1,7 @@
-"""The TinyViT image encoder of MobileSAM, on timm's blocks, at any size whose strides fit."""
+"""MobileSAM's image encoder: a TinyViT of timm's blocks, for any input size its strides divide.
+
+Source: TinyViT, arXiv 2207.10666, section 3; as SAM's encoder in MobileSAM, arXiv 2306.14289.
+"""
 
 from dataclasses import dataclass
 
@@ -9,19 +12,19 @@ from torch import Tensor, nn
 from samlet.modeling.timm_blocks import Attention, ConvLayer, PatchEmbed, PatchMerging, TinyVitStage
 
 STRIDE = 16
-"""Pixels of the model's input to one token of the embedding, along each side."""
+"""Side of the square of input pixels that one token of the embedding stands for."""
 
 
 @dataclass(frozen=True)
 class TinyViTConfig:
-    """What distinguishes one TinyViT from another: one number a stage.
+    """The configuration of a TinyViT, with one number per stage.
 
     Args:
         embed_dims: channels of the four stages.
         depths: blocks of the four stages.
         num_heads: attention heads; the first stage is convolutional and ignores its number.
-        window_sizes: side of the attention windows, in tokens; the first is ignored likewise.
-            Windows that divide the token grid waste no work on padding.
+        window_sizes: side of the attention windows, in tokens; the first is ignored, too.
+            Windows that divide the token grid need no padding.
     """
 
     embed_dims: tuple[int, int, int, int]
@@ -35,8 +38,8 @@ TINY_VITS = {
     "tiny_vit_5m": TinyViTConfig((64, 128, 160, 320), (2, 2, 6, 2), (2, 4, 5, 10), (7, 7, 14, 7)),
     "tiny_vit_11m": TinyViTConfig((64, 128, 256, 448), (2, 2, 6, 2), (2, 4, 8, 14), (7, 7, 14, 7)),
     "tiny_vit_21m": TinyViTConfig((96, 192, 384, 576), (2, 2, 6, 2), (3, 6, 12, 18), (7, 7, 14, 7)),
-    # What the bundled model's encoder has grown from: narrow, and its windows divide the grid of a
-    # 512 px input.
+    # The bundled model's encoder started from this one, which is narrow, and whose windows divide
+    # the grid of a 512 px input.
     "tiny_vit_2m": TinyViTConfig((32, 64, 128, 192), (2, 2, 4, 2), (1, 4, 4, 6), (8, 8, 16, 8)),
 }
 

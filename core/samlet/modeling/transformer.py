@@ -96,7 +96,8 @@ class TwoWayAttentionBlock(nn.Module):
 
 
 class TwoWayTransformer(nn.Module):
-    """The decoder's transformer: `depth` two-way blocks and a last look of the tokens at the image.
+    """The decoder's transformer: `depth` two-way blocks and a final attention
+    from the tokens to the image.
 
     Args:
         depth: number of blocks.

@@ -1,7 +1,7 @@
-"""Masks on disk: label maps, binary masks, COCO JSON, GeoJSON and overlays.
+"""Writing masks to files: label maps, binary masks, COCO JSON, GeoJSON and overlays.
 
 A record is a mapping with a "segmentation" (an H x W mask or COCO RLE) and any of the "score",
-"predicted_iou" and "stability_score" that the predictor or everything mode gave.
+"predicted_iou" and "stability_score", as the predictor and everything mode return them.
 """
 
 from samlet.outputs.coco import write_coco

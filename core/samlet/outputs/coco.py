@@ -1,4 +1,4 @@
-"""Masks as COCO instances."""
+"""Writing masks as COCO instances."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -25,14 +25,14 @@ def write_coco(
 
     Args:
         path: the JSON file.
-        records: see this module.
+        records: see `samlet.outputs`.
         image_name: written as file_name.
         size: (height, width) in pixels.
         category: the one category's name.
         info: how the masks were made, kept under "info".
 
     Raises:
-        UserError: a mask is not of this size, or no place to write.
+        UserError: a mask is not of this size, or the file cannot be written.
     """
     height, width = size
     annotations = []

@@ -1,4 +1,4 @@
-"""Masks as GeoJSON polygons."""
+"""Writing masks as GeoJSON polygons."""
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -16,19 +16,20 @@ def write_polygons(
     size: tuple[int, int],
     tolerance: float = 1.0,
 ) -> None:
-    """Write masks as a GeoJSON FeatureCollection in pixels, y down: QuPath opens it as annotations.
+    """Write masks as a GeoJSON FeatureCollection in pixels, y down; QuPath opens it as annotations.
 
-    A mask of one part is a Polygon, of several a MultiPolygon; holes are inner rings. Empty masks
-    are left out. The record's scores are the feature's "measurements", as in QuPath.
+    A mask of one connected part becomes a Polygon, of several a MultiPolygon; holes are inner
+    rings. Empty masks are left out. The record's scores are the feature's "measurements", as in
+    QuPath.
 
     Args:
         path: the GeoJSON file.
-        records: see this module.
+        records: see `samlet.outputs`.
         size: (height, width) in pixels.
         tolerance: see `samlet.masks.to_polygons`.
 
     Raises:
-        UserError: a mask is not of this size, or no place to write.
+        UserError: a mask is not of this size, or the file cannot be written.
     """
     features = []
     for number, record in enumerate(records, start=1):

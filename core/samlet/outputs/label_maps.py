@@ -1,4 +1,4 @@
-"""Label maps and binary masks as image files."""
+"""Reading and writing label maps and binary masks as image files."""
 
 from pathlib import Path
 
@@ -14,12 +14,12 @@ from samlet.utils.files import atomic_path
 
 
 def read_label_map(path: str | Path, *, max_pixels: int = DEFAULT_MAX_PIXELS) -> np.ndarray:
-    """Read an image of labels: 0 background, every other number an object or class.
+    """Read a label map: 0 is background, every other number an object or class.
 
     Args:
         path: PNG, TIFF, BMP or GIF with one channel of whole numbers, also as float (Fiji's 32 bit;
-            NaN is background) or three times over as grey RGB; of a palette image the indices
-            count, not the colours.
+            NaN is background) or as grey RGB; of a palette image the indices are read, not the
+            colours.
         max_pixels: see `samlet.images.read`.
 
     Returns:
@@ -72,7 +72,8 @@ def write_label_map(path: str | Path, labels: np.ndarray) -> None:
     """Write H x W labels (integers from 0): 16-bit PNG, or 16 or 32-bit TIFF, by the suffix.
 
     Raises:
-        UserError: another suffix, not labels, labels beyond 65535 in a PNG, or no place to write.
+        UserError: another suffix, not labels, labels beyond 65535 in a PNG, or a path that
+            cannot be written.
     """
     path, labels = Path(path), np.asarray(labels)
     if labels.ndim != 2 or labels.dtype.kind not in "bui" or labels.size == 0 or labels.min() < 0:
@@ -95,7 +96,7 @@ def write_mask(path: str | Path, mask: np.ndarray) -> None:
     """Write one H x W mask as an 8-bit PNG of 0 and 255.
 
     Raises:
-        UserError: the suffix is not .png, or no place to write.
+        UserError: the suffix is not .png, or the file cannot be written.
     """
     if Path(path).suffix.lower() != ".png":
         raise UserError(f"{path} would be a PNG: end it in .png.")

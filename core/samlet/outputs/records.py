@@ -1,4 +1,4 @@
-"""What the files of masks have in common: a record's mask and its scores."""
+"""Helpers of the writers: a record's mask and scores, and JSON files."""
 
 import json
 from collections.abc import Mapping
@@ -14,7 +14,7 @@ _TIFF = (".tif", ".tiff")
 
 
 def record_mask(record: Mapping[str, Any], size: tuple[int, int]) -> CroppedMask:
-    """A record's mask, or UserError where it is not of an image of this size, (H, W)."""
+    """A record's mask, cropped; UserError if it is not of an image of this size, (H, W)."""
     cropped = crop_mask(record["segmentation"])
     if cropped.size != tuple(size):
         raise UserError(f"A mask of {cropped.size} does not belong to an image of {tuple(size)}.")
@@ -27,6 +27,6 @@ def record_scores(record: Mapping[str, Any]) -> dict[str, float]:
 
 
 def write_json(path: str | Path, content: dict[str, Any]) -> None:
-    """Write a JSON file whole, or not at all."""
+    """Write a JSON file atomically."""
     with atomic_path(path) as temporary:
         temporary.write_text(json.dumps(content), encoding="utf-8")

@@ -1,8 +1,8 @@
-"""The files that the command line writes for one image, and what they tell of how they were made.
+"""The files that the command line writes for one image, and the record of how they were made.
 
-COCO's "info" has it under "samlet": "model", "weights" (`model_fingerprint`), "image" (the file's
-SHA-256) and "file" (its path then), settings where everything mode found the objects, and under
-"prompts" what `samlet segment` was asked, one entry for each of the last objects.
+The record is under "samlet" in COCO's "info": "model", "weights" (`model_fingerprint`), "image"
+(the file's SHA-256), "file" (its path at that time), the settings of everything mode, and under
+"prompts" the prompts of `samlet segment`, one entry for each of the last objects.
 """
 
 import json
@@ -26,12 +26,12 @@ LABELS_SUFFIXES = (".labels.png", ".labels.tif")
 POLYGONS_SUFFIX = ".geojson"
 OVERLAY_SUFFIX = ".overlay.png"
 COCO_SUFFIX = ".coco.json"
-LONGEST_NAME = 255
-"""Bytes that file systems take."""
+MAX_NAME_BYTES = 255
+"""Longest file name that common file systems allow."""
 
 
 class Results(NamedTuple):
-    """What was written for an image before: its records, and how they were made."""
+    """Earlier results of an image: its records, and how they were made."""
 
     records: list[dict[str, Any]]
     info: dict[str, Any]
@@ -50,12 +50,12 @@ def write_results(
     """Write an image's masks in every format that annotation tools read.
 
     Args:
-        folder: where; made if needed.
-        image_path: its name gives the files' names.
+        folder: the folder for the files; created if necessary.
+        image_path: the files are named after it.
         image: RGB uint8, H x W x 3.
         records: masks with their scores, as everything mode gives them.
         info: how the masks were made, see this module. Objects with "prompts" lie on top of others
-            in the label map, since somebody has asked for them.
+            in the label map, since a user has placed them.
         points: clicks to draw, (x, y) in pixels of the image.
         point_labels: 1 or 0 for each.
         boxes: boxes to draw, x1, y1, x2, y2.
@@ -77,7 +77,7 @@ def write_results(
     ]
     name = image_path.name
     label_path = folder / f"{name}{LABELS_SUFFIXES[len(masks) > 65535]}"
-    # Nothing as large as the image is kept for longer than it takes to write it.
+    # Nothing as large as the image is kept in memory for longer than it takes to write it.
     write_label_map(label_path, to_label_map(masks or np.zeros((0, *size), dtype=bool), scores))
     polygon_path = folder / f"{name}{POLYGONS_SUFFIX}"
     write_polygons(polygon_path, records, size)
@@ -90,14 +90,14 @@ def write_results(
 
 
 def image_source(path: Path) -> dict[str, str]:
-    """What tells an image file from all others: "image", the SHA-256 of its bytes, and "file".
+    """The identity of an image file: "image", the SHA-256 of its bytes, and "file", its path.
 
     Raises:
-        UserError: the file cannot be read, or its name leaves no room for those of its results.
+        UserError: the file cannot be read, or its name is too long to add the suffixes of results.
     """
-    if len(os.fsencode(f"{path.name}{OVERLAY_SUFFIX}")) > LONGEST_NAME:
+    if len(os.fsencode(f"{path.name}{OVERLAY_SUFFIX}")) > MAX_NAME_BYTES:
         raise UserError(
-            f"The name of {path} is so long that names of results do not fit: rename it."
+            f"The name of {path} is too long to add the suffixes of results: rename it."
         )
     try:
         return {"image": sha256_of(path), "file": str(path.absolute())}
@@ -108,10 +108,10 @@ def image_source(path: Path) -> dict[str, str]:
 
 
 def read_results(folder: Path, image_path: Path) -> Results | None:
-    """What `write_results` wrote for an image; None where there is nothing.
+    """Read what `write_results` wrote for an image; None if there is nothing.
 
     Raises:
-        UserError: the file is there, but cannot be read or is not one of samlet's.
+        UserError: the file exists, but cannot be read or was not written by samlet.
     """
     path = folder / f"{image_path.name}{COCO_SUFFIX}"
     try:
@@ -125,21 +125,21 @@ def read_results(folder: Path, image_path: Path) -> Results | None:
         return None
     except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
         raise UserError(
-            f"{path} is there, but is not what samlet wrote for {image_path.name}: move it away, "
+            f"{path} exists, but is not what samlet wrote for {image_path.name}: move it away, "
             "or choose another --out."
         ) from error
     return Results(records, info)
 
 
 def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str, Any]) -> bool:
-    """Whether earlier results are all there, and were made in the same way of the same file.
+    """Whether earlier results are complete, and were made of the same file with the same settings.
 
     Args:
-        folder: where they are.
+        folder: the folder of the results.
         image_path: of the image.
-        results: what was written.
-        info: how they would be made now. Objects that were added by prompts do not count, nor
-            where the file lies.
+        results: the earlier results.
+        info: how they would be made now; the path of the file and objects that were added with
+            prompts are not compared.
     """
     name = image_path.name
     return (
@@ -151,7 +151,7 @@ def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str,
 
 
 def is_of_another(results: Results, source: Mapping[str, str]) -> bool:
-    """Whether earlier results are of another image of the same name, which is still there."""
+    """Whether earlier results are of another image of the same name, which still exists."""
     before = results.info["file"]
     return (
         before not in (None, source["file"])
