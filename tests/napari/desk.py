@@ -13,7 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari
-from samlet_napari.widget import SegmentWidget
+from samlet_napari.ui.widget import SegmentWidget
 
 BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
 

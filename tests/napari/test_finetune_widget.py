@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from napari.viewer import Viewer
 from PIL import Image
+from samlet_napari.finetune.widget import FinetuneWidget
 
 from samlet import samples
 from samlet.checkpoints.loading import BUNDLED
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
-from samlet_napari import models
-from samlet_napari.finetune_widget import FinetuneWidget
-from samlet_napari.finetuning import RUN
+from samlet_napari.finetune.training_run import RUN
+from samlet_napari.inference import models
 
 WAIT_MS = 90_000
 SIGTERM = 15

@@ -14,9 +14,9 @@ from napari.layers import Labels
 
 from samlet.errors import UserError
 from samlet.masks import Box
-from samlet_napari.label_store import KEY, LabelStore, empty_labels
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Step
+from samlet_napari.inference.prompts import Step
+from samlet_napari.labels.label_store import KEY, LabelStore, empty_labels
+from samlet_napari.layers.layer_reader import Plane
 
 FLAT = Plane((0, 1), (0, 0))
 SHAPE = (24, 32)

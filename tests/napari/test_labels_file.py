@@ -19,7 +19,7 @@ from npe2 import PluginManager
 
 import samlet_napari
 from samlet.errors import UserError
-from samlet_napari.labels_file import get_reader, read_labels, write_labels
+from samlet_napari.labels.labels_file import get_reader, read_labels, write_labels
 
 STACK = np.random.default_rng(0).integers(0, 300, (4, 20, 30))
 OBJECTS = {"7": [{"points": [[1.5, 2.25]], "positive": [True]}], "12": [{"box": [0, 0, 9, 9]}]}

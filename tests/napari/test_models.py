@@ -10,7 +10,7 @@ import pytest
 from samlet import checkpoints
 from samlet.checkpoints.downloads import REMOTE_FILES
 from samlet.errors import UserError
-from samlet_napari import models
+from samlet_napari.inference import models
 
 NUCLEI = checkpoints.BUNDLED["nuclei"]
 

@@ -13,7 +13,7 @@ from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
 from samlet.masks import deepest_point, iou
-from samlet_napari.overlays import CLICKS
+from samlet_napari.viewer.overlays import CLICKS
 from tests.napari.desk import Desk
 
 CELL = 27

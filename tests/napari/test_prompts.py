@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Placed, Step, box_of, extent_of, points_of
+from samlet_napari.inference.prompts import Placed, Step, box_of, extent_of, points_of
+from samlet_napari.layers.layer_reader import Plane
 
 numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
 lengths = st.integers(0, 10**6)

@@ -7,12 +7,12 @@ from napari.layers import Image
 from samlet import Predictor
 from samlet.masks import iou
 from samlet.predict.embedding_cache import EmbeddingCache
-from samlet_napari.answers import Encodings
-from samlet_napari.pixels import Picture, Plane
-from samlet_napari.prompts import Step
-from samlet_napari.propagate import Found, contrast, moved, propagate
+from samlet_napari.inference.prompts import Step
+from samlet_napari.inference.propagate import Found, contrast, moved, propagate
+from samlet_napari.inference.roi import Window
+from samlet_napari.inference.worker import Encodings
+from samlet_napari.layers.layer_reader import Picture, Plane
 from samlet_napari.sample_data import SLICES, stack, stack_labels
-from samlet_napari.windows import Window
 from tests.models import nuclei_at
 
 ALONE = (14, 15, 17, 23, 27, 35, 41)

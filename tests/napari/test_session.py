@@ -18,12 +18,12 @@ from samlet.outputs import read_label_map
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import MaskPrediction
-from samlet_napari.answers import Answer, Answerer, Ask, Encodings
-from samlet_napari.label_store import LabelStore
-from samlet_napari.pixels import Channel, Picture, Plane
-from samlet_napari.prompts import Placed, Step
-from samlet_napari.session import Session
-from samlet_napari.windows import Window
+from samlet_napari.inference.prompts import Placed, Step
+from samlet_napari.inference.roi import Window
+from samlet_napari.inference.worker import Answer, Answerer, Ask, Encodings
+from samlet_napari.labels.label_store import LabelStore
+from samlet_napari.layers.layer_reader import Channel, Picture, Plane
+from samlet_napari.session.session import Session
 from tests.models import nuclei_at
 
 FLAT = Plane((0, 1), (0, 0))

@@ -8,8 +8,8 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from samlet.errors import UserError
-from samlet_napari.pixels import Plane
-from samlet_napari.view import View
+from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.viewer.view import View
 
 SHAPE = (3, 7, 20, 30)
 

@@ -13,9 +13,9 @@ from qtpy.QtTest import QTest
 import napari
 from samlet import ImageEmbedding, Predictor
 from samlet.masks import deepest_point, iou
-from samlet_napari.controller import Controller
-from samlet_napari.mouse import Mode
-from samlet_napari.overlays import CLICKS, HOVER, MASK, PREVIEW
+from samlet_napari.ui.controller import Controller
+from samlet_napari.ui.input_bindings import Mode
+from samlet_napari.viewer.overlays import CLICKS, HOVER, MASK, PREVIEW
 from tests.napari.desk import Desk
 
 CELLS = (5, 12, 27, 35)
@@ -591,11 +591,11 @@ def test_the_palette_and_menus_act(desk: Desk, cells: Image, truth: np.ndarray) 
 def test_without_a_widget_an_action_says_so(
     viewer: napari.Viewer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from samlet_napari import actions
+    from samlet_napari.ui import commands
 
     told: list[str] = []
-    monkeypatch.setattr("samlet_napari.actions.show_info", told.append)
-    actions.commit(viewer)
+    monkeypatch.setattr("samlet_napari.ui.commands.show_info", told.append)
+    commands.commit(viewer)
     assert told == ["Open Plugins > samlet > Segment first."]
 
 

@@ -15,8 +15,8 @@ from napari.layers import Image, Labels
 
 from samlet.errors import UserError
 from samlet.masks import Box, bounding_slices
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Placed
+from samlet_napari.inference.prompts import Placed
+from samlet_napari.layers.layer_reader import Plane
 
 PYRAMID_FROM = 4096
 """Pixels along a plane from which a new layer is a pyramid."""

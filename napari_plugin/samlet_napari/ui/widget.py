@@ -23,11 +23,12 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from samlet.errors import UserError
-from samlet_napari import actions, models
-from samlet_napari.controller import Controller
-from samlet_napari.mouse import Hands, Mode
-from samlet_napari.overlays import Overlays
-from samlet_napari.pixels import shape_of
+from samlet_napari.inference import models
+from samlet_napari.layers.layer_reader import shape_of
+from samlet_napari.ui import commands
+from samlet_napari.ui.controller import Controller
+from samlet_napari.ui.input_bindings import Hands, Mode
+from samlet_napari.viewer.overlays import Overlays
 
 NEW_LAYER = "new layer"
 OTHER_FILE = "a file ..."
@@ -72,7 +73,7 @@ class SegmentWidget(QWidget):
         self._make_buttons()
         self._lay_out()
         self._connect()
-        actions.register(napari_viewer, self.controller)
+        commands.register(napari_viewer, self.controller)
         self._refresh()
         self._choose_first()
 
@@ -94,7 +95,7 @@ class SegmentWidget(QWidget):
         models.listing.changed.disconnect(self._on_models)
         for event in self._listings:
             event.disconnect(self._refresh)
-        actions.register(self.viewer, None)
+        commands.register(self.viewer, None)
         self.hands.release()
         self.controller.close()
 

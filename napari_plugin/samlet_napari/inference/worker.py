@@ -18,9 +18,9 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache, bytes_in_use
 from samlet.predict.predictor import MaskPrediction, Predictor
 from samlet.utils.single_flight import SingleFlightCache
-from samlet_napari.pixels import Picture
-from samlet_napari.prompts import Step, Steps, box_of, points_of
-from samlet_napari.windows import Window
+from samlet_napari.inference.prompts import Step, Steps, box_of, points_of
+from samlet_napari.inference.roi import Window
+from samlet_napari.layers.layer_reader import Picture
 
 MEMORY_BYTES = 1 << 30
 """Of the embeddings that stay in memory, with what the predictor keeps beside each."""

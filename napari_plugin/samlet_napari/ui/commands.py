@@ -7,7 +7,7 @@ from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 
 from samlet.errors import UserError
-from samlet_napari.controller import Controller
+from samlet_napari.ui.controller import Controller
 
 _open: "WeakKeyDictionary[Viewer, Controller]" = WeakKeyDictionary()
 

@@ -4,12 +4,12 @@ import numpy as np
 from napari.utils.colormaps import label_colormap
 
 from samlet.errors import UserError
-from samlet_napari.answers import Answer
-from samlet_napari.overlays import HOVER, MASK, Overlays, framed, outlined
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import box_of
-from samlet_napari.session import Session
-from samlet_napari.windows import Extent
+from samlet_napari.inference.prompts import box_of
+from samlet_napari.inference.roi import Extent
+from samlet_napari.inference.worker import Answer
+from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.session.session import Session
+from samlet_napari.viewer.overlays import HOVER, MASK, Overlays, framed, outlined
 
 LINE_SHARE = 300
 """Lines are so many times thinner than what the user sees is wide."""

@@ -9,8 +9,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from scipy import ndimage
 
 from samlet.masks import Box, bounding_slices
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Steps, points_of
+from samlet_napari.inference.prompts import Steps, points_of
+from samlet_napari.layers.layer_reader import Plane
 
 MASK, HOVER, LINE = 1, 2, 3
 """Values of the preview: the object, what lies under the cursor, and outlines and boxes."""

@@ -11,9 +11,9 @@ from napari.layers import Image, Labels
 
 from samlet import images, outputs
 from samlet.errors import UserError
-from samlet_napari.finetuning import Finetuning, Row, new_folder
-from samlet_napari.pace import Pace, measure
-from samlet_napari.pairs import Pairs, export
+from samlet_napari.finetune.time_estimate import Pace, measure
+from samlet_napari.finetune.training_data import Pairs, export
+from samlet_napari.finetune.training_run import Finetuning, Row, new_folder
 
 WAIT_S = 60
 

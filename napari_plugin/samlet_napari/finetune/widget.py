@@ -24,11 +24,11 @@ from qtpy.QtWidgets import QSizePolicy
 
 from samlet.errors import UserError
 from samlet.training.train_logger import LOG_INTERVAL
-from samlet_napari import models
-from samlet_napari.finetuning import Finetuning, Row, new_folder
-from samlet_napari.loss_curve import LossCurve
-from samlet_napari.pace import Pace, measure
-from samlet_napari.pairs import Pairs, export
+from samlet_napari.finetune.loss_curve import LossCurve
+from samlet_napari.finetune.time_estimate import Pace, measure
+from samlet_napari.finetune.training_data import Pairs, export
+from samlet_napari.finetune.training_run import Finetuning, Row, new_folder
+from samlet_napari.inference import models
 
 POLL_MS = 1000
 PAUSE_MS = 500

@@ -13,7 +13,7 @@ from napari.layers import Image
 
 from samlet.errors import UserError
 from samlet.images import read, to_rgb
-from samlet_napari.pixels import MOST_READ, Channel, Picture, Plane, plane_of
+from samlet_napari.layers.layer_reader import MOST_READ, Channel, Picture, Plane, plane_of
 
 FLAT = Plane((0, 1), (0, 0))
 NO_NUMBER = float("nan")

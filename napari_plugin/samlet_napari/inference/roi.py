@@ -9,7 +9,7 @@ from math import floor, log2
 
 from samlet.everything.tiling import UNTILED_RATIO
 from samlet.masks import Box
-from samlet_napari.pixels import Plane
+from samlet_napari.layers.layer_reader import Plane
 
 Extent = tuple[float, float, float, float]
 """x0, y0, x1, y1 of points, which may coincide."""

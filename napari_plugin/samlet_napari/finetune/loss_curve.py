@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 
-from samlet_napari.finetuning import Row
+from samlet_napari.finetune.training_run import Row
 
 SIZE = (3.0, 1.9)
 """Of the curve, in hundreds of pixels: a dock widget is no wider."""

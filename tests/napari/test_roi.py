@@ -5,8 +5,8 @@ from hypothesis import assume, given
 from hypothesis import strategies as st
 
 from samlet.everything.tiling import UNTILED_RATIO
-from samlet_napari.pixels import Plane
-from samlet_napari.windows import Extent, Window, surroundings, window_for
+from samlet_napari.inference.roi import Extent, Window, surroundings, window_for
+from samlet_napari.layers.layer_reader import Plane
 
 SIDE = 512
 FLAT = Plane((0, 1), (0, 0))

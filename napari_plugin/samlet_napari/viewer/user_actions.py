@@ -5,11 +5,11 @@ from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from samlet.errors import UserError
-from samlet_napari import display
-from samlet_napari.session import Session
+from samlet_napari.session.session import Session
+from samlet_napari.viewer import display
 
 if TYPE_CHECKING:
-    from samlet_napari.controller import Controller
+    from samlet_napari.ui.controller import Controller
 
 
 class Gestures:

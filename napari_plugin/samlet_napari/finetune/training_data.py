@@ -15,7 +15,7 @@ from samlet.errors import UserError
 from samlet.masks import Box
 from samlet.outputs import write_label_map
 from samlet.utils.files import atomic_path
-from samlet_napari.pixels import Picture, Plane, full, told
+from samlet_napari.layers.layer_reader import Picture, Plane, full, told
 
 LARGEST_PLANE = 2048
 """Pixels along a side. Larger planes are cut up, as objects would be tiny when shown whole."""

@@ -11,10 +11,10 @@ import numpy as np
 from scipy import ndimage
 
 from samlet.masks import Box, area, bounding_slices, iou
-from samlet_napari.answers import Encodings
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Placed, Step
-from samlet_napari.windows import Extent, window_for
+from samlet_napari.inference.prompts import Placed, Step
+from samlet_napari.inference.roi import Extent, window_for
+from samlet_napari.inference.worker import Encodings
+from samlet_napari.layers.layer_reader import Plane
 
 LEAST_IOU = 0.3
 """Of the masks of neighbouring slices."""

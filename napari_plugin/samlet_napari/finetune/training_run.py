@@ -18,7 +18,7 @@ import platformdirs
 
 from samlet.errors import UserError
 from samlet.training.run_files import LOG, MODEL
-from samlet_napari.pairs import IMAGES, LABELS
+from samlet_napari.finetune.training_data import IMAGES, LABELS
 
 RUN, OUTPUT = "run", "log.txt"
 

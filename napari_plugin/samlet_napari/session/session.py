@@ -13,18 +13,18 @@ import numpy as np
 
 from samlet.errors import UserError
 from samlet.masks import Box
-from samlet_napari.answers import Answer, Ask, Kind, shown
-from samlet_napari.label_store import Change, LabelStore
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import CANDIDATES, Placed, Point, Step, Steps, extent_of
-from samlet_napari.windows import Extent, Window, window_for
+from samlet_napari.inference.prompts import CANDIDATES, Placed, Point, Step, Steps, extent_of
+from samlet_napari.inference.roi import Extent, Window, window_for
+from samlet_napari.inference.worker import Answer, Ask, Kind, shown
+from samlet_napari.labels.label_store import Change, LabelStore
+from samlet_napari.layers.layer_reader import Plane
 
 UNDO_STEPS = 100
 NO_LABELS = "There are no labels to write to: choose an image."
 
 
 class Asked(Protocol):
-    """Who answers questions; see `samlet_napari.answers.Answerer`."""
+    """Who answers questions; see `samlet_napari.inference.worker.Answerer`."""
 
     def ask(self, ask: Ask) -> None:
         """Ask."""

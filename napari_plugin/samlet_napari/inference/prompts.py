@@ -6,8 +6,8 @@ from math import isfinite
 from typing import Any
 
 from samlet.masks import Box
-from samlet_napari.pixels import Plane
-from samlet_napari.windows import Extent
+from samlet_napari.inference.roi import Extent
+from samlet_napari.layers.layer_reader import Plane
 
 Point = tuple[float, float, bool]
 """x, y in pixels of the plane, and whether it is on the object."""

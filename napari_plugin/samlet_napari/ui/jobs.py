@@ -18,15 +18,15 @@ from samlet.errors import UserError
 from samlet.everything.segment import segment_everything
 from samlet.masks import Box, crop_mask
 from samlet.predict.predictor import Predictor
-from samlet_napari import models
-from samlet_napari.answers import Encodings
-from samlet_napari.pixels import Plane
-from samlet_napari.prompts import Placed, Step
-from samlet_napari.propagate import Found, propagate
-from samlet_napari.windows import Window, surroundings
+from samlet_napari.inference import models
+from samlet_napari.inference.prompts import Placed, Step
+from samlet_napari.inference.propagate import Found, propagate
+from samlet_napari.inference.roi import Window, surroundings
+from samlet_napari.inference.worker import Encodings
+from samlet_napari.layers.layer_reader import Plane
 
 if TYPE_CHECKING:
-    from samlet_napari.controller import Controller
+    from samlet_napari.ui.controller import Controller
 
 PIECE = 50
 """Objects that are written at once: the window answers between two pieces."""

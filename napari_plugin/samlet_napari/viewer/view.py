@@ -9,7 +9,7 @@ from napari.components import Dims, ViewerModel
 from napari.layers import Image
 
 from samlet.masks import Box
-from samlet_napari.pixels import Plane, plane_of, shape_of
+from samlet_napari.layers.layer_reader import Plane, plane_of, shape_of
 
 
 class Sliders:

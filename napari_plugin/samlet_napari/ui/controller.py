@@ -19,16 +19,17 @@ from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Predictor
 from samlet.utils.cache_folder import cache_dir
-from samlet_napari import display, models
-from samlet_napari.answers import Answer, Answerer, Encodings
-from samlet_napari.gestures import Gestures
-from samlet_napari.jobs import Jobs
-from samlet_napari.label_store import LabelStore, new_labels
-from samlet_napari.overlays import Overlays
-from samlet_napari.pixels import Picture, Plane, shape_of
-from samlet_napari.session import Session
-from samlet_napari.view import View, sliders_of
-from samlet_napari.windows import Extent
+from samlet_napari.inference import models
+from samlet_napari.inference.roi import Extent
+from samlet_napari.inference.worker import Answer, Answerer, Encodings
+from samlet_napari.labels.label_store import LabelStore, new_labels
+from samlet_napari.layers.layer_reader import Picture, Plane, shape_of
+from samlet_napari.session.session import Session
+from samlet_napari.ui.jobs import Jobs
+from samlet_napari.viewer import display
+from samlet_napari.viewer.overlays import Overlays
+from samlet_napari.viewer.user_actions import Gestures
+from samlet_napari.viewer.view import View, sliders_of
 
 DISK_BYTES = 4 << 30
 MEMORY_BYTES = 1 << 28

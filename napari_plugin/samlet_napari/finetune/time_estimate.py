@@ -18,7 +18,7 @@ from samlet.training.finetuning.finetune import HELD_OUT_SHARE, crop_size_of, pr
 from samlet.training.finetuning.prompt_trainer import PromptTrainer
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.settings import FinetuneSettings
-from samlet_napari.pairs import Pairs, file_name
+from samlet_napari.finetune.training_data import Pairs, file_name
 
 
 @dataclass(frozen=True)

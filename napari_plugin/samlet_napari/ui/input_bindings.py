@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt
 
-from samlet_napari.controller import Controller
-from samlet_napari.overlays import Overlays
+from samlet_napari.ui.controller import Controller
+from samlet_napari.viewer.overlays import Overlays
 
 CLICK_PIXELS = 4
 """A press that moves no further on the screen is a click, and one that does moves the image."""

@@ -1,0 +1,1 @@
+"""Objects in labels layers and in files, without Qt."""

@@ -1,0 +1,1 @@
+"""Image layers as planes of RGB pixels, without Qt."""

@@ -1,0 +1,1 @@
+"""The clicks of a user on one image, without viewer or Qt."""

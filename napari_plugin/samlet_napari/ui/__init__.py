@@ -1,0 +1,1 @@
+"""The widget "Segment" in the viewer's window: what needs Qt."""

@@ -1,0 +1,1 @@
+"""What a viewer shows and what users do in it, without Qt."""
