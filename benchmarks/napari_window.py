@@ -59,16 +59,16 @@ def small(desk: Desk) -> None:
     """Hover over an ordinary image, and segment everything in it."""
     image, _ = sample()
     desk.open(desk.viewer.add_image(image, name="cells"))
-    answered: list[float] = []
-    desk.controller._bridge.answered.connect(lambda answer: answered.append(monotonic()))
+    responded: list[float] = []
+    desk.on_responses(lambda response: responded.append(monotonic()))
     with desk.watched("hovering"):
         for row in np.linspace(20, image.shape[0] - 20, POINTER_MOVES):
             QTest.mouseMove(desk.canvas, desk.at(row, image.shape[1] / 2))
             QTest.qWait(20)
-    print(f"live preview: {(len(answered) - 1) / (answered[-1] - answered[0]):.0f} updates/s")
+    print(f"live preview: {(len(responded) - 1) / (responded[-1] - responded[0]):.0f} updates/s")
     with timed("everything in 520 x 696 pixels"), desk.watched("everything"):
         desk.press("Everything")
-        desk.until(lambda: not desk.controller.jobs.is_running)
+        desk.until(lambda: not desk.controller.tasks.is_running)
 
 
 def large(desk: Desk, path: Path, side: int) -> None:
@@ -91,7 +91,7 @@ def large(desk: Desk, path: Path, side: int) -> None:
         QTest.qWait(20)
         with timed(f"first click in tile {number + 1}"), desk.watched("a click in a new tile"):
             desk.click(row, column)
-            desk.until(lambda: desk.controller.session.draft.is_answered)  # type: ignore[union-attr]
+            desk.until(lambda: desk.controller.session.draft.is_responded)  # type: ignore[union-attr]
         desk.settle()
         with timed("commit"), desk.watched("a commit"):
             desk.key(Qt.Key.Key_C)
@@ -115,7 +115,7 @@ def deep(desk: Desk, slices: int) -> None:
     desk.settle()
     with timed(f"an object through {slices} slices"), desk.watched("propagation"):
         desk.press("Propagate on")
-        desk.until(lambda: not desk.controller.jobs.is_running, 300)
+        desk.until(lambda: not desk.controller.tasks.is_running, 300)
     found = (desk.labels() == 1).any((1, 2)).sum()
     print_memory(f"with the stack, of which {found} slices have the object")
 

@@ -13,6 +13,7 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari
+from samlet_napari.inference.requests import Response
 from samlet_napari.ui.widget import SegmentWidget
 
 BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButton}
@@ -34,9 +35,10 @@ class Desk:
         assert isinstance(widget, SegmentWidget)
         self.widget = widget
         self.controller = widget.controller
+        self.workspace = widget.controller.workspace
         self.canvas = viewer.window._qt_viewer.canvas.native
         self.said: list[str] = []
-        self.controller.status.connect(self.said.append)
+        self.workspace.status.connect(self.said.append)
 
     @property
     def status(self) -> str:
@@ -45,24 +47,30 @@ class Desk:
 
     def open(self, image: Image) -> None:
         """Choose an image, and wait until it can be clicked on."""
-        self.widget.image.value = image
-        self.until(lambda: self.controller.session is not None)
+        self.widget.form.image.value = image
+        self.until(lambda: self.workspace.session is not None)
         # The window may have become larger since the image was added.
         self.viewer.reset_view()
         self.settle()
 
     def settle(self) -> None:
-        """Wait until the model has nothing to do."""
-        answerer = self.controller._answerer
-        QTest.qWait(300)
-        self.until(
-            lambda: (
-                not answerer._waiting()
-                and answerer._next_window() is None
-                and (self.controller.session is None or not self.controller.session.waiting)
-            )
-        )
+        """Wait until nothing is due: no request, nothing to encode, nothing to read again."""
+        QApplication.processEvents()
+        self.until(lambda: self.controller.is_idle)
+        # What the model's threads have sent by then.
         QTest.qWait(30)
+
+    def on_responses(self, callback: Callable[[Response], object]) -> None:
+        """Call back with each response of the model, as long as the image stays open."""
+        session = self.workspace.session
+        assert session is not None
+        receive = session.receive
+
+        def record(response: Response) -> bool:
+            callback(response)
+            return receive(response)
+
+        session.receive = record  # type: ignore[method-assign]
 
     def until(self, holds: Callable[[], bool], seconds: float = 60) -> None:
         """Wait for something."""
@@ -84,7 +92,7 @@ class Desk:
 
     def at(self, *place: float) -> QPoint:
         """Where on the canvas a place of the image is; it must be in view."""
-        image = self.controller.image
+        image = self.workspace.image
         assert image is not None
         world = np.asarray(image.data_to_world(place), float)
         # Two canvas points tell the linear map from the world; the canvas is not turned.
@@ -106,7 +114,7 @@ class Desk:
         QTest.mouseMove(self.canvas, QPoint(3, 3))
         QTest.qWait(20)
         QTest.mouseMove(self.canvas, self.at(*place))
-        image = self.controller.image
+        image = self.workspace.image
         assert image is not None
         world = np.asarray(image.data_to_world(place), float)
         near = 3 / self.viewer.scene.camera.zoom
@@ -142,7 +150,7 @@ class Desk:
 
     def labels(self) -> np.ndarray:
         """What was committed."""
-        layer = self.controller.labels
+        layer = self.workspace.labels
         assert layer is not None
         return np.asarray(layer.data[0] if layer.multiscale else layer.data)
 

@@ -33,12 +33,12 @@ def take(folder: Path) -> None:
 
     viewer.open_sample("samlet", "fluorescence")
     desk.open(viewer.layers[0])
-    desk.widget.auto_commit.value = True
+    desk.widget.form.auto_commit.value = True
     for label in COMMITTED:
         x, y = deepest_point(truth == label)
         desk.click(y, x)
     desk.settle()
-    desk.widget.auto_commit.value = False
+    desk.widget.form.auto_commit.value = False
     x, y = deepest_point(truth == HOVERED)
     desk.hover(y, x)
     desk.settle()
@@ -55,7 +55,7 @@ def take(folder: Path) -> None:
     viewer.open_sample("samlet", "stained")
     desk.open(viewer.layers[0])
     desk.press("Everything")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     save(desk, folder / "napari-everything.png")
 
     viewer.layers.clear()
@@ -70,7 +70,7 @@ def take(folder: Path) -> None:
     desk.click(middle, y, x)
     desk.settle()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     save(desk, folder / "napari-stack.png")
     viewer.close()
 

@@ -9,13 +9,13 @@ import numpy as np
 import pytest
 from napari.viewer import Viewer
 from PIL import Image
-from samlet_napari.finetune.widget import FinetuneWidget
 
 from samlet import samples
 from samlet.checkpoints.loading import BUNDLED
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
-from samlet_napari.finetune.training_run import RUN
+from samlet.training.job import RUN
+from samlet_napari.finetune.widget import FinetuneWidget
 from samlet_napari.inference import models
 
 WAIT_MS = 90_000
@@ -47,122 +47,122 @@ def stack() -> tuple[np.ndarray, np.ndarray]:
     """Two pieces of a sample with their labels, as planes, and one without labels between."""
     image = np.asarray(Image.open(samples.IMAGES / "fluorescence_1.png").convert("L"))
     labels = read_label_map(samples.LABELS / "fluorescence_1.png").astype(np.int32)
-    pieces = np.s_[0:200, 0:200], np.s_[200:400, 200:400]
+    crops = np.s_[0:200, 0:200], np.s_[200:400, 200:400]
     nothing = np.zeros((200, 200), int)
     return (
-        np.stack([image[pieces[0]], nothing, image[pieces[1]]]).astype(np.uint8),
-        np.stack([labels[pieces[0]], nothing, labels[pieces[1]]]).astype(np.int32),
+        np.stack([image[crops[0]], nothing, image[crops[1]]]).astype(np.uint8),
+        np.stack([labels[crops[0]], nothing, labels[crops[1]]]).astype(np.int32),
     )
 
 
 def catches_sigterm(widget: FinetuneWidget) -> bool:
     """Whether the training is in its loop, where it ends between steps when asked to."""
-    run = widget._finetuning
-    if run is None or run._process is None:
+    run = widget._run
+    if run is None or run.job.process is None:
         return False
-    status = Path(f"/proc/{run._process.pid}/status").read_text()
+    status = Path(f"/proc/{run.job.process.pid}/status").read_text()
     (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
     return bool(int(caught, 16) >> (SIGTERM - 1) & 1)
 
 
 @pytest.mark.slow
 def test_from_layers_to_a_model(viewer: Viewer, widget: FinetuneWidget, qtbot: Any) -> None:
-    tell, threads = widget._tell, set()
+    tell, threads = widget._report, set()
 
     def overheard(sentence: str) -> None:
         threads.add(threading.get_ident())
         tell(sentence)
 
-    widget._tell = overheard  # type: ignore[method-assign]
-    assert widget._status.value == "Choose an image layer and its labels."
+    widget._report = overheard  # type: ignore[method-assign]
+    assert widget.status.value == "Choose an image layer and its labels."
     pixels, objects = stack()
     image = viewer.add_image(pixels, name="cells")
     labels = viewer.add_labels(objects, name="answer")
-    assert (widget._image_layer.value, widget._labels_layer.value) == (image, labels)
+    assert (widget.image_layer.value, widget.labels_layer.value) == (image, labels)
     # The time is told without being asked for.
-    qtbot.waitUntil(lambda: widget._pace is not None, timeout=WAIT_MS)
-    assert widget._pace is not None and widget._pace.images == 2
-    before = widget._time.value
-    widget._steps.value = 100_000
+    qtbot.waitUntil(lambda: widget._time_estimate is not None, timeout=WAIT_MS)
+    assert widget._time_estimate is not None and widget._time_estimate.images == 2
+    before = widget.time.value
+    widget.steps.value = 100_000
     assert before.startswith("About ") and before.endswith("with 2 labelled images.")
-    assert " h on this computer" in widget._time.value
+    assert " h on this computer" in widget.time.value
 
-    widget._steps.value = 2
-    widget._name.value = "my cells"
-    qtbot.waitUntil(lambda: not widget._is_busy())
-    widget._train.native.click()
-    assert widget._stop.enabled and not widget._train.enabled
+    widget.steps.value = 2
+    widget.model_name.value = "my cells"
+    qtbot.waitUntil(lambda: not widget.is_busy)
+    widget.train.native.click()
+    assert widget.stop.enabled and not widget.train.enabled
     qtbot.waitUntil(lambda: catches_sigterm(widget), timeout=WAIT_MS)
     # What is trained on was written down.
     viewer.layers.clear()
-    widget._stop.native.click()
-    assert widget._status.value == "Stopping after this step…"
-    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
-    assert widget._status.value.startswith("Stopped at step ")
-    assert models.names()[1] != "my-cells" and widget._go_on.enabled
+    widget.stop.native.click()
+    assert widget.status.value == "Stopping after this step…"
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=WAIT_MS)
+    assert widget.status.value.startswith("Stopped at step ")
+    assert models.names()[1] != "my-cells" and widget.go_on.enabled
 
     drawn: list[list[tuple[int, float]]] = []
     logged: list[list[tuple[int, float]]] = []
-    show = widget._curve.show
+    show = widget.curve.show
 
     def seen(rows: Any, steps: int) -> None:
         show(rows, steps)
-        drawn.append(widget._curve.points)
+        drawn.append(widget.curve.points)
         logged.append([(row.step, row.loss) for row in rows])
 
-    widget._curve.show = seen  # type: ignore[method-assign]
-    run = widget._finetuning
+    widget.curve.show = seen  # type: ignore[method-assign]
+    run = widget._run
     assert run is not None
     state = run.folder / RUN / "train" / "state.pt"
     assert state.exists()
-    widget._go_on.native.click()
-    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
-    assert widget._status.value.startswith("Done: my-cells is in the list of models. Mean IoU")
+    widget.go_on.native.click()
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=WAIT_MS)
+    assert widget.status.value.startswith("Done: my-cells is in the list of models. Mean IoU")
     assert drawn == logged and [step for step, _ in drawn[-1]] == [2]
-    assert widget._bar.value == widget._bar.max == 2
+    assert widget.bar.value == widget.bar.max == 2
     assert threads == {threading.get_ident()}
     assert not run.folder.exists()
 
-    assert models.names()[1] == "my-cells" and "my-cells" in widget._model.choices
+    assert models.names()[1] == "my-cells" and "my-cells" in widget.model.choices
     predictor = models.predictor("my-cells")
     assert predictor.model.card["finetuned by"].endswith("decoder, 2 steps of 4 images")
     largest = objects[2] == np.bincount(objects[2][objects[2] > 0]).argmax()
     embedding = predictor.encode(pixels[2])
-    answer = predictor.segment(embedding, [deepest_point(largest)], [1])
-    assert iou(answer.best, largest) > 0.5
+    response = predictor.segment(embedding, [deepest_point(largest)], [1])
+    assert iou(response.best, largest) > 0.5
 
 
 def test_mistakes_are_sentences(
     viewer: Viewer, widget: FinetuneWidget, qtbot: Any, folders: Path
 ) -> None:
-    widget._train.native.click()
-    assert widget._status.value.startswith("Choose an image layer: there is none")
+    widget.train.native.click()
+    assert widget.status.value.startswith("Choose an image layer: there is none")
     viewer.add_image(np.zeros((30, 40), np.uint8), name="cells")
-    widget._train.native.click()
-    assert widget._status.value.startswith("Choose a labels layer: there is none")
+    widget.train.native.click()
+    assert widget.status.value.startswith("Choose a labels layer: there is none")
     viewer.add_labels(np.ones((40, 30), int), name="other")
-    widget._train.native.click()
-    assert widget._status.value.startswith("other is 40 x 30 and cells is 30 x 40")
+    widget.train.native.click()
+    assert widget.status.value.startswith("other is 40 x 30 and cells is 30 x 40")
     empty = viewer.add_labels(np.zeros((30, 40), int), name="empty")
-    widget._labels_layer.value = empty
-    widget._train.native.click()
-    qtbot.waitUntil(lambda: not widget._is_busy(), timeout=WAIT_MS)
-    assert widget._status.value == "empty has no objects: label some in cells first."
-    assert not widget._go_on.enabled and list((folders / "runs").iterdir()) == []
+    widget.labels_layer.value = empty
+    widget.train.native.click()
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=WAIT_MS)
+    assert widget.status.value == "empty has no objects: label some in cells first."
+    assert not widget.go_on.enabled and list((folders / "runs").iterdir()) == []
     # The names of layers are kept up to date.
     empty.name = "full"
-    assert widget._labels_layer.native.currentText() == "full"
+    assert widget.labels_layer.native.currentText() == "full"
 
 
 def test_nothing_is_downloaded_unasked(
     viewer: Viewer, widget: FinetuneWidget, qtbot: Any, folders: Path, monkeypatch: Any
 ) -> None:
     monkeypatch.setenv("SAMLET_CACHE", str(folders / "cache"))
-    widget._model.value = "sam_vit_h"
+    widget.model.value = "sam_vit_h"
     viewer.add_image(np.zeros((30, 40), np.uint8), name="cells")
     viewer.add_labels(np.ones((30, 40), int), name="answer")
-    qtbot.waitUntil(lambda: "sam_vit_h is downloaded first" in widget._time.value)
-    assert not widget._is_busy() and not (folders / "cache").exists()
+    qtbot.waitUntil(lambda: "sam_vit_h must be downloaded first" in widget.time.value)
+    assert not widget.is_busy and not (folders / "cache").exists()
 
 
 @pytest.mark.parametrize("way", ["dock", "viewer"])
@@ -173,11 +173,11 @@ def test_closing_ends_the_training(qtbot: Any, way: str) -> None:
     pixels, objects = stack()
     viewer.add_image(pixels)
     viewer.add_labels(objects)
-    widget._train.native.click()
-    qtbot.waitUntil(lambda: widget._finetuning is not None, timeout=WAIT_MS)
-    run = widget._finetuning
+    widget.train.native.click()
+    qtbot.waitUntil(lambda: widget._run is not None, timeout=WAIT_MS)
+    run = widget._run
     assert run is not None
-    process = run._process
+    process = run.job.process
     assert process is not None and process.poll() is None
     if way == "dock":
         viewer.window.remove_dock_widget(dock)

@@ -15,8 +15,10 @@ from napari.layers import Labels
 from samlet.errors import UserError
 from samlet.masks import Box
 from samlet_napari.inference.prompts import Step
-from samlet_napari.labels.label_store import KEY, LabelStore, empty_labels
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.labels.label_store import LabelStore
+from samlet_napari.labels.object_metadata import KEY
+from samlet_napari.labels.pyramid import empty_labels
+from samlet_napari.layers.plane import Plane
 
 FLAT = Plane((0, 1), (0, 0))
 SHAPE = (24, 32)
@@ -49,13 +51,13 @@ def test_an_object_is_written_where_it_is(store: LabelStore) -> None:
     expected = np.zeros(SHAPE, int)
     expected[5:11, 3:11] = 7 * mask
     assert np.array_equal(store.data, expected)
-    placed = store.placed(7, FLAT)
+    placed = store.metadata.object_in(7, FLAT)
     assert placed is not None and placed.steps == STEPS
-    assert placed.extent == store.extent_of(FLAT, 7)
-    assert store.planes_of(7) == [FLAT]
+    assert placed.box == store.bounding_box(FLAT, 7)
+    assert [each.plane for each in store.metadata.objects(7)] == [FLAT]
     row, column = np.argwhere(mask)[0]
-    assert store.at(FLAT, 3.4 + column, 4.6 + row) == 7
-    assert store.at(FLAT, -1, 5) == store.at(FLAT, 32, 5) == 0
+    assert store.label_at(FLAT, 3.4 + column, 4.6 + row) == 7
+    assert store.label_at(FLAT, -1, 5) == store.label_at(FLAT, 32, 5) == 0
 
 
 def test_pixels_of_others_are_left_unless_they_may_be_taken(store: LabelStore) -> None:
@@ -70,9 +72,9 @@ def test_an_object_without_a_free_pixel_is_known_all_the_same(store: LabelStore)
     write(store, (0, 0, 10, 10), 1)
     before = store.data.copy()
     write(store, (2, 2, 6, 6), 2)
-    placed = store.placed(2, FLAT)
+    placed = store.metadata.object_in(2, FLAT)
     assert np.array_equal(store.data, before)
-    assert placed is not None and placed.extent is None and placed.steps == STEPS
+    assert placed is not None and placed.box is None and placed.steps == STEPS
     assert store.next_label() == 3
 
 
@@ -80,7 +82,7 @@ def test_rewriting_clears_the_old_pixels(store: LabelStore) -> None:
     write(store, (0, 0, 10, 10), 1)
     write(store, (20, 4, 30, 8), 1)
     assert np.count_nonzero(store.data) == 40 and (store.data[4:8, 20:30] == 1).all()
-    assert len(store.planes_of(1)) == 1
+    assert len([each.plane for each in store.metadata.objects(1)]) == 1
 
 
 def test_rewriting_clears_what_others_have_painted_of_it(store: LabelStore) -> None:
@@ -96,7 +98,7 @@ def test_an_object_that_nobody_prompted_is_rewritten_too() -> None:
     data = np.zeros(SHAPE, np.uint16)
     data[2:9, 3:8] = 4
     store = store_of(data)
-    assert store.placed(4, FLAT) is None
+    assert store.metadata.object_in(4, FLAT) is None
     write(store, (20, 4, 30, 8), 4)
     assert np.count_nonzero(store.data) == 40
 
@@ -105,10 +107,13 @@ def test_taking_an_object_away(store: LabelStore) -> None:
     write(store, (0, 0, 10, 10), 1)
     write(store, (10, 0, 20, 10), 2)
     change = store.write(FLAT, (12, 12, 13, 13), None, 1)
-    assert store.placed(1, FLAT) is None and store.planes_of(1) == []
+    assert (
+        store.metadata.object_in(1, FLAT) is None
+        and [each.plane for each in store.metadata.objects(1)] == []
+    )
     assert np.unique(store.data).tolist() == [0, 2]
     store.revert(change)
-    placed = store.placed(1, FLAT)
+    placed = store.metadata.object_in(1, FLAT)
     assert placed is not None and placed.steps == STEPS
     assert np.count_nonzero(store.data == 1) == 100
 
@@ -240,7 +245,7 @@ def test_what_a_bucket_has_renumbered_is_not_taken_back(store: LabelStore) -> No
     change = write(store, (0, 0, 10, 10), 1)
     store.layer.fill((5, 5), 8)
     assert not store.revert(change)
-    assert (store.data[:10, :10] == 8).all() and store.placed(1, FLAT) is None
+    assert (store.data[:10, :10] == 8).all() and store.metadata.object_in(1, FLAT) is None
 
 
 KINDS = {
@@ -282,7 +287,7 @@ def test_naparis_undo_takes_writes_back_in_turn_with_what_it_paints(
 
 
 def test_what_is_gathered_is_one_step_of_naparis_undo(store: LabelStore) -> None:
-    with store.gathered():
+    with store.batch():
         write(store, (0, 0, 4, 4), 1)
         write(store, (6, 6, 9, 9), 2)
     store.layer.undo()
@@ -290,7 +295,7 @@ def test_what_is_gathered_is_one_step_of_naparis_undo(store: LabelStore) -> None
 
 
 def test_a_write_that_fails_leaves_naparis_undo_as_it_was(store: LabelStore) -> None:
-    with pytest.raises(UserError), store.gathered():
+    with pytest.raises(UserError), store.batch():
         write(store, (0, 0, 4, 4), 1)
         write(store, (6, 6, 9, 9), 70_000)
     write(store, (10, 10, 12, 12), 3)
@@ -342,11 +347,11 @@ def test_planes_along_any_axes(plane: Plane) -> None:
     assert np.array_equal(store.mask_of(plane, 5, (1, 0, 4, 4)), mask)
     elsewhere = plane.moved(across, 2)
     change = store.write(elsewhere, (0, 0, 1, 1), full((0, 0, 1, 1)), 5)
-    assert store.planes_of(5) == [plane, elsewhere]
-    assert store.extent_of(elsewhere, 5) == (0, 0, 1, 1)
+    assert [each.plane for each in store.metadata.objects(5)] == [plane, elsewhere]
+    assert store.bounding_box(elsewhere, 5) == (0, 0, 1, 1)
     store.revert(change)
     assert np.count_nonzero(store.data) == np.count_nonzero(mask)
-    assert store.planes_of(5) == [plane]
+    assert [each.plane for each in store.metadata.objects(5)] == [plane]
 
 
 @given(
@@ -437,7 +442,7 @@ def test_zarr_is_written(tmp_path: Path) -> None:
     change = store.write(plane, box, full(box), 3, STEPS)
     on_disk = zarr.open_array(tmp_path / "labels.zarr", mode="r")
     assert (np.asarray(on_disk)[1:4, 7, 10:30] == 3).all()
-    assert store.next_label() == 4 and store.at(plane, 1, 10) == 3
+    assert store.next_label() == 4 and store.label_at(plane, 1, 10) == 3
     store.revert(change)
     assert not np.asarray(on_disk).any()
 
@@ -461,11 +466,14 @@ def test_zarr_is_written(tmp_path: Path) -> None:
 def test_strange_metadata(prior: Any) -> None:
     store = store_of(np.zeros(SHAPE, np.uint16), metadata={KEY: copy.deepcopy(prior), "theirs": 1})
     assert store.next_label() <= 3
-    assert store.placed(1, FLAT) is None and store.planes_of(1) == []
+    assert (
+        store.metadata.object_in(1, FLAT) is None
+        and [each.plane for each in store.metadata.objects(1)] == []
+    )
     assert store.layer.metadata == {KEY: prior, "theirs": 1}
     change = write(store, (0, 0, 10, 10), 1)
-    placed = store.placed(1, FLAT)
-    assert placed is not None and placed.extent == (0, 0, 10, 10)
+    placed = store.metadata.object_in(1, FLAT)
+    assert placed is not None and placed.box == (0, 0, 10, 10)
     assert store.layer.metadata["theirs"] == 1
     if isinstance(prior, dict):
         assert store.layer.metadata[KEY].get("note") == prior.get("note")
@@ -483,7 +491,7 @@ def test_numbers_in_the_metadata_that_the_layer_cannot_hold_do_not_count() -> No
 def test_the_layer_is_drawn_once_for_all_that_is_gathered(store: LabelStore) -> None:
     drawn: list[int] = []
     store.layer.events.set_data.connect(lambda: drawn.append(np.count_nonzero(store.data)))
-    with store.gathered():
+    with store.batch():
         write(store, (0, 0, 2, 2), 1)
         write(store, (4, 4, 6, 6), 2)
     assert drawn == [8]

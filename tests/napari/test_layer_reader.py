@@ -13,7 +13,8 @@ from napari.layers import Image
 
 from samlet.errors import UserError
 from samlet.images import read, to_rgb
-from samlet_napari.layers.layer_reader import MOST_READ, Channel, Picture, Plane, plane_of
+from samlet_napari.layers.layer_reader import MOST_READ, Channel, LayerSnapshot
+from samlet_napari.layers.plane import Plane, plane_of
 
 FLAT = Plane((0, 1), (0, 0))
 NO_NUMBER = float("nan")
@@ -23,7 +24,7 @@ def noise(shape: tuple[int, ...], dtype: Any = np.uint16, most: int = 4000) -> n
     return np.random.default_rng(0).integers(0, most, shape).astype(dtype)
 
 
-def whole(picture: Picture, plane: Plane = FLAT) -> np.ndarray:
+def whole(picture: LayerSnapshot, plane: Plane = FLAT) -> np.ndarray:
     height, width = picture.size(plane)
     return picture.read(plane, (0, 0, width, height))
 
@@ -46,10 +47,10 @@ class Level:
         return values
 
 
-def pyramid(*levels: np.ndarray) -> tuple[Picture, list[Level]]:
+def pyramid(*levels: np.ndarray) -> tuple[LayerSnapshot, list[Level]]:
     counted = [Level(level) for level in levels]
     channel = Channel(tuple(counted), (0.0, 255.0), None)
-    return Picture((channel,), levels[0].shape, False), counted
+    return LayerSnapshot((channel,), levels[0].shape, False), counted
 
 
 @pytest.mark.parametrize(
@@ -68,7 +69,7 @@ def test_grey_is_stretched_between_its_contrast_limits(dtype: Any, low: float, h
     shares = np.random.default_rng(0).uniform(-0.2, 1.2, (30, 40))
     least, most = (0, np.iinfo(dtype).max) if np.dtype(dtype).kind == "u" else (-1e9, 1e9)
     values = (low + shares * (high - low)).clip(least, most).astype(dtype)
-    picture = Picture.of([Image(values, contrast_limits=(low, high))])
+    picture = LayerSnapshot.of([Image(values, contrast_limits=(low, high))])
     pixels = whole(picture)
     assert pixels.dtype == np.uint8 and pixels.shape == (30, 40, 3)
     assert np.abs(pixels[..., 0] - stretched(values, low, high)).max() <= 1
@@ -79,19 +80,19 @@ def test_grey_is_stretched_between_its_contrast_limits(dtype: Any, low: float, h
 def test_large_numbers_keep_their_differences() -> None:
     values = 2**30 + np.arange(256, dtype=np.int64).reshape(16, 16)
     layer = Image(values, contrast_limits=(2**30, 2**30 + 255))
-    assert whole(Picture.of([layer]))[..., 0].tolist() == (values - 2**30).tolist()
+    assert whole(LayerSnapshot.of([layer]))[..., 0].tolist() == (values - 2**30).tolist()
 
 
 def test_what_is_no_number_is_black() -> None:
     values = np.array([[0.0, NO_NUMBER, 1.0], [np.inf, -np.inf, 0.5]])
     layer = Image(values, contrast_limits=(0, 1))
-    assert whole(Picture.of([layer]))[..., 0].tolist() == [[0, 0, 255], [255, 0, 128]]
+    assert whole(LayerSnapshot.of([layer]))[..., 0].tolist() == [[0, 0, 255], [255, 0, 128]]
 
 
 @pytest.mark.parametrize("dtype", [bool, np.uint8, np.uint16, np.float32])
 def test_percentiles_are_those_of_to_rgb(dtype: Any) -> None:
     values = noise((30, 40)).astype(dtype)
-    picture = Picture.of([Image(values)], as_shown=False)
+    picture = LayerSnapshot.of([Image(values)], as_shown=False)
     window = picture.read(FLAT, (5, 10, 25, 30))
     assert np.array_equal(window, to_rgb(values[10:30, 5:25]))
 
@@ -122,7 +123,7 @@ def test_colour_is_seen_as_napari_shows_it(dtype: Any, most: float, channels: in
     layer = Image(values, rgb=True)
     for limits in (tuple(layer.contrast_limits), (0.1 * most, 0.5 * most)):
         layer.contrast_limits = limits
-        picture = Picture.of([layer])
+        picture = LayerSnapshot.of([layer])
         assert picture.shape == (20, 30)
         pixels = picture.read(FLAT, (4, 3, 24, 13))
         window = values[3:13, 4:24].astype(float)
@@ -138,7 +139,7 @@ def test_colour_by_percentiles_is_that_of_the_command_line(
     dtype: Any, most: float, channels: int
 ) -> None:
     values = coloured(dtype, most, channels)
-    picture = Picture.of([Image(values, rgb=True)], as_shown=False)
+    picture = LayerSnapshot.of([Image(values, rgb=True)], as_shown=False)
     pixels = picture.read(FLAT, (4, 3, 24, 13))
     assert np.array_equal(pixels, to_rgb(values[3:13, 4:24]))
 
@@ -151,7 +152,7 @@ def test_12_bit_colour_is_as_bright_as_on_the_command_line(tmp_path: Path) -> No
     expected = read(tmp_path / "12-bit.tif")
     arrays = (values, da.from_array(values, chunks=(20, 20, 3)), zarr.array(values))
     for layer in [Image(array, rgb=True) for array in arrays]:
-        shown, scaled = (whole(Picture.of([layer], as_shown=on)) for on in (True, False))
+        shown, scaled = (whole(LayerSnapshot.of([layer], as_shown=on)) for on in (True, False))
         assert np.array_equal(scaled, expected)
         assert abs(shown.mean() - expected.mean()) < 20
 
@@ -160,7 +161,7 @@ def test_what_is_fully_transparent_is_black() -> None:
     values = np.full((20, 30, 4), 200, np.uint8)
     values[:10, :, 3] = 0
     for as_shown in (True, False):
-        pixels = whole(Picture.of([Image(values, rgb=True)], as_shown=as_shown))
+        pixels = whole(LayerSnapshot.of([Image(values, rgb=True)], as_shown=as_shown))
         assert not pixels[:10].any() and (pixels[10:] == 200).all()
 
 
@@ -171,7 +172,7 @@ def test_layers_are_added_up_in_the_colours_of_their_colormaps() -> None:
         Image(green[::-1], colormap="green", contrast_limits=(1000, 2000)),
         Image(grey[:, ::-1], colormap="gray", contrast_limits=(0, 8000)),
     ]
-    pixels = whole(Picture.of(layers)).astype(int)
+    pixels = whole(LayerSnapshot.of(layers)).astype(int)
     third = stretched(grey[:, ::-1], 0, 8000)
     expected = [
         stretched(red, 0, 4000) + third,
@@ -185,7 +186,7 @@ def test_layers_are_added_up_in_the_colours_of_their_colormaps() -> None:
 def test_a_layer_alone_is_grey_whatever_its_colormap() -> None:
     values = noise((20, 30), np.uint8, 256)
     layer = Image(values, colormap="magenta", contrast_limits=(0, 255))
-    assert np.array_equal(whole(Picture.of([layer])), to_rgb(values))
+    assert np.array_equal(whole(LayerSnapshot.of([layer])), to_rgb(values))
 
 
 def test_a_pyramid_and_an_array_are_blended_in_register() -> None:
@@ -199,7 +200,7 @@ def test_a_pyramid_and_an_array_are_blended_in_register() -> None:
         contrast_limits=(0, 255),
     )
     for layers in ([flat, steep], [steep, flat]):
-        pixels = Picture.of(layers).read(FLAT, (0, 0, 96, 64), detail=24)
+        pixels = LayerSnapshot.of(layers).read(FLAT, (0, 0, 96, 64), detail=24)
         assert pixels.shape == (16, 24, 3)
         assert np.array_equal(pixels[..., 0], values[::4, ::4])
         assert np.array_equal(pixels[..., 0], pixels[..., 1])
@@ -216,7 +217,7 @@ def test_an_axis_of_colours(axis: int, count: int, as_shown: bool) -> None:
     index = [0, 0, 0, 0]
     index[1 if axis == 0 else 0] = 1
     layer = Image(values, rgb=False, contrast_limits=(0, 255))
-    picture = Picture.of([layer], as_shown=as_shown, colour_axis=axis)
+    picture = LayerSnapshot.of([layer], as_shown=as_shown, colour_axis=axis)
     pixels = picture.read(Plane((rows, columns), tuple(index)), (3, 2, 13, 12))
     expected = np.zeros((10, 10, 3), np.uint8)
     for number, colour in enumerate(colours[:3]):
@@ -254,7 +255,7 @@ def test_a_window_of_a_dask_array_reads_only_its_chunks() -> None:
 
     lazy = da.from_array(values, chunks=(1, 20, 20)).map_blocks(count, dtype=np.uint8)
     layer = Image(lazy, contrast_limits=(0, 255), cache=False)
-    picture = Picture.of([layer])
+    picture = LayerSnapshot.of([layer])
     chunks.clear()
     pixels = picture.read(Plane((1, 2), (2, 0, 0)), (25, 5, 55, 15))
     assert np.array_equal(pixels, to_rgb(values[2, 5:15, 25:55]))
@@ -268,7 +269,7 @@ def test_zarr_is_read_as_numpy_is() -> None:
     plane = Plane((2, 0), (0, 7, 0))
     box = (1, 5, 3, 45)
     of_zarr, of_numpy = (
-        Picture.of([Image(data, contrast_limits=(0, 4000))]).read(plane, box)
+        LayerSnapshot.of([Image(data, contrast_limits=(0, 4000))]).read(plane, box)
         for data in (array, values)
     )
     assert of_numpy.shape == (40, 2, 3) and np.array_equal(of_zarr, of_numpy)
@@ -278,7 +279,7 @@ def test_zarr_is_read_as_numpy_is() -> None:
 @pytest.mark.parametrize("rgb", [False, True])
 def test_planes_along_any_axes(axes: tuple[int, int], rgb: bool) -> None:
     values = noise((12, 14, 16, 3) if rgb else (12, 14, 16), np.uint8, 256)
-    picture = Picture.of([Image(values, rgb=rgb, contrast_limits=None if rgb else (0, 255))])
+    picture = LayerSnapshot.of([Image(values, rgb=rgb, contrast_limits=None if rgb else (0, 255))])
     ([across],) = [{0, 1, 2} - set(axes)]
     plane = Plane(axes, (0, 0, 0)).moved(across, 5)
     across_last = np.moveaxis(values, (*axes, across), (0, 1, 2))
@@ -309,7 +310,9 @@ def test_windows_at_the_border_hold_pixels(corner: tuple[int, int], detail: int)
 
 def test_every_nth_pixel_of_a_huge_window_is_read() -> None:
     values = da.arange(3 * MOST_READ, chunks=-1)[None, :].repeat(40, axis=0) % 256
-    picture = Picture.of([Image(values.astype(np.uint8), contrast_limits=(0, 255), cache=False)])
+    picture = LayerSnapshot.of(
+        [Image(values.astype(np.uint8), contrast_limits=(0, 255), cache=False)]
+    )
     pixels = picture.read(FLAT, (0, 0, 3 * MOST_READ, 40))
     assert pixels.shape == (14, MOST_READ, 3)
     assert pixels[0, :, 0].tolist() == (np.arange(0, 3 * MOST_READ, 3) % 256).tolist()
@@ -320,23 +323,23 @@ def test_every_nth_pixel_of_a_huge_window_is_read() -> None:
 
 def test_a_picture_does_not_follow_its_layer() -> None:
     layer = Image(noise((20, 30)), contrast_limits=(0, 4000))
-    picture = Picture.of([layer])
+    picture = LayerSnapshot.of([layer])
     before = whole(picture)
     layer.contrast_limits = (1000, 1100)
     assert np.array_equal(whole(picture), before)
-    assert not np.array_equal(whole(Picture.of([layer])), before)
+    assert not np.array_equal(whole(LayerSnapshot.of([layer])), before)
 
 
 def test_layers_of_other_shapes_are_not_blended() -> None:
     layers = [Image(noise((20, 30)), name="small"), Image(noise((20, 31)), name="large")]
     with pytest.raises(UserError, match="large is 20 x 31 and small is 20 x 30"):
-        Picture.of(layers)
+        LayerSnapshot.of(layers)
 
 
 def test_complex_numbers_are_refused() -> None:
     channel = Channel((np.zeros((8, 8), complex),), (0.0, 1.0), None)
     with pytest.raises(UserError, match="complex128"):
-        Picture((channel,), (8, 8), False).read(FLAT, (0, 0, 8, 8))
+        LayerSnapshot((channel,), (8, 8), False).read(FLAT, (0, 0, 8, 8))
 
 
 @pytest.mark.parametrize("shape", [(0, 8), (3, 0, 8), (9,)])
@@ -346,7 +349,7 @@ def test_images_without_pixels_are_refused(shape: tuple[int, ...]) -> None:
 
     with pytest.raises(UserError, match="choose an image with pixels"):
         # napari itself has no image layer of some of these shapes.
-        Picture.of([Layer()])
+        LayerSnapshot.of([Layer()])
 
 
 def shown_plane(viewer: ViewerModel, layer: Image) -> Plane:

@@ -31,8 +31,8 @@ def test_own_models_stand_between_bundled_and_downloadable_ones(own: Path) -> No
     # Its name is taken: it could not be told from the bundled one.
     shutil.copyfile(NUCLEI, own / "nuclei.safetensors")
     assert models.names() == ["nuclei", "Bacteria", "yeast", *REMOTE_FILES]
-    assert models.locate("nuclei") == "nuclei"
-    assert models.locate("yeast") == str(own / "yeast.safetensors")
+    assert models.to_loadable("nuclei") == "nuclei"
+    assert models.to_loadable("yeast") == str(own / "yeast.safetensors")
 
 
 @pytest.mark.parametrize(
@@ -63,7 +63,7 @@ def test_a_name_is_never_taken_twice(own: Path, name: str, kept: str) -> None:
 
 def test_a_model_that_cannot_be_kept(own: Path, tmp_path: Path) -> None:
     told: list[str] = []
-    models.listing.changed.connect(lambda: told.append("changed"))
+    models.model_list.changed.connect(lambda: told.append("changed"))
     with pytest.raises(UserError, match="Cannot write"):
         models.add("cells", tmp_path / "gone.safetensors")
     assert list(own.iterdir()) == [] and told == []
@@ -89,7 +89,7 @@ def test_a_model_that_is_not_there() -> None:
 
 def test_what_must_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
-    assert models.is_here("nuclei") and models.is_here("cells")
-    assert not models.is_here("mobile_sam")
+    assert models.is_available("nuclei") and models.is_available("cells")
+    assert not models.is_available("mobile_sam")
     (tmp_path / REMOTE_FILES["mobile_sam"].filename).touch()
-    assert models.is_here("mobile_sam")
+    assert models.is_available("mobile_sam")

@@ -29,7 +29,7 @@ def cells(desk: Desk, picture: np.ndarray) -> Image:
 def replace(desk: Desk, image: Image, data: Any) -> None:
     """Give a layer other data, and wait until it can be clicked on."""
     image.data = data
-    desk.until(lambda: desk.controller.encodings is not None)
+    desk.until(lambda: desk.workspace.embeddings is not None)
     desk.viewer.reset_view()
     desk.settle()
 
@@ -67,7 +67,7 @@ def test_other_data_is_clicked_on_as_it_is(
 ) -> None:
     commit(desk, truth == CELL)
     before = weakref.ref(cells.data)
-    desk.widget.labels.value = None
+    desk.widget.form.labels.value = None
     replace(desk, cells, OTHERS[kind](picture))
     expected = np.asarray(OTHERS[kind](truth)) == CELL
     found = commit(desk, expected)
@@ -98,7 +98,7 @@ def test_an_image_that_becomes_a_stack_and_an_image_again(
     found = commit(desk, truth == CELL, 1)
     assert found.shape == (3, *picture.shape) and not found[[0, 2]].any()
     assert iou(found[1] == 1, truth == CELL) > 0.7
-    desk.widget.labels.value = None
+    desk.widget.form.labels.value = None
     desk.viewer.layers.remove("cells objects")
     replace(desk, cells, picture)
     assert iou(commit(desk, truth == CELL) == 1, truth == CELL) > 0.7
@@ -116,7 +116,7 @@ def test_labels_of_the_size_before_are_refused_in_a_sentence(
     assert told in desk.status
     np.testing.assert_array_equal(found, before)
     # Once they are of the same size, the object that was clicked can be committed.
-    labels = desk.controller.labels
+    labels = desk.workspace.labels
     assert labels is not None
     labels.data = np.zeros((300, 400), np.uint16)
     desk.viewer.layers.selection.active = desk.viewer.layers[CLICKS]
@@ -134,7 +134,7 @@ def test_what_was_clicked_is_answered_on_the_new_pixels(
     cells.data = np.roll(picture, 3, axis=1)
     # At once, before the image is opened again.
     desk.key(Qt.Key.Key_C)
-    desk.until(lambda: desk.controller.encodings is not None)
+    desk.until(lambda: desk.workspace.embeddings is not None)
     desk.settle()
     expected = np.roll(truth, 3, axis=1) == CELL
     assert iou(desk.labels() == 1, expected) > max(0.7, iou(desk.labels() == 1, truth == CELL))
@@ -145,14 +145,14 @@ def test_clicks_right_after_other_data_are_not_lost(
 ) -> None:
     x, y = deepest_point(cut(truth) == CELL)
     cells.data = cut(picture)
-    desk.controller.gestures.click(cells.data_to_world((y, x)))
-    desk.controller.gestures.commit()
+    desk.controller.actions.click(cells.data_to_world((y, x)))
+    desk.controller.actions.commit()
     QTest.qWait(20)
-    desk.controller.gestures.click(cells.data_to_world((250, 20)))
-    desk.until(lambda: desk.controller.encodings is not None)
+    desk.controller.actions.click(cells.data_to_world((250, 20)))
+    desk.until(lambda: desk.workspace.embeddings is not None)
     desk.settle()
     assert iou(desk.labels() == 1, cut(truth) == CELL) > 0.7
-    session = desk.controller.session
+    session = desk.workspace.session
     assert session is not None and session.draft is not None
 
 
@@ -160,9 +160,9 @@ def test_everything_stops_when_the_data_is_replaced(
     desk: Desk, cells: Image, picture: np.ndarray
 ) -> None:
     desk.press("Everything")
-    assert desk.controller.jobs.is_running
+    assert desk.controller.tasks.is_running
     replace(desk, cells, picture[::-1])
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     assert not desk.labels().any()
 
 
@@ -183,7 +183,7 @@ def test_an_image_that_cannot_be_opened_says_so_at_every_click(
 ) -> None:
     small = desk.viewer.add_image(cut(picture), name="small")
     told = "small is 300 x 400 and cells is 520 x 696: hide one of them"
-    desk.widget.channels.value = "all visible layers, blended"
+    desk.widget.form.channels.value = "all visible layers, blended"
     desk.until(lambda: told in desk.status)
     cells.data = picture[::-1]
     desk.until(lambda: told in desk.status)
@@ -193,24 +193,24 @@ def test_an_image_that_cannot_be_opened_says_so_at_every_click(
     desk.press("Everything")
     assert told in desk.status
     small.visible = False
-    desk.until(lambda: desk.controller.encodings is not None)
+    desk.until(lambda: desk.workspace.embeddings is not None)
     desk.settle()
     desk.click(100, 100)
     desk.settle()
-    assert desk.controller.session is not None and desk.controller.session.draft is not None
+    assert desk.workspace.session is not None and desk.workspace.session.draft is not None
 
 
 def test_layers_that_are_blended_are_followed(
     desk: Desk, cells: Image, picture: np.ndarray
 ) -> None:
     desk.viewer.add_image(np.zeros_like(picture), name="hidden", visible=False)
-    desk.widget.channels.value = "all visible layers, blended"
+    desk.widget.form.channels.value = "all visible layers, blended"
 
     def seen(count: int, limits: tuple[float, float] = (0, 255)) -> bool:
-        encodings = desk.controller.encodings
-        if encodings is None or len(encodings.picture.channels) != count:
+        embeddings = desk.workspace.embeddings
+        if embeddings is None or len(embeddings.snapshot.channels) != count:
             return False
-        return encodings.picture.channels[-1].limits == limits
+        return embeddings.snapshot.channels[-1].limits == limits
 
     other = desk.viewer.add_image(picture[::-1].copy(), name="other")
     desk.until(lambda: seen(2))
@@ -233,17 +233,17 @@ def test_channels_that_another_image_does_not_have_are_not_shown(
 ) -> None:
     colours = desk.viewer.add_image(np.stack([picture] * 3), name="colours")
     desk.open(colours)
-    desk.widget.channels.value = 0
-    desk.until(lambda: desk.controller.encodings.picture.colour_axis == 0)  # type: ignore
+    desk.widget.form.channels.value = 0
+    desk.until(lambda: desk.workspace.embeddings.snapshot.colour_axis == 0)  # type: ignore
     slices = desk.viewer.add_image(np.stack([picture] * 20), name="slices")
     desk.open(slices)
-    assert desk.widget.channels.value is None
-    desk.until(lambda: desk.controller.encodings is not None)
-    assert desk.controller.encodings.picture.colour_axis is None  # type: ignore
+    assert desk.widget.form.channels.value is None
+    desk.until(lambda: desk.workspace.embeddings is not None)
+    assert desk.workspace.embeddings.snapshot.colour_axis is None  # type: ignore
     desk.open(colours)
-    desk.widget.channels.value = 0
+    desk.widget.form.channels.value = 0
     replace(desk, colours, picture)
-    assert desk.controller.encodings.picture.colour_axis is None  # type: ignore
+    assert desk.workspace.embeddings.snapshot.colour_axis is None  # type: ignore
 
 
 def test_what_was_chosen_first_can_be_chosen_again(
@@ -251,43 +251,43 @@ def test_what_was_chosen_first_can_be_chosen_again(
 ) -> None:
     desk.viewer.add_image(picture[::-1], name="other")
     for channels, count in (("all visible layers, blended", 2), (None, 1)):
-        desk.widget.channels.value = channels
-        assert len(desk.controller._layers()) == count
+        desk.widget.form.channels.value = channels
+        assert len(desk.controller.sources._layers(cells)) == count
     desk.settle()
     desk.viewer.layers.selection.active = desk.viewer.layers[CLICKS]
     commit(desk, truth == CELL)
-    first = desk.controller.labels
-    desk.widget.labels.value = None
-    assert desk.controller.labels is None
+    first = desk.workspace.labels
+    desk.widget.form.labels.value = None
+    assert desk.workspace.labels is None
     commit(desk, truth == CELL)
-    assert desk.controller.labels not in (None, first)
-    texts = {box.get_choice(text) for box, text in ((desk.widget.labels, "new layer"),)}
-    assert texts == {None} and desk.widget.channels.current_choice == "this layer"
+    assert desk.workspace.labels not in (None, first)
+    texts = {box.get_choice(text) for box, text in ((desk.widget.form.labels, "new layer"),)}
+    assert texts == {None} and desk.widget.form.channels.current_choice == "this layer"
 
 
 def test_renamed_layers_are_listed_under_their_new_names(
     desk: Desk, cells: Image, picture: np.ndarray, truth: np.ndarray
 ) -> None:
     mine = desk.viewer.add_labels(truth.copy(), name="mine")
-    desk.widget.labels.value = mine
+    desk.widget.form.labels.value = mine
 
     def texts() -> list[str]:
-        boxes = (desk.widget.image, desk.widget.labels)
+        boxes = (desk.widget.form.image, desk.widget.form.labels)
         return [box.current_choice for box in boxes]
 
     assert texts() == ["cells", "mine"]
     cells.name, mine.name = "nuclei", "corrected"
     assert texts() == ["nuclei", "corrected"]
-    assert desk.widget.image.value is cells and desk.widget.labels.value is mine
-    assert desk.controller.image is cells and desk.controller.labels is mine
+    assert desk.widget.form.image.value is cells and desk.widget.form.labels.value is mine
+    assert desk.workspace.image is cells and desk.workspace.labels is mine
     # Two layers never have one name.
     other = desk.viewer.add_image(picture, name="nuclei")
-    assert desk.widget.image.choices == (None, cells, other)
-    desk.widget.image.value = other
-    assert desk.widget.image.current_choice == other.name != "nuclei"
+    assert desk.widget.form.image.choices == (None, cells, other)
+    desk.widget.form.image.value = other
+    assert desk.widget.form.image.current_choice == other.name != "nuclei"
     # Our own layer is none to write to, whatever it is called.
-    overlays = desk.controller.overlays
+    overlays = desk.workspace.overlays
     assert overlays is not None
     overlays.preview.name = "mine"
-    assert overlays.preview not in desk.widget.labels.choices
+    assert overlays.preview not in desk.widget.form.labels.choices
     assert isinstance(mine, Labels)

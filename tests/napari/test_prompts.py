@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from samlet_napari.inference.prompts import Placed, Step, box_of, extent_of, points_of
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.inference.objects import ObjectInPlane
+from samlet_napari.inference.prompts import Step, all_points, last_box, prompt_box
+from samlet_napari.layers.plane import Plane
 
 numbers = st.floats(-1e9, 1e9, allow_subnormal=False)
 lengths = st.integers(0, 10**6)
@@ -29,9 +30,11 @@ planes = st.integers(2, 5).flatmap(
 extents = st.tuples(lengths, lengths, lengths, lengths).map(
     lambda e: (min(e[0], e[2]), min(e[1], e[3]), max(e[0], e[2]) + 1, max(e[1], e[3]) + 1)
 )
-placed = st.builds(Placed, planes, st.lists(steps, max_size=4).map(tuple), st.none() | extents)
+placed = st.builds(
+    ObjectInPlane, planes, st.lists(steps, max_size=4).map(tuple), st.none() | extents
+)
 
-GOOD = Placed(
+GOOD = ObjectInPlane(
     Plane((1, 2), (3, 0, 0)),
     (Step(((4.5, 6.0, True),), None, 2), Step(box=(1.0, 2.0, 30.0, 40.0))),
     (1, 2, 30, 40),
@@ -47,8 +50,8 @@ def stepped(**values: Any) -> dict[str, Any]:
 
 
 @given(placed)
-def test_what_was_written_is_read(value: Placed) -> None:
-    assert Placed.from_json(json.loads(json.dumps(value.to_json()))) == value
+def test_what_was_written_is_read(value: ObjectInPlane) -> None:
+    assert ObjectInPlane.from_json(json.loads(json.dumps(value.to_json()))) == value
 
 
 @given(
@@ -61,13 +64,13 @@ def test_what_was_written_is_read(value: Placed) -> None:
     )
 )
 def test_anything_else_is_no_prompt_but_no_error_either(value: Any) -> None:
-    read = Placed.from_json(value)
-    assert read is None or Placed.from_json(read.to_json()) == read
+    read = ObjectInPlane.from_json(value)
+    assert read is None or ObjectInPlane.from_json(read.to_json()) == read
 
 
 @given(st.sampled_from(sorted(GOOD)))
 def test_nothing_may_be_missing(key: str) -> None:
-    assert Placed.from_json({k: v for k, v in GOOD.items() if k != key}) is None
+    assert ObjectInPlane.from_json({k: v for k, v in GOOD.items() if k != key}) is None
 
 
 @pytest.mark.parametrize(
@@ -103,13 +106,13 @@ def test_nothing_may_be_missing(key: str) -> None:
     ],
 )
 def test_absurd_values_are_none(value: Any) -> None:
-    assert Placed.from_json(GOOD) is not None
-    assert Placed.from_json(value) is None
+    assert ObjectInPlane.from_json(GOOD) is not None
+    assert ObjectInPlane.from_json(value) is None
 
 
 @pytest.mark.parametrize(("choice", "read"), [(-1, 0), (0, 0), (2, 2), (7, 2), (None, None)])
 def test_a_choice_is_one_of_three(choice: int | None, read: int | None) -> None:
-    found = Placed.from_json(stepped(choice=choice))
+    found = ObjectInPlane.from_json(stepped(choice=choice))
     assert found is not None and found.steps[0].choice == read
 
 
@@ -121,6 +124,6 @@ def test_steps_as_a_whole() -> None:
         Step((c,)),
         Step(box=(2.0, 2.0, 3.0, 3.0)),
     )
-    assert points_of(taken) == [a, b, c]
-    assert box_of(taken) == (2.0, 2.0, 3.0, 3.0) and box_of(taken[:1]) is None
-    assert extent_of(taken) == (0.0, 2.0, 9.0, 8.0)
+    assert all_points(taken) == [a, b, c]
+    assert last_box(taken) == (2.0, 2.0, 3.0, 3.0) and last_box(taken[:1]) is None
+    assert prompt_box(taken) == (0.0, 2.0, 9.0, 8.0)

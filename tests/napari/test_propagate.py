@@ -7,11 +7,13 @@ from napari.layers import Image
 from samlet import Predictor
 from samlet.masks import iou
 from samlet.predict.embedding_cache import EmbeddingCache
+from samlet_napari.inference.embeddings import EmbeddingProvider
+from samlet_napari.inference.objects import FoundObject
 from samlet_napari.inference.prompts import Step
-from samlet_napari.inference.propagate import Found, contrast, moved, propagate
-from samlet_napari.inference.roi import Window
-from samlet_napari.inference.worker import Encodings
-from samlet_napari.layers.layer_reader import Picture, Plane
+from samlet_napari.inference.propagate import contrast, propagate, shift_mask
+from samlet_napari.inference.roi import Roi
+from samlet_napari.layers.layer_reader import LayerSnapshot
+from samlet_napari.layers.plane import Plane
 from samlet_napari.sample_data import SLICES, stack, stack_labels
 from tests.models import nuclei_at
 
@@ -27,20 +29,20 @@ def truth() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def encodings(tmp_path_factory: pytest.TempPathFactory) -> Encodings:
+def embeddings(tmp_path_factory: pytest.TempPathFactory) -> EmbeddingProvider:
     [(values, _, _)] = stack()
     cache = EmbeddingCache(tmp_path_factory.mktemp("embeddings"), LARGE, LARGE)
     predictor = Predictor(nuclei_at(512), "torch")
-    return Encodings(predictor, Picture.of([Image(values)]), cache)
+    return EmbeddingProvider(predictor, LayerSnapshot.of([Image(values)]), cache)
 
 
 def slice_at(z: int) -> Plane:
     return Plane((1, 2), (z, 0, 0))
 
 
-def window_of(encodings: Encodings, z: int) -> Window:
-    height, width = encodings.picture.size(slice_at(z))
-    return Window(slice_at(z), (0, 0, width, height))
+def window_of(embeddings: EmbeddingProvider, z: int) -> Roi:
+    height, width = embeddings.snapshot.size(slice_at(z))
+    return Roi(slice_at(z), (0, 0, width, height))
 
 
 def box_around(mask: np.ndarray) -> tuple[float, float, float, float]:
@@ -48,30 +50,30 @@ def box_around(mask: np.ndarray) -> tuple[float, float, float, float]:
     return x0, y0, x1, y1
 
 
-def followed(encodings: Encodings, z: int, mask: np.ndarray) -> list[Found]:
+def followed(embeddings: EmbeddingProvider, z: int, mask: np.ndarray) -> list[FoundObject]:
     """An object in the slices after one, and in those before."""
-    box = window_of(encodings, z).box
+    box = window_of(embeddings, z).box
     return [
         found
         for numbers in (range(z + 1, SLICES), range(z - 1, -1, -1))
-        for found in propagate(encodings, slice_at(z), box, mask, map(slice_at, numbers), VISIBLE)
+        for found in propagate(embeddings, slice_at(z), box, mask, map(slice_at, numbers), VISIBLE)
     ]
 
 
 @pytest.fixture(scope="module")
-def volumes(encodings: Encodings, truth: np.ndarray) -> dict[int, np.ndarray]:
+def volumes(embeddings: EmbeddingProvider, truth: np.ndarray) -> dict[int, np.ndarray]:
     """By nucleus: what was found from its middle slice on, where the box was drawn around it."""
     volumes = {}
     for label in ALONE:
         z = int((truth == label).sum(axis=(1, 2)).argmax())
-        embedding = encodings.get(window_of(encodings, z))
+        embedding = embeddings.get(window_of(embeddings, z))
         drawn = box_around(truth[z] == label)
-        mask = encodings.predictor.segment(embedding, box=drawn, multimask_output=False).best
+        mask = embeddings.predictor.segment(embedding, box=drawn, multimask_output=False).best
         volume = np.zeros(truth.shape, bool)
         volume[z] = mask
-        for found in followed(encodings, z, mask):
+        for found in followed(embeddings, z, mask):
             x0, y0, x1, y1 = found.box
-            volume[found.placed.plane.index[0], y0:y1, x0:x1] = found.mask
+            volume[found.plane.index[0], y0:y1, x0:x1] = found.mask
         volumes[label] = volume
     return volumes
 
@@ -93,30 +95,33 @@ def test_nuclei_end_where_they_end(volumes: dict[int, np.ndarray], truth: np.nda
 
 
 def test_each_slice_tells_the_box_it_was_prompted_with(
-    encodings: Encodings, truth: np.ndarray
+    embeddings: EmbeddingProvider, truth: np.ndarray
 ) -> None:
     z = int((truth == ALONE[0]).sum(axis=(1, 2)).argmax())
     mask = truth[z] == ALONE[0]
-    [first, second] = followed(encodings, z, mask)[:2]
-    assert [found.placed.plane for found in (first, second)] == [slice_at(z + 1), slice_at(z + 2)]
-    assert first.placed.steps == (Step(box=box_around(mask)),)
-    assert second.placed.steps == (Step(box=box_around(first.mask)),)
+    [first, second] = followed(embeddings, z, mask)[:2]
+    assert [found.plane for found in (first, second)] == [slice_at(z + 1), slice_at(z + 2)]
+    assert first.steps == (Step(box=box_around(mask)),)
+    assert first.mask is not None
+    assert second.steps == (Step(box=box_around(first.mask)),)
     assert first.mask.shape == mask.shape and first.mask.dtype == bool
 
 
 @pytest.mark.parametrize(("x", "y"), [(300, 480), (600, 30), (350, 260)])
 @pytest.mark.parametrize("side", [10, 20])
 def test_what_does_not_exist_ends_at_once(
-    encodings: Encodings, truth: np.ndarray, x: int, y: int, side: int
+    embeddings: EmbeddingProvider, truth: np.ndarray, x: int, y: int, side: int
 ) -> None:
     mask = np.zeros(truth.shape[1:], bool)
     mask[y - side // 2 : y + side // 2, x - side // 2 : x + side // 2] = True
     assert not truth[:, mask].any()
-    assert followed(encodings, 5, mask) == []
+    assert followed(embeddings, 5, mask) == []
 
 
-def test_an_object_without_pixels_is_nowhere(encodings: Encodings, truth: np.ndarray) -> None:
-    assert followed(encodings, 5, np.zeros(truth.shape[1:], bool)) == []
+def test_an_object_without_pixels_is_nowhere(
+    embeddings: EmbeddingProvider, truth: np.ndarray
+) -> None:
+    assert followed(embeddings, 5, np.zeros(truth.shape[1:], bool)) == []
 
 
 def disk(height: int = 80, width: int = 100, radius: float = 15) -> np.ndarray:
@@ -158,4 +163,4 @@ def test_a_mask_in_another_window(to: tuple[int, int, int, int]) -> None:
     mask = np.random.default_rng(0).random((6, 7)) < 0.5
     image = np.zeros((40, 40), bool)
     image[2:8, 3:10] = mask
-    assert np.array_equal(moved(mask, box, to), image[to[1] : to[3], to[0] : to[2]])
+    assert np.array_equal(shift_mask(mask, box, to), image[to[1] : to[3], to[0] : to[2]])

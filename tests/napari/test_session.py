@@ -18,11 +18,15 @@ from samlet.outputs import read_label_map
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import MaskPrediction
-from samlet_napari.inference.prompts import Placed, Step
-from samlet_napari.inference.roi import Window
-from samlet_napari.inference.worker import Answer, Answerer, Ask, Encodings
+from samlet_napari.inference.embeddings import EmbeddingProvider
+from samlet_napari.inference.objects import ObjectInPlane
+from samlet_napari.inference.prompts import Step
+from samlet_napari.inference.requests import Request, Response
+from samlet_napari.inference.roi import Roi
+from samlet_napari.inference.worker import InferenceWorker
 from samlet_napari.labels.label_store import LabelStore
-from samlet_napari.layers.layer_reader import Channel, Picture, Plane
+from samlet_napari.layers.layer_reader import Channel, LayerSnapshot
+from samlet_napari.layers.plane import Plane
 from samlet_napari.session.session import Session
 from tests.models import nuclei_at
 
@@ -58,25 +62,25 @@ class Bench:
 
     def __init__(self, pixels: np.ndarray, predictor: Predictor, folder: Path) -> None:
         self.predictor = predictor
-        self.picture = Picture.of([Image(pixels, contrast_limits=(0, 255))])
+        self.snapshot = LayerSnapshot.of([Image(pixels, contrast_limits=(0, 255))])
         self.cache = EmbeddingCache(folder, LARGE, LARGE)
-        self.encodings = Encodings(predictor, self.picture, self.cache)
-        self.answers: queue.Queue[Answer] = queue.Queue()
-        self.answerer = Answerer(self.answers.put, lambda _: None)
-        self.answerer.show(self.encodings)
-        self.session = Session(self.answerer, self.picture.size, SIDE)
+        self.embeddings = EmbeddingProvider(predictor, self.snapshot, self.cache)
+        self.responses: queue.Queue[Response] = queue.Queue()
+        self.worker = InferenceWorker(self.responses.put, lambda _: None)
+        self.worker.set_image(self.embeddings)
+        self.session = Session(self.worker, self.snapshot.size, SIDE)
         self.labels = Labels(np.zeros(pixels.shape, np.uint16))
-        self.session.write_to(LabelStore(self.labels, pixels.shape, is_empty=True))
+        self.session.labels.set_store(LabelStore(self.labels, pixels.shape, is_empty=True))
 
     @property
     def store(self) -> LabelStore:
-        assert self.session.store is not None
-        return self.session.store
+        assert self.session.labels.store is not None
+        return self.session.labels.store
 
     def pump(self, until: Callable[[], bool] | None = None) -> None:
         """Hand answers over, until nothing is waited for, or something else holds."""
         while not (until() if until else not self.session.waiting):
-            self.session.take(self.answers.get(timeout=60))
+            self.session.receive(self.responses.get(timeout=60))
 
     def click(self, x: float, y: float, positive: bool = True, plane: Plane = FLAT) -> None:
         self.session.click(plane, x, y, positive)
@@ -85,18 +89,18 @@ class Bench:
         """What is seen of the open object, once all of it is answered."""
         self.pump()
         draft = self.session.draft
-        assert draft is not None and draft.answer is not None and draft.answer.mask is not None
-        return draft.answer.mask
+        assert draft is not None and draft.response is not None and draft.response.mask is not None
+        return draft.response.mask
 
-    def window(self) -> Window:
+    def roi(self) -> Roi:
         self.pump()
         draft = self.session.draft
-        assert draft is not None and draft.answer is not None
-        return draft.answer.ask.window
+        assert draft is not None and draft.response is not None
+        return draft.response.request.roi
 
     def masks(self, *clicks: tuple[float, float, bool]) -> MaskPrediction:
         """What the predictor says, each click going on from the best mask before."""
-        embedding = self.predictor.encode(self.picture.read(FLAT, whole(self.picture)))
+        embedding = self.predictor.encode(self.snapshot.read(FLAT, whole(self.snapshot)))
         previous: np.ndarray | None = None
         for count in range(1, len(clicks) + 1):
             points = [[x, y] for x, y, _ in clicks[:count]]
@@ -108,7 +112,7 @@ class Bench:
         return masks
 
 
-def whole(picture: Picture) -> tuple[int, int, int, int]:
+def whole(picture: LayerSnapshot) -> tuple[int, int, int, int]:
     height, width = picture.size(FLAT)
     return 0, 0, width, height
 
@@ -147,7 +151,7 @@ def predictor(model: Sam) -> Predictor:
 def bench(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> Iterator[Bench]:
     bench = Bench(cut, predictor, tmp_path)
     yield bench
-    bench.answerer.close()
+    bench.worker.close()
 
 
 @pytest.fixture
@@ -155,7 +159,7 @@ def large_bench(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> Iterat
     """Of an image that the model sees in windows."""
     bench = Bench(np.tile(cut, (4, 5)), predictor, tmp_path)
     yield bench
-    bench.answerer.close()
+    bench.worker.close()
 
 
 @pytest.fixture
@@ -166,7 +170,7 @@ def gated(cut: np.ndarray, model: Sam, tmp_path: Path) -> Iterator[Bench]:
     yield bench
     predictor.may_encode.set()
     predictor.may_decode.set()
-    bench.answerer.close()
+    bench.worker.close()
 
 
 def gates(bench: Bench) -> Gated:
@@ -227,7 +231,7 @@ def test_clicks_at_once_are_looked_at_as_slow_ones_are(large_bench: Bench) -> No
             large_bench.pump()
         large_bench.click(500, 500)
         large_bench.click(400, 310, False)
-        found.append((large_bench.window(), large_bench.mask()))
+        found.append((large_bench.roi(), large_bench.mask()))
         large_bench.session.cancel()
     assert found[0][0] == found[1][0]
     assert np.array_equal(found[0][1], found[1][1])
@@ -235,25 +239,25 @@ def test_clicks_at_once_are_looked_at_as_slow_ones_are(large_bench: Bench) -> No
 
 def test_undo_looks_where_the_earlier_mask_was_seen(large_bench: Bench) -> None:
     large_bench.click(300, 300)
-    window, mask = large_bench.window(), large_bench.mask()
+    roi, mask = large_bench.roi(), large_bench.mask()
     large_bench.click(900, 600)
-    assert not window.holds((300, 300, 900, 600))
-    assert large_bench.window() != window
+    assert not roi.contains((300, 300, 900, 600))
+    assert large_bench.roi() != roi
     large_bench.session.undo()
-    assert large_bench.window() == window
+    assert large_bench.roi() == roi
     assert np.array_equal(large_bench.mask(), mask)
 
 
 def test_zooming_does_not_change_what_the_model_sees_of_an_object(large_bench: Bench) -> None:
     large_bench.click(300, 300)
-    window = large_bench.window()
-    large_bench.session.visible = 1100.0
+    roi = large_bench.roi()
+    large_bench.session.visible_size = 1100.0
     large_bench.click(310, 300)
-    assert large_bench.window() == window
+    assert large_bench.roi() == roi
     # Of the next object it sees as much as the user.
     large_bench.session.cancel()
     large_bench.click(300, 300)
-    assert large_bench.window().size == (1024, 1024)
+    assert large_bench.roi().size == (1024, 1024)
 
 
 def test_candidates_are_the_models_three_masks(
@@ -268,7 +272,7 @@ def test_candidates_are_the_models_three_masks(
         bench.session.next_candidate()
         assert np.array_equal(bench.mask(), three.masks[(best + turn) % 3])
     bench.click(x + 30, y)
-    embedding = bench.predictor.encode(bench.picture.read(FLAT, whole(bench.picture)))
+    embedding = bench.predictor.encode(bench.snapshot.read(FLAT, whole(bench.snapshot)))
     expected = bench.predictor.segment(
         embedding,
         [[x, y], [x + 30, y]],
@@ -299,7 +303,7 @@ def test_a_candidate_needs_a_mask(bench: Bench) -> None:
 
 def test_boxes_without_pixels_are_refused(bench: Bench) -> None:
     for box in ((10, 10, 10.5, 40), (-30, 5, 0, 20), (300, 5, 400, 20)):
-        with pytest.raises(UserError, match="box holds no pixel"):
+        with pytest.raises(UserError, match="box contains no pixel"):
             bench.session.draw_box(FLAT, box)
     assert bench.session.draft is None
 
@@ -320,7 +324,7 @@ def test_a_commit_before_the_answer_is_written_when_it_arrives(
 def test_a_commit_needs_an_object_and_labels(bench: Bench) -> None:
     with pytest.raises(UserError, match="no object yet"):
         bench.session.commit()
-    bench.session.write_to(None)
+    bench.session.labels.set_store(None)
     bench.click(40, 40)
     with pytest.raises(UserError, match="no labels"):
         bench.session.commit()
@@ -337,7 +341,7 @@ def test_each_of_five_fast_clicks_is_an_object(
     bench.pump()
     for label, (x, y) in enumerate(nuclei[:5], start=1):
         assert iou(bench.labels.data == label, truth == truth[round(y), round(x)]) > 0.4
-        assert bench.store.planes_of(label) == [FLAT]
+        assert [each.plane for each in bench.store.metadata.objects(label)] == [FLAT]
     for left in (4, 3):
         assert bench.session.undo() == "the last commit"
         assert np.unique(bench.labels.data).tolist() == list(range(left + 1))
@@ -397,20 +401,20 @@ def test_an_object_that_nobody_prompted_is_taken_up_by_its_box(bench: Bench) -> 
 
 def put_boxes(*boxes: tuple[int, int, int, int]) -> list[Any]:
     return [
-        (Placed(FLAT, (), None), box, np.ones((box[3] - box[1], box[2] - box[0]), bool))
+        (ObjectInPlane(FLAT, (), None), box, np.ones((box[3] - box[1], box[2] - box[0]), bool))
         for box in boxes
     ]
 
 
 def test_objects_found_at_once_skip_taken_ground(bench: Bench) -> None:
-    assert bench.session.put(put_boxes((0, 0, 20, 20))) == 1
+    assert bench.session.labels.write_objects(put_boxes((0, 0, 20, 20))) == 1
     before = bench.labels.data.copy()
     found = put_boxes((0, 0, 20, 10), (0, 9, 20, 20), (15, 0, 40, 20), (100, 100, 120, 120))
-    assert bench.session.put(found[:2]) == 0
+    assert bench.session.labels.write_objects(found[:2]) == 0
     assert np.array_equal(bench.labels.data, before)
-    assert bench.session.put(found) == 2
+    assert bench.session.labels.write_objects(found) == 2
     assert np.unique(bench.labels.data).tolist() == [0, 1, 2, 3]
-    assert bench.session.put(put_boxes((200, 200, 210, 210)), goes_on=True) == 1
+    assert bench.session.labels.write_objects(put_boxes((200, 200, 210, 210)), continues=True) == 1
     assert bench.session.undo() == "the last commit"
     assert np.array_equal(bench.labels.data, before)
     assert bench.session.undo() == "the last commit"
@@ -419,7 +423,7 @@ def test_objects_found_at_once_skip_taken_ground(bench: Bench) -> None:
 
 
 def test_undo_says_when_nothing_was_left_of_a_commit(bench: Bench) -> None:
-    bench.session.put(put_boxes((0, 0, 20, 20)))
+    bench.session.labels.write_objects(put_boxes((0, 0, 20, 20)))
     bench.labels.fill((5, 5), 9)
     assert bench.session.undo() == "the last commit, of which no pixel was left"
     assert (bench.labels.data[:20, :20] == 9).all()
@@ -427,7 +431,7 @@ def test_undo_says_when_nothing_was_left_of_a_commit(bench: Bench) -> None:
 
 
 def test_an_undo_that_is_refused_can_be_done_later(bench: Bench) -> None:
-    bench.session.put(put_boxes((0, 0, 20, 20)))
+    bench.session.labels.write_objects(put_boxes((0, 0, 20, 20)))
     labels = bench.labels.data
     bench.labels.data = np.zeros((9, 9), np.uint16)
     with pytest.raises(UserError, match="9 x 9"):
@@ -445,35 +449,35 @@ def test_what_is_committed_between_two_parts_of_a_propagation_is_taken_back_alon
     def numbers() -> list[int]:
         return np.unique(bench.labels.data).tolist()
 
-    session.put(put_boxes((0, 0, 9, 9)))
+    session.labels.write_objects(put_boxes((0, 0, 9, 9)))
     bench.click(128, 128)
     bench.mask()
     session.commit()
-    session.put(put_boxes((0, 240, 9, 249)), goes_on=True)
+    session.labels.write_objects(put_boxes((0, 240, 9, 249)), continues=True)
     assert numbers() == [0, 1, 2, 3]
     assert session.undo() == "the last commit" and numbers() == [0, 1, 3]
     assert session.undo() == "the last commit" and numbers() == [0]
     # Taken back while it goes on, its rest is a part of nothing else.
-    session.put(put_boxes((200, 0, 209, 9)))
-    session.put(put_boxes((240, 240, 249, 249)))
+    session.labels.write_objects(put_boxes((200, 0, 209, 9)))
+    session.labels.write_objects(put_boxes((240, 240, 249, 249)))
     session.undo()
-    session.put(put_boxes((240, 0, 249, 9)), goes_on=True)
+    session.labels.write_objects(put_boxes((240, 0, 249, 9)), continues=True)
     assert session.undo() == "the last commit" and numbers() == [0, 1]
 
 
 def test_objects_found_at_once_take_ground_if_they_may(bench: Bench) -> None:
-    bench.session.put(put_boxes((0, 0, 20, 20)))
-    bench.session.overwrite = True
-    assert bench.session.put(put_boxes((5, 5, 10, 10))) == 1
+    bench.session.labels.write_objects(put_boxes((0, 0, 20, 20)))
+    bench.session.labels.overwrite = True
+    assert bench.session.labels.write_objects(put_boxes((5, 5, 10, 10))) == 1
     assert (bench.labels.data[5:10, 5:10] == 2).all()
 
 
 def test_when_numbers_run_out_what_was_written_can_be_taken_back(bench: Bench) -> None:
     labels = Labels(np.zeros((256, 256), np.uint8))
     labels.data[255, 255] = 253
-    bench.session.write_to(LabelStore(labels, (256, 256)))
+    bench.session.labels.set_store(LabelStore(labels, (256, 256)))
     with pytest.raises(UserError, match="no free number"):
-        bench.session.put(put_boxes((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)))
+        bench.session.labels.write_objects(put_boxes((0, 0, 9, 9), (20, 0, 29, 9), (40, 0, 49, 9)))
     assert np.unique(labels.data).tolist() == [0, 253, 254, 255]
     assert bench.session.undo() == "the last commit"
     assert np.unique(labels.data).tolist() == [0, 253]
@@ -484,7 +488,7 @@ def test_no_number_left_is_told_and_nothing_is_lost(
 ) -> None:
     full = Labels(np.zeros((256, 256), np.uint8))
     full.data[255, 255] = 255
-    bench.session.write_to(LabelStore(full, (256, 256)))
+    bench.session.labels.set_store(LabelStore(full, (256, 256)))
     bench.click(*nuclei[0])
     mask = bench.mask()
     with pytest.raises(UserError, match="no free number"):
@@ -503,55 +507,55 @@ def test_labels_that_go_away_before_the_answer(
 ) -> None:
     bench.click(*nuclei[0])
     bench.session.commit()
-    bench.session.write_to(None)
+    bench.session.labels.set_store(None)
     bench.pump()
     assert "no labels" in bench.session.error
 
 
 def test_what_lies_under_the_cursor(bench: Bench, nuclei: list[tuple[float, float]]) -> None:
     x, y = nuclei[0]
-    bench.session.point_at(FLAT, x, y)
-    bench.pump(lambda: bench.session.hover is not None)
-    hover = bench.session.hover
-    assert hover is not None and hover.mask is not None and hover.ask.kind == "hover"
-    embedding = bench.predictor.encode(bench.picture.read(FLAT, whole(bench.picture)))
+    bench.session.hover(FLAT, x, y)
+    bench.pump(lambda: bench.session.hover_response is not None)
+    hover = bench.session.hover_response
+    assert hover is not None and hover.mask is not None and hover.request.kind == "hover"
+    embedding = bench.predictor.encode(bench.snapshot.read(FLAT, whole(bench.snapshot)))
     glance = bench.predictor.segment(embedding, [[x, y]], [1], zoom=False)
     assert np.array_equal(hover.mask, glance.best)
     # The cursor rests there, so the model looks closer.
-    bench.pump(lambda: bench.session.hover is not hover)
-    assert bench.session.hover.mask is not None  # type: ignore[union-attr]
-    assert np.array_equal(bench.session.hover.mask, bench.masks((x, y, True)).best)  # type: ignore
-    bench.session.point_at(FLAT, 300, 40)
-    assert bench.session.hover is None
+    bench.pump(lambda: bench.session.hover_response is not hover)
+    assert bench.session.hover_response.mask is not None  # type: ignore[union-attr]
+    assert np.array_equal(bench.session.hover_response.mask, bench.masks((x, y, True)).best)  # type: ignore
+    bench.session.hover(FLAT, 300, 40)
+    assert bench.session.hover_response is None
 
 
 @pytest.mark.parametrize("is_click", [True, False])
 def test_answers_about_the_cursor_are_old_once_it_clicks_or_leaves(
     bench: Bench, nuclei: list[tuple[float, float]], is_click: bool
 ) -> None:
-    bench.session.point_at(FLAT, *nuclei[0])
-    answer = bench.answers.get(timeout=60)
-    assert answer.ask.kind == "hover" and answer.mask is not None
+    bench.session.hover(FLAT, *nuclei[0])
+    response = bench.responses.get(timeout=60)
+    assert response.request.kind == "hover" and response.mask is not None
     if is_click:
         bench.click(*nuclei[1])
     else:
-        bench.session.point_nowhere()
-    assert not bench.session.take(answer)
-    assert bench.session.hover is None
+        bench.session.clear_hover()
+    assert not bench.session.receive(response)
+    assert bench.session.hover_response is None
 
 
 def test_cancel_drops_what_is_on_its_way(gated: Bench) -> None:
     gated.click(40, 40, plane=FIRST)
-    answer = gated.answers.get(timeout=60)
+    response = gated.responses.get(timeout=60)
     gated.session.cancel()
-    assert not gated.session.take(answer)
+    assert not gated.session.receive(response)
     gated.click(40, 40, plane=SECOND)
     assert gates(gated).reached.wait(60)
     gated.session.cancel()
     gates(gated).may_encode.set()
     gated.click(50, 50, plane=SECOND)
-    only = gated.answers.get(timeout=60)
-    assert only.ask.steps == (Step(((50, 50, True),)),) and gated.session.take(only)
+    only = gated.responses.get(timeout=60)
+    assert only.request.steps == (Step(((50, 50, True),)),) and gated.session.receive(only)
     assert not gated.session.waiting
 
 
@@ -589,8 +593,8 @@ def test_errors_are_told_and_the_session_goes_on(
     bench: Bench, cut: np.ndarray, error: Exception, told: str
 ) -> None:
     array = Failing(cut)
-    picture = Picture((Channel((array,), (0.0, 255.0), None),), cut.shape, False)
-    bench.answerer.show(Encodings(bench.predictor, picture, bench.cache))
+    picture = LayerSnapshot((Channel((array,), (0.0, 255.0), None),), cut.shape, False)
+    bench.worker.set_image(EmbeddingProvider(bench.predictor, picture, bench.cache))
     array.error = error
     bench.click(40, 40)
     bench.session.commit()
@@ -609,11 +613,11 @@ def test_an_encoder_that_fails_is_told_too(bench: Bench, model: Sam) -> None:
         def segment(self, *args: Any, **options: Any) -> MaskPrediction:
             raise RuntimeError("out of memory")
 
-    bench.answerer.show(Encodings(Failing(model, "torch"), bench.picture, bench.cache))
+    bench.worker.set_image(EmbeddingProvider(Failing(model, "torch"), bench.snapshot, bench.cache))
     bench.click(40, 40)
     bench.pump()
     assert "out of memory" in bench.session.error
-    bench.answerer.show(bench.encodings)
+    bench.worker.set_image(bench.embeddings)
     bench.click(40, 40)
     assert bench.mask().any()
 
@@ -626,32 +630,32 @@ def test_an_encoded_window_is_answered_while_another_is_encoded(gated: Bench) ->
     gated.session.commit()
     assert gates(gated).reached.wait(60)
     gated.click(60, 60, plane=FIRST)
-    gated.pump(lambda: gated.session.draft is not None and gated.session.draft.is_answered)
+    gated.pump(lambda: gated.session.draft is not None and gated.session.draft.is_complete)
     assert gated.session.waiting == 1 and not gates(gated).may_encode.is_set()
     gates(gated).may_encode.set()
     gated.pump()
 
 
 def test_windows_are_encoded_ahead(gated: Bench) -> None:
-    windows = [gated.session.window(plane, (9, 9, 9, 9)) for plane in (FIRST, SECOND)]
-    gated.answerer.encode_ahead(windows)
+    rois = [gated.session.roi_for(plane, (9, 9, 9, 9)) for plane in (FIRST, SECOND)]
+    gated.worker.encode_ahead(rois)
     assert gates(gated).reached.wait(60)
-    assert [gated.encodings.is_ready(window) for window in windows] == [True, False]
+    assert [gated.embeddings.is_ready(roi) for roi in rois] == [True, False]
 
 
 def test_encoding_is_told_from_its_beginning_to_its_end(
     cut: np.ndarray, predictor: Predictor, tmp_path: Path
 ) -> None:
     told: queue.Queue[bool] = queue.Queue()
-    answerer = Answerer(lambda _: None, told.put)
-    picture = Picture.of([Image(np.stack([cut, cut[::-1]]), contrast_limits=(0, 255))])
-    encodings = Encodings(predictor, picture, EmbeddingCache(tmp_path, LARGE, LARGE))
-    answerer.show(encodings)
-    windows = [Window(plane, (0, 0, 256, 256)) for plane in (FIRST, SECOND)]
-    answerer.encode_ahead(windows)
+    worker = InferenceWorker(lambda _: None, told.put)
+    picture = LayerSnapshot.of([Image(np.stack([cut, cut[::-1]]), contrast_limits=(0, 255))])
+    embeddings = EmbeddingProvider(predictor, picture, EmbeddingCache(tmp_path, LARGE, LARGE))
+    worker.set_image(embeddings)
+    rois = [Roi(plane, (0, 0, 256, 256)) for plane in (FIRST, SECOND)]
+    worker.encode_ahead(rois)
     assert [told.get(timeout=60) for _ in range(2)] == [True, False]
-    assert all(encodings.is_ready(window) for window in windows)
-    answerer.close()
+    assert all(embeddings.is_ready(roi) for roi in rois)
+    worker.close()
 
 
 def test_close_ends_both_threads(cut: np.ndarray, predictor: Predictor, tmp_path: Path) -> None:
@@ -661,7 +665,7 @@ def test_close_ends_both_threads(cut: np.ndarray, predictor: Predictor, tmp_path
     bench.pump()
     threads = set(threading.enumerate()) - before
     assert len(threads) == 2
-    bench.answerer.close()
+    bench.worker.close()
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
@@ -670,34 +674,34 @@ def test_close_ends_both_threads(cut: np.ndarray, predictor: Predictor, tmp_path
 def test_showing_nothing_drops_everything(gated: Bench) -> None:
     gated.click(40, 40, plane=SECOND)
     gated.session.commit()
-    gated.session.point_at(SECOND, 9, 9)
-    gated.answerer.encode_ahead([gated.session.window(FIRST, (9, 9, 9, 9))])
+    gated.session.hover(SECOND, 9, 9)
+    gated.worker.encode_ahead([gated.session.roi_for(FIRST, (9, 9, 9, 9))])
     assert gates(gated).reached.wait(60)
-    gated.answerer.show(None)
+    gated.worker.set_image(None)
     gates(gated).may_encode.set()
-    gated.answerer.show(gated.encodings)
+    gated.worker.set_image(gated.embeddings)
     gated.click(60, 60, plane=SECOND)
-    answer = gated.answers.get(timeout=60)
-    assert answer.ask.steps == (Step(((60, 60, True),)),)
-    assert not gated.encodings.is_ready(gated.session.window(FIRST, (9, 9, 9, 9)))
+    response = gated.responses.get(timeout=60)
+    assert response.request.steps == (Step(((60, 60, True),)),)
+    assert not gated.embeddings.is_ready(gated.session.roi_for(FIRST, (9, 9, 9, 9)))
 
 
 def test_answers_of_an_earlier_image_are_not_taken_for_those_of_a_later(
     gated: Bench, cut: np.ndarray, predictor: Predictor, tmp_path: Path
 ) -> None:
-    window = gated.session.window(FIRST, (40, 40, 40, 40))
-    ask = Ask("object", 1, window, (Step(((40, 40, True),)),))
+    roi = gated.session.roi_for(FIRST, (40, 40, 40, 40))
+    request = Request("object", 1, roi, (Step(((40, 40, True),)),))
     gates(gated).may_decode.clear()
-    gated.answerer.ask(ask)
+    gated.worker.submit(request)
     assert gates(gated).asked.wait(60)
-    other = Picture.of([Image(np.stack([cut.T, cut]), contrast_limits=(0, 255))])
-    encodings = Encodings(predictor, other, gated.cache)
-    gated.answerer.show(encodings)
-    gated.answerer.ask(ask)
+    other = LayerSnapshot.of([Image(np.stack([cut.T, cut]), contrast_limits=(0, 255))])
+    embeddings = EmbeddingProvider(predictor, other, gated.cache)
+    gated.worker.set_image(embeddings)
+    gated.worker.submit(request)
     gates(gated).may_decode.set()
-    answer = gated.answers.get(timeout=60)
-    expected = predictor.segment(encodings.get(window), [[40, 40]], [1])
-    assert answer.mask is not None and np.array_equal(answer.mask, expected.best)
+    response = gated.responses.get(timeout=60)
+    expected = predictor.segment(embeddings.get(roi), [[40, 40]], [1])
+    assert response.mask is not None and np.array_equal(response.mask, expected.best)
 
 
 def test_an_image_that_fails_late_does_not_refuse_questions_about_the_next(
@@ -711,12 +715,12 @@ def test_an_image_that_fails_late_does_not_refuse_questions_about_the_next(
             assert go_on.wait(60)
             raise OSError("the disk is gone")
 
-    picture = Picture((Channel((Late(cut),), (0.0, 255.0), None),), cut.shape, False)
-    bench.answerer.show(Encodings(bench.predictor, picture, bench.cache))
+    picture = LayerSnapshot((Channel((Late(cut),), (0.0, 255.0), None),), cut.shape, False)
+    bench.worker.set_image(EmbeddingProvider(bench.predictor, picture, bench.cache))
     bench.click(40, 40)
     assert reached.wait(60)
-    bench.answerer.show(bench.encodings)
-    bench.session.ask_again()
+    bench.worker.set_image(bench.embeddings)
+    bench.session.resubmit()
     go_on.set()
     assert bench.mask().any() and bench.session.error == ""
 
@@ -727,12 +731,12 @@ def test_open_objects_are_asked_about_again(
     x, y = nuclei[0]
     bench.click(x, y)
     before = bench.mask()
-    other = Picture.of([Image(cut, contrast_limits=(0, 40))])
-    encodings = Encodings(bench.predictor, other, bench.cache)
-    bench.answerer.show(encodings)
-    bench.session.ask_again()
+    other = LayerSnapshot.of([Image(cut, contrast_limits=(0, 40))])
+    embeddings = EmbeddingProvider(bench.predictor, other, bench.cache)
+    bench.worker.set_image(embeddings)
+    bench.session.resubmit()
     assert bench.session.waiting
-    expected = bench.predictor.segment(encodings.get(bench.window()), [[x, y]], [1])
+    expected = bench.predictor.segment(embeddings.get(bench.roi()), [[x, y]], [1])
     assert np.array_equal(bench.mask(), expected.best)
     assert not np.array_equal(bench.mask(), before)
 
@@ -750,4 +754,4 @@ def test_embeddings_are_found_again_on_disk(
     again = Bench(cut, Lazy(model, "torch"), tmp_path)
     again.click(40, 40)
     assert np.array_equal(again.mask(), mask)
-    again.answerer.close()
+    again.worker.close()

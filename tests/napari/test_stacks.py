@@ -51,11 +51,11 @@ def test_an_object_is_carried_through_the_stack(
     go_to(desk, middle)
     click_on(desk, truth, middle)
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
-    assert "goes on through" in desk.status
+    desk.until(lambda: not desk.controller.tasks.is_running)
+    assert "was propagated through" in desk.status
     go_to(desk, middle)
     desk.press("Propagate back")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     found = desk.labels()
     assert set(np.unique(found)) == {0, 1}
     assert iou(found == 1, truth == NUCLEUS) > 0.6
@@ -81,7 +81,7 @@ def test_an_object_is_carried_through_the_stack(
     desk.key(Qt.Key.Key_E)
     desk.settle()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     np.testing.assert_array_equal(desk.labels()[other], corrected)
     assert "before one that you have clicked in" in desk.status
 
@@ -94,7 +94,7 @@ def test_one_undo_takes_a_propagation_back(desk: Desk, stack: Image, truth: np.n
     desk.key(Qt.Key.Key_C)
     alone = desk.labels().copy()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     assert (desk.labels() != alone).any()
     desk.press("Undo (Z)")
     np.testing.assert_array_equal(desk.labels(), alone)
@@ -107,7 +107,7 @@ def test_an_object_in_a_film_of_stacks_is_carried_through_depth(
     stack = np.asarray(desk.viewer.layers.pop().data)
     empty = np.zeros_like(stack)
     desk.open(desk.viewer.add_image(np.stack([empty, stack, empty]), name="film"))
-    time, middle = desk.controller.view().plane().index[:2]
+    time, middle = desk.workspace.view().plane().index[:2]
     assert time == 1
     numbers, sizes = np.unique(
         truth[middle][(truth[middle] > 0) & (truth[middle + 1] == truth[middle])],
@@ -119,8 +119,8 @@ def test_an_object_in_a_film_of_stacks_is_carried_through_depth(
     desk.click(time, middle, y, x)
     desk.settle()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
-    assert "goes on through" in desk.status
+    desk.until(lambda: not desk.controller.tasks.is_running)
+    assert "was propagated through" in desk.status
     found = desk.labels()
     assert iou(found[time, middle + 1] == 1, truth[middle + 1] == nucleus) > 0.5
     assert not found[[0, 2]].any() and not found[time, middle - 1].any()
@@ -132,10 +132,10 @@ def test_an_object_in_a_film_of_stacks_is_carried_through_depth(
     desk.settle()
     before = found.copy()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     assert desk.status == (
         "Object 1 was not found in slice 2 of axis 0: click on it there, or first move the slider "
-        "that it is to follow."
+        "to follow."
     )
     np.testing.assert_array_equal(desk.labels(), before)
 
@@ -148,15 +148,16 @@ def test_a_slice_that_was_painted_by_hand_is_not_overwritten(
     go_to(desk, middle)
     click_on(desk, truth, middle)
     desk.key(Qt.Key.Key_C)
-    labels = desk.controller.labels
+    labels = desk.workspace.labels
     assert labels is not None
     rows, columns = np.nonzero(truth[middle + 2] == NUCLEUS)
     labels.data_setitem((np.full_like(rows, middle + 2), rows, columns), 1)
     painted = labels.data[middle + 2].copy()
     desk.press("Propagate on")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     assert desk.status.startswith(
-        f"Object 1 goes on through 1 slice, up to slice {middle + 2}, where it was painted by hand"
+        f"Object 1 was propagated through 1 slice, up to slice {middle + 2}, where it was painted "
+        "by hand"
     )
     np.testing.assert_array_equal(labels.data[middle + 2], painted)
     assert (labels.data[middle + 1] == 1).any() and not labels.data[middle + 3].any()
@@ -169,7 +170,7 @@ def test_where_there_is_nowhere_to_go_on_to(desk: Desk, stack: Image, truth: np.
     desk.settle()
     desk.press("Propagate on")
     assert desk.status == "There is no slice after this one: propagate the other way."
-    labels = desk.controller.labels
+    labels = desk.workspace.labels
     assert labels is not None and labels.data[last].any()
     # Its pixels go again by napari's own undo.
     labels.undo()
@@ -181,15 +182,15 @@ def test_where_there_is_nowhere_to_go_on_to(desk: Desk, stack: Image, truth: np.
 def test_slices_are_encoded_as_they_are_visited_and_neighbours_ahead(
     desk: Desk, stack: Image
 ) -> None:
-    encodings = desk.controller.encodings
-    assert encodings is not None
+    embeddings = desk.workspace.embeddings
+    assert embeddings is not None
     for number in (3, 4, 9):
         go_to(desk, number)
-        plane = desk.controller.view().plane()
+        plane = desk.workspace.view().plane()
         for near in (plane, plane.moved(0, number + 1), plane.moved(0, number - 1)):
-            assert encodings.is_ready(desk.controller.session.window(near, (0, 0, 0, 0)))  # type: ignore[union-attr]
-    assert not encodings.is_ready(
-        desk.controller.session.window(plane.moved(0, 0), (0, 0, 0, 0))  # type: ignore[union-attr]
+            assert embeddings.is_ready(desk.workspace.session.roi_for(near, (0, 0, 0, 0)))  # type: ignore[union-attr]
+    assert not embeddings.is_ready(
+        desk.workspace.session.roi_for(plane.moved(0, 0), (0, 0, 0, 0))  # type: ignore[union-attr]
     )
 
 
@@ -212,18 +213,18 @@ def test_a_large_image_is_clicked_on_tile_by_tile(desk: Desk, tmp_path: Path) ->
     with desk.watched("a click in a large image"):
         desk.click(row + y, column + x)
         desk.settle()
-    session = desk.controller.session
-    assert session is not None and session.draft is not None and session.draft.answer is not None
-    x0, y0, x1, y1 = session.draft.answer.ask.window.box
+    session = desk.workspace.session
+    assert session is not None and session.draft is not None and session.draft.response is not None
+    x0, y0, x1, y1 = session.draft.response.request.roi.box
     assert x1 - x0 <= 1024 and y1 - y0 <= 1024
     desk.key(Qt.Key.Key_C)
     found = desk.labels()
     assert found.shape == (side, side)
-    assert desk.controller.labels is not None and desk.controller.labels.multiscale
+    assert desk.workspace.labels is not None and desk.workspace.labels.multiscale
     there = found[row : row + height, column : column + width]
     assert iou(there == 1, labels == NUCLEUS) > 0.7
     assert (found == 1).sum() == (there == 1).sum()
     # What is seen from afar shows the object, too.
-    assert (np.asarray(desk.controller.labels.data[-1]) == 1).any()
+    assert (np.asarray(desk.workspace.labels.data[-1]) == 1).any()
     desk.key(Qt.Key.Key_Z)
-    assert not any(np.asarray(level).any() for level in desk.controller.labels.data)
+    assert not any(np.asarray(level).any() for level in desk.workspace.labels.data)

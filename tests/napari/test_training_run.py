@@ -11,9 +11,11 @@ from napari.layers import Image, Labels
 
 from samlet import images, outputs
 from samlet.errors import UserError
-from samlet_napari.finetune.time_estimate import Pace, measure
-from samlet_napari.finetune.training_data import Pairs, export
-from samlet_napari.finetune.training_run import Finetuning, Row, new_folder
+from samlet.training.job import FinetuneResult, Progress
+from samlet_napari.finetune.messages import describe_result
+from samlet_napari.finetune.time_estimate import TimeEstimate, measure
+from samlet_napari.finetune.training_data import TrainingData, export
+from samlet_napari.finetune.training_run import TrainingRun, new_folder
 
 WAIT_S = 60
 
@@ -50,7 +52,7 @@ def test_planes_with_labels(run: Path) -> None:
     labels[0, 1, 25:30, 5:15] = -3
     labels[1, 2, 0:8, 0:9] = 5
     image = Image(pixels, contrast_limits=(0, 255))
-    assert done(export(Pairs.of(image, Labels(labels)), run)) == 2
+    assert done(export(TrainingData.of(image, Labels(labels)), run)) == 2
     (first, numbers), (second, others) = written(run).values()
     assert (first == pixels[0, 1][..., None]).all() and (second == pixels[1, 2][..., None]).all()
     assert set(np.unique(numbers)) == {0, 1, 2}
@@ -65,13 +67,13 @@ def test_colours_and_pyramids(run: Path) -> None:
     labels[20:40, 30:60] = 9
     image = Image([pixels, pixels[::2, ::2]], multiscale=True, rgb=True)
     pyramid = Labels([labels, labels[::2, ::2]], multiscale=True)
-    assert done(export(Pairs.of(image, pyramid), run)) == 1
+    assert done(export(TrainingData.of(image, pyramid), run)) == 1
     ((picture, numbers),) = written(run).values()
     assert (picture == pixels).all() and ((numbers == 1) == (labels == 9)).all()
 
 
 @pytest.mark.parametrize(
-    ("shape", "corner", "pieces", "size"),
+    ("shape", "corner", "crops", "size"),
     [
         ((2048, 60), (2040, 50), 1, (2048, 60)),
         ((2049, 60), (2040, 50), 3, (683, 60)),
@@ -79,17 +81,17 @@ def test_colours_and_pyramids(run: Path) -> None:
     ],
 )
 def test_large_planes_are_cut(
-    run: Path, shape: tuple[int, int], corner: tuple[int, int], pieces: int, size: tuple[int, int]
+    run: Path, shape: tuple[int, int], corner: tuple[int, int], crops: int, size: tuple[int, int]
 ) -> None:
     y, x = corner
     pixels, labels = np.zeros(shape, np.uint8), np.zeros(shape, np.uint8)
     labels[y, x], pixels[y, x] = 1, 200
-    pairs = Pairs.of(Image(pixels, contrast_limits=(0, 255)), Labels(labels))
+    pairs = TrainingData.of(Image(pixels, contrast_limits=(0, 255)), Labels(labels))
     covered = np.zeros(shape, int)
-    found = list(pairs.pieces())
-    for piece in found:
-        covered[piece.plane.region(piece.box)] += 1
-    assert len(found) == pieces and (covered == 1).all()
+    found = list(pairs.crops())
+    for crop in found:
+        covered[crop.plane.slices(crop.box)] += 1
+    assert len(found) == crops and (covered == 1).all()
     assert done(export(pairs, run)) == 1
     ((picture, numbers),) = written(run).values()
     assert numbers.shape == size and numbers.sum() == 1
@@ -99,36 +101,36 @@ def test_large_planes_are_cut(
 def test_layers_that_do_not_fit(run: Path) -> None:
     image = Image(np.zeros((20, 30), np.uint8), name="cells")
     with pytest.raises(UserError, match="Choose an image layer"):
-        Pairs.of(None, Labels(np.zeros((20, 30), int)))
+        TrainingData.of(None, Labels(np.zeros((20, 30), int)))
     with pytest.raises(UserError, match="Choose a labels layer"):
-        Pairs.of(image, None)
+        TrainingData.of(image, None)
     with pytest.raises(UserError, match="answer is 30 x 20 and cells is 20 x 30"):
-        Pairs.of(image, Labels(np.zeros((30, 20), int), name="answer"))
-    empty = Pairs.of(image, Labels(np.zeros((20, 30), int), name="answer"))
+        TrainingData.of(image, Labels(np.zeros((30, 20), int), name="answer"))
+    empty = TrainingData.of(image, Labels(np.zeros((20, 30), int), name="answer"))
     for work in (export(empty, run), measure(empty, "nuclei")):
         with pytest.raises(UserError, match="answer has no objects: label some in cells"):
             done(work)
 
 
-@pytest.mark.parametrize(("judged", "seconds"), [(0, 20), (1, 26), (2, 32), (50, 320)])
-def test_how_long_it_takes(judged: int, seconds: float) -> None:
-    assert Pace(100, judged, per_step=2.0, per_judged=3.0).seconds(10) == seconds
+@pytest.mark.parametrize(("held_out", "seconds"), [(0, 20), (1, 26), (2, 32), (50, 320)])
+def test_how_long_it_takes(held_out: int, seconds: float) -> None:
+    assert TimeEstimate(100, held_out, per_step=2.0, per_held_out=3.0).seconds(10) == seconds
 
 
 def test_the_log_is_read_while_it_is_written(run: Path) -> None:
-    training = Finetuning(run, "nuclei")
+    training = TrainingRun(run, "nuclei")
     log = run / "run" / "train" / "log.csv"
-    assert training.progress() == []
+    assert training.job.progress() == []
     log.parent.mkdir(parents=True)
     whole = "step,seconds,waiting,mask,iou\r\n10,21.5,0.01,0.5,0.25\r\n20,40.0,0.01,0.25,0.125\r\n"
-    rows = [Row(10, 21.5, 0.75), Row(20, 40.0, 0.375)]
+    rows = [Progress(10, 21.5, 0.75), Progress(20, 40.0, 0.375)]
     for length in range(len(whole) + 1):
         log.write_text(whole[:length], newline="")
-        assert training.progress() == rows[: max(0, whole[:length].count("\r") - 1)]
+        assert training.job.progress() == rows[: max(0, whole[:length].count("\r") - 1)]
 
 
 def test_a_training_that_fails_tells_why(run: Path) -> None:
-    training = Finetuning(run, "nuclei")
+    training = TrainingRun(run, "nuclei")
     (run / "images").mkdir()
     (run / "labels").mkdir()
     training.start(2)
@@ -138,33 +140,41 @@ def test_a_training_that_fails_tells_why(run: Path) -> None:
     assert not run.exists()
 
 
-def test_what_was_said_of_the_labels(run: Path) -> None:
-    training = Finetuning(run, "nuclei")
-    said = "1 of 1 image has labels.\nWarning: The labels look like masks.\nWrote a Warning: b\n"
-    (run / "log.txt").write_text(said)
-    assert training.warnings() == ["The labels look like masks."]
+def test_a_result_is_described_with_its_warnings() -> None:
+    scores = {"click": 0.71, "box": 0.8349}
+    result = FinetuneResult(
+        Path("model"), before=scores, after=scores, warnings=["The labels look like masks.", "B."]
+    )
+    assert describe_result(result, "cells") == (
+        "Done: cells is in the list of models. Mean IoU on held-out images: click 0.710 before, "
+        "0.710 after; box 0.835 before, 0.835 after. The labels look like masks. B."
+    )
+    unmeasured = FinetuneResult(Path("model"), error="There is no memory left.")
+    assert describe_result(unmeasured, "cells") == (
+        "Done: cells is in the list of models. There is no memory left."
+    )
 
 
 def test_no_process_is_left(run: Path) -> None:
-    training = Finetuning(run, "nuclei")
+    training = TrainingRun(run, "nuclei")
     training.start(1000)
-    process = training._process
+    process = training.job.process
     assert process is not None and process.stdin is not None
-    assert training.outcome() is None
+    assert training.result() is None
     # As if the viewer had been killed.
     process.stdin.close()
     assert process.wait(WAIT_S) == 1
     training.start(1000)
-    process = training._process
+    process = training.job.process
     assert process is not None
     training.close()
     assert process.returncode is not None and not run.exists()
     training.close()
 
 
-def wait_for(training: Finetuning) -> Path:
+def wait_for(training: TrainingRun) -> FinetuneResult:
     deadline = time.monotonic() + WAIT_S
-    while (checkpoint := training.outcome()) is None:
+    while (result := training.result()) is None:
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    return checkpoint
+    return result

@@ -8,7 +8,7 @@ from napari.components import ViewerModel
 from napari.layers import Image
 
 from samlet.errors import UserError
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.layers.plane import Plane
 from samlet_napari.viewer.view import View
 
 SHAPE = (3, 7, 20, 30)
@@ -38,7 +38,7 @@ def test_places_in_the_world_are_those_of_the_data(
     layer = image_in(viewer, **transform)
     view = View(viewer, layer)
     view.go_to(Plane((2, 3), (1, 4, 0, 0)))
-    plane, x, y = view.place(layer.data_to_world((1, 4, 12.25, 3.5)))
+    plane, x, y = view.to_pixel(layer.data_to_world((1, 4, 12.25, 3.5)))
     assert plane == Plane((2, 3), (1, 4, 0, 0))
     assert (x, y) == pytest.approx((3.5, 12.25))
 
@@ -48,7 +48,7 @@ def test_places_of_a_transposed_view(viewer: ViewerModel) -> None:
     viewer.dims.order = (0, 2, 3, 1)
     viewer.dims.set_current_step(2, 11)
     viewer.dims.set_current_step(0, 2)
-    plane, x, y = view.place((0, 5, 11, 22))
+    plane, x, y = view.to_pixel((0, 5, 11, 22))
     assert (plane, x, y) == (Plane((3, 1), (2, 0, 11, 0)), 5, 22)
     assert view.size(plane) == (30, 7)
 
@@ -116,16 +116,16 @@ def test_colours_are_no_slices(viewer: ViewerModel) -> None:
 
 def test_before_the_first_drawing_the_whole_plane_is_seen(viewer: ViewerModel) -> None:
     view = View(viewer, image_in(viewer))
-    assert view.box() == (0, 0, 30, 20) and view.extent() == 30
+    assert view.visible_box() == (0, 0, 30, 20) and view.visible_size() == 30
 
 
 def test_what_the_canvas_shows_is_seen(viewer: ViewerModel) -> None:
     layer = image_in(viewer)
     view = View(viewer, layer)
     layer.corner_pixels = np.array([[0, 0, 4, 6], [0, 0, 9, 20]])
-    assert view.box() == (6, 4, 21, 10) and view.extent() == 15
+    assert view.visible_box() == (6, 4, 21, 10) and view.visible_size() == 15
     layer.corner_pixels = np.array([[0, 0, -4, 6], [0, 0, 90, 99]])
-    assert view.box() == (6, 0, 30, 20)
+    assert view.visible_box() == (6, 0, 30, 20)
 
 
 def test_what_the_canvas_shows_of_a_pyramid_is_told_in_full_resolution(viewer: ViewerModel) -> None:
@@ -133,13 +133,13 @@ def test_what_the_canvas_shows_of_a_pyramid_is_told_in_full_resolution(viewer: V
     layer = viewer.add_image([values, values[::2, ::2], values[::4, ::4]], multiscale=True)
     layer._data_level = 2
     layer.corner_pixels = np.array([[10, 20], [50, 75]])
-    x0, y0, x1, y1 = View(viewer, layer).box()
+    x0, y0, x1, y1 = View(viewer, layer).visible_box()
     assert (x0, y0) == (80, 40) and 300 <= x1 <= 305 and 200 <= y1 <= 205
 
 
 def test_the_3d_view_shows_no_plane(viewer: ViewerModel) -> None:
     view = View(viewer, image_in(viewer))
     viewer.dims.ndisplay = 3
-    for ask in (view.plane, view.box, view.extent):
+    for request in (view.plane, view.visible_box, view.visible_size):
         with pytest.raises(UserError, match="2D view"):
-            ask()
+            request()

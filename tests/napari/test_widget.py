@@ -13,8 +13,9 @@ from qtpy.QtTest import QTest
 import napari
 from samlet import ImageEmbedding, Predictor
 from samlet.masks import deepest_point, iou
+from samlet_napari.inference.requests import Response
 from samlet_napari.ui.controller import Controller
-from samlet_napari.ui.input_bindings import Mode
+from samlet_napari.ui.input_bindings import MouseMode
 from samlet_napari.viewer.overlays import CLICKS, HOVER, MASK, PREVIEW
 from tests.napari.desk import Desk
 
@@ -37,11 +38,11 @@ def centre(mask: np.ndarray) -> tuple[float, float]:
 
 def preview(desk: Desk) -> np.ndarray:
     """What the preview shows, in the image's pixels: lines and areas alike."""
-    assert desk.controller.overlays is not None
-    layer = desk.controller.overlays.preview
-    shape = desk.controller.view().shape
+    assert desk.workspace.overlays is not None
+    layer = desk.workspace.overlays.preview
+    shape = desk.workspace.view().shape
     shown = np.zeros(shape, bool)
-    image = desk.controller.image
+    image = desk.workspace.image
     assert image is not None
     corner = np.rint(image.world_to_data(layer.data_to_world((0,) * layer.ndim))).astype(int)
     where = tuple(slice(c, c + n) for c, n in zip(corner, layer.data.shape, strict=True))
@@ -60,11 +61,11 @@ def test_point_see_press(desk: Desk, cells: Image, truth: np.ndarray) -> None:
         found.append(iou(desk.labels() == number, truth == label))
     assert np.mean(found) > 0.8
     assert not preview(desk).any()
-    assert desk.viewer.layers["cells objects"] is desk.widget.labels.value
+    assert desk.viewer.layers["cells objects"] is desk.widget.form.labels.value
 
 
 def test_hover_shows_the_mask_under_the_cursor(desk: Desk, cells: Image, truth: np.ndarray) -> None:
-    overlays = desk.controller.overlays
+    overlays = desk.workspace.overlays
     assert overlays is not None
     for label in CELLS:
         desk.hover(*centre(truth == label))
@@ -72,7 +73,7 @@ def test_hover_shows_the_mask_under_the_cursor(desk: Desk, cells: Image, truth: 
         assert iou(preview(desk), truth == label) > 0.5
         assert HOVER in overlays.preview.data and MASK not in overlays.preview.data
     assert not any(layer.name == "cells objects" for layer in desk.viewer.layers)
-    desk.widget.live.value = False
+    desk.widget.form.live.value = False
     assert not preview(desk).any()
     desk.hover(*centre(truth == 5))
     desk.settle()
@@ -89,7 +90,7 @@ def test_a_negative_click_takes_away(
     row, column = centre(truth == 25)
     desk.click(row, column, **how)  # type: ignore[arg-type]
     desk.settle()
-    session, overlays = desk.controller.session, desk.controller.overlays
+    session, overlays = desk.workspace.session, desk.workspace.overlays
     assert session is not None and session.draft is not None and overlays is not None
     assert [step.points[0][2] for step in session.draft.steps] == [True, False]
     assert overlays.clicks.face_color[:, :3].tolist() == [[0, 1, 0], [1, 0, 0]]
@@ -100,7 +101,7 @@ def test_a_negative_click_takes_away(
 
 
 def test_a_dragged_box(desk: Desk, cells: Image, truth: np.ndarray) -> None:
-    desk.widget.mode.value = Mode.BOX
+    desk.widget.form.mode.value = MouseMode.BOX
     camera = desk.viewer.scene.camera.center
     rows, columns = np.nonzero(truth == 27)
     desk.drag((rows.min() - 1, columns.min() - 1), (rows.max() + 1, columns.max() + 1))
@@ -112,11 +113,11 @@ def test_a_dragged_box(desk: Desk, cells: Image, truth: np.ndarray) -> None:
 
 
 def test_a_scribble_is_several_points(desk: Desk, cells: Image, truth: np.ndarray) -> None:
-    desk.widget.mode.value = Mode.SCRIBBLE
+    desk.widget.form.mode.value = MouseMode.SCRIBBLE
     row, column = centre(truth == 5)
     desk.drag((row, column - 8), (row, column), (row, column + 8))
     desk.settle()
-    session = desk.controller.session
+    session = desk.workspace.session
     assert session is not None and session.draft is not None
     (step,) = session.draft.steps
     assert len(step.points) == 6
@@ -126,8 +127,8 @@ def test_a_scribble_is_several_points(desk: Desk, cells: Image, truth: np.ndarra
 
 
 def test_hovering_never_lags_behind(desk: Desk, cells: Image, truth: np.ndarray) -> None:
-    taken: list[float] = []
-    desk.controller._bridge.answered.connect(lambda answer: taken.append(answer.ask.steps[0]))
+    responses: list[Response] = []
+    desk.on_responses(responses.append)
     with desk.watched("hovering"):
         for row in np.linspace(60, 460, 60):
             QTest.mouseMove(desk.canvas, desk.at(row, 348))
@@ -136,8 +137,8 @@ def test_hovering_never_lags_behind(desk: Desk, cells: Image, truth: np.ndarray)
         desk.hover(*end)
         desk.settle()
     # Places that were left before the model came to them are never answered.
-    assert 2 < len(taken) < 62
-    (last,) = taken[-1].points  # type: ignore[attr-defined]
+    assert 2 < len(responses) < 62
+    (last,) = responses[-1].request.steps[0].points
     np.testing.assert_allclose(last[:2], end[::-1], atol=1)
     assert iou(preview(desk), truth == 12) > 0.5
 
@@ -147,7 +148,7 @@ def test_dragging_in_click_mode_moves_the_image(desk: Desk, cells: Image) -> Non
     desk.drag((200, 200), (260, 300))
     desk.settle()
     assert desk.viewer.scene.camera.center != camera
-    assert desk.controller.session is not None and desk.controller.session.draft is None
+    assert desk.workspace.session is not None and desk.workspace.session.draft is None
 
 
 def test_tab_shows_three_masks_and_comes_round(desk: Desk, cells: Image, truth: np.ndarray) -> None:
@@ -179,7 +180,7 @@ def test_undo_goes_back_through_points_and_commits(
     desk.key(Qt.Key.Key_Z)
     assert desk.labels().max() == 0
     desk.key(Qt.Key.Key_Z)
-    assert desk.status == "There is nothing to take back."
+    assert desk.status == "There is nothing to undo."
 
 
 @pytest.mark.parametrize("key", [Qt.Key.Key_Escape, Qt.Key.Key_X])
@@ -204,7 +205,7 @@ def test_edit_brings_the_prompts_back(desk: Desk, cells: Image, truth: np.ndarra
     desk.hover(*place)
     desk.key(Qt.Key.Key_E)
     desk.settle()
-    session, overlays = desk.controller.session, desk.controller.overlays
+    session, overlays = desk.workspace.session, desk.workspace.overlays
     assert session is not None and session.draft is not None and overlays is not None
     assert session.draft.label == 1
     np.testing.assert_allclose(overlays.clicks.data, [place], atol=1)
@@ -222,7 +223,7 @@ def test_edit_brings_the_prompts_back(desk: Desk, cells: Image, truth: np.ndarra
 def test_auto_commit_makes_each_click_an_object(
     desk: Desk, cells: Image, truth: np.ndarray
 ) -> None:
-    desk.widget.auto_commit.value = True
+    desk.widget.form.auto_commit.value = True
     for label in CELLS:
         desk.click(*centre(truth == label))
     desk.settle()
@@ -235,13 +236,13 @@ def test_objects_respect_others_unless_told(desk: Desk, cells: Image, truth: np.
     mine = np.zeros(truth.shape, np.uint16)
     mine[truth == 5] = 7
     mine[:, : int(centre(truth == 5)[1])][truth[:, : int(centre(truth == 5)[1])] == 5] = 9
-    desk.widget.labels.value = desk.viewer.add_labels(mine.copy(), name="mine")
+    desk.widget.form.labels.value = desk.viewer.add_labels(mine.copy(), name="mine")
     desk.click(*centre(truth == 5))
     desk.settle()
     desk.key(Qt.Key.Key_C)
     np.testing.assert_array_equal(desk.labels()[truth == 5], mine[truth == 5])
     desk.key(Qt.Key.Key_Z)
-    desk.widget.overwrite.value = True
+    desk.widget.form.overwrite.value = True
     desk.click(*centre(truth == 5))
     desk.settle()
     desk.key(Qt.Key.Key_C)
@@ -251,14 +252,14 @@ def test_objects_respect_others_unless_told(desk: Desk, cells: Image, truth: np.
 def test_clicks_before_the_model_is_ready_are_answered(
     desk: Desk, picture: np.ndarray, truth: np.ndarray
 ) -> None:
-    desk.widget.auto_commit.value = True
+    desk.widget.form.auto_commit.value = True
     with desk.watched("loading and encoding"):
-        desk.widget.image.value = desk.viewer.add_image(picture, name="cells")
-        assert desk.controller.session is None
+        desk.widget.form.image.value = desk.viewer.add_image(picture, name="cells")
+        assert desk.workspace.session is None
         desk.viewer.reset_view()
         for label in CELLS:
             desk.click(*centre(truth == label))
-        desk.until(lambda: desk.controller.labels is not None)
+        desk.until(lambda: desk.workspace.labels is not None)
         desk.settle()
     assert desk.labels().max() == len(CELLS)
 
@@ -270,8 +271,8 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
     mine = desk.labels() == 1
     with desk.watched("everything"):
         desk.press("Everything")
-        assert desk.controller.jobs.is_running
-        desk.until(lambda: not desk.controller.jobs.is_running, seconds=180)
+        assert desk.controller.tasks.is_running
+        desk.until(lambda: not desk.controller.tasks.is_running, seconds=180)
     found = desk.labels()
     np.testing.assert_array_equal(found == 1, mine)
     hits = sum(
@@ -283,7 +284,7 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
     assert set(np.unique(desk.labels())) == {0, 1}
     desk.press("Everything")
     desk.press("Stop")
-    desk.until(lambda: not desk.controller.jobs.is_running)
+    desk.until(lambda: not desk.controller.tasks.is_running)
     assert desk.status == "Stopped." and desk.labels().max() == 1
 
 
@@ -291,10 +292,10 @@ def test_everything_in_view_stays_in_view(desk: Desk, cells: Image) -> None:
     desk.viewer.scene.camera.zoom = 2.5
     desk.viewer.scene.camera.center = (130, 174)
     QTest.qWait(50)
-    x0, y0, x1, y1 = desk.controller.view().box()
+    x0, y0, x1, y1 = desk.workspace.view().visible_box()
     assert x1 - x0 < 400 and y1 - y0 < 400
     desk.press("Everything in view")
-    desk.until(lambda: not desk.controller.jobs.is_running, seconds=180)
+    desk.until(lambda: not desk.controller.tasks.is_running, seconds=180)
     found = desk.labels().copy()
     assert found.max() > 1
     found[y0:y1, x0:x1] = 0
@@ -345,7 +346,7 @@ def test_clicks_land_in_whatever_napari_shows(
     desk.settle()
     desk.key(Qt.Key.Key_C)
     assert iou(desk.labels() == 1, truth == 27) > 0.7
-    labels, image = desk.controller.labels, desk.controller.image
+    labels, image = desk.workspace.labels, desk.workspace.image
     assert labels is not None and image is not None
     np.testing.assert_allclose(labels.data_to_world((3, 7)), image.data_to_world((3, 7)))
 
@@ -383,9 +384,9 @@ def test_channels_are_blended_or_colours(
     desk.open(layer)
     place = centre(truth == 12)
     assert left[int(place[0]), int(place[1])] == 0
-    desk.widget.channels.value = "all visible layers, blended"
+    desk.widget.form.channels.value = "all visible layers, blended"
     QTest.qWait(100)
-    desk.until(lambda: len(desk.controller.encodings.picture.channels) == 2)  # type: ignore
+    desk.until(lambda: len(desk.workspace.embeddings.snapshot.channels) == 2)  # type: ignore
     desk.settle()
     desk.click(*place)
     desk.settle()
@@ -393,8 +394,8 @@ def test_channels_are_blended_or_colours(
     assert iou(desk.labels() == 1, truth == 12) > 0.7
 
     desk.open(desk.viewer.add_image(np.stack([left, right]), name="both"))
-    desk.widget.channels.value = 0
-    desk.until(lambda: desk.controller.encodings.picture.colour_axis == 0)  # type: ignore
+    desk.widget.form.channels.value = 0
+    desk.until(lambda: desk.workspace.embeddings.snapshot.colour_axis == 0)  # type: ignore
     desk.settle()
     desk.click(0, *place)
     desk.settle()
@@ -411,7 +412,7 @@ def test_contrast_limits_decide_what_the_model_sees(
     desk.settle()
     blind = iou(preview(desk), truth == 27)
     layer.contrast_limits = (0, 255)
-    desk.until(lambda: desk.controller.encodings.picture.channels[0].limits == (0, 255))  # type: ignore
+    desk.until(lambda: desk.workspace.embeddings.snapshot.channels[0].limits == (0, 255))  # type: ignore
     desk.settle()
     assert iou(preview(desk), truth == 27) > max(0.7, blind + 0.1)
 
@@ -422,11 +423,11 @@ def test_switching_and_deleting_images_while_they_are_encoded(
     a = desk.viewer.add_image(picture, name="a")
     b = desk.viewer.add_image(picture[::-1], name="b")
     for layer in (a, b, a, b):
-        desk.widget.image.value = layer
+        desk.widget.form.image.value = layer
         QTest.qWait(5)
         QTest.mouseClick(desk.canvas, Qt.MouseButton.LeftButton, pos=desk.canvas.rect().center())
     desk.viewer.layers.remove(b)
-    desk.until(lambda: desk.status == "b is gone: choose another image.")
+    desk.until(lambda: desk.status == "b was removed: choose another image.")
     assert {layer.name for layer in desk.viewer.layers} == {"a"}
     desk.open(a)
     desk.click(*centre(truth == 27))
@@ -436,7 +437,7 @@ def test_switching_and_deleting_images_while_they_are_encoded(
 
 
 def test_labels_that_do_not_fit_are_refused(desk: Desk, cells: Image) -> None:
-    desk.widget.labels.value = desk.viewer.add_labels(np.zeros((9, 9), int), name="small")
+    desk.widget.form.labels.value = desk.viewer.add_labels(np.zeros((9, 9), int), name="small")
     assert "small is 9 x 9 and the image is 520 x 696" in desk.status
 
 
@@ -449,7 +450,7 @@ def test_a_removed_labels_layer_makes_room_for_a_new_one(
         desk.key(Qt.Key.Key_C)
         assert desk.labels().max() == 1
         desk.viewer.layers.remove("cells objects")
-        desk.until(lambda: desk.widget.labels.value is None and desk.controller.labels is None)
+        desk.until(lambda: desk.widget.form.labels.value is None and desk.workspace.labels is None)
 
 
 def test_closing_gives_everything_back(
@@ -471,7 +472,7 @@ def test_closing_gives_everything_back(
     again = Desk(desk.viewer)
     assert again.widget is not desk.widget
     again.open(cells)
-    again.widget.labels.value = labels
+    again.widget.form.labels.value = labels
     again.click(*centre(truth == 5))
     again.settle()
     again.key(Qt.Key.Key_C)
@@ -507,11 +508,11 @@ def test_keys_and_clicks_are_ours_only_on_our_layers(
     desk.viewer.layers.selection.active = cells
     desk.click(*centre(truth == 27))
     desk.settle()
-    assert desk.controller.session is not None and desk.controller.session.draft is None
+    assert desk.workspace.session is not None and desk.workspace.session.draft is None
     desk.viewer.layers.selection.active = desk.viewer.layers[CLICKS]
     desk.click(*centre(truth == 27))
     desk.settle()
-    assert desk.controller.session.draft is not None
+    assert desk.workspace.session.draft is not None
     assert {CLICKS, PREVIEW} <= {layer.name for layer in desk.viewer.layers}
 
 
@@ -527,13 +528,13 @@ def test_prompts_survive_saving_and_loading(
     desk.viewer.layers["cells objects"].save(str(path), plugin="samlet")
     desk.viewer.layers.remove("cells objects")
     (labels,) = desk.viewer.open(path, plugin="samlet")
-    desk.widget.labels.value = labels
+    desk.widget.form.labels.value = labels
     np.testing.assert_array_equal(desk.labels(), before)
     desk.viewer.layers.selection.active = desk.viewer.layers[CLICKS]
     desk.hover(*place)
     desk.key(Qt.Key.Key_E)
     desk.settle()
-    session = desk.controller.session
+    session = desk.workspace.session
     assert session is not None and session.draft is not None
     np.testing.assert_allclose(session.draft.steps[0].points[0][:2], place[::-1], atol=1)
     assert iou(preview(desk), before == 1) == 1
@@ -546,7 +547,7 @@ def test_embeddings_beside_the_image_are_found_again(
     np.save(path, picture)
     (layer,) = desk.viewer.open(path)
     desk.open(layer)
-    desk.widget.beside_image.value = True
+    desk.widget.form.beside_image.value = True
     desk.settle()
     folder = tmp_path / "cells.npy.samlet"
     assert len(list(folder.glob("*.safetensors"))) == 1
@@ -563,7 +564,7 @@ def test_embeddings_beside_the_image_are_found_again(
     desk.open(layer)
     desk.click(260, 348)
     desk.settle()
-    assert desk.controller.session.draft.answer.masks is not None  # type: ignore
+    assert desk.workspace.session.draft.response.prediction is not None  # type: ignore
     # Parts of the image are, to zoom in; the image is not.
     assert all(max(size) < max(picture.shape[:2]) / 2 for size in encoded)
 

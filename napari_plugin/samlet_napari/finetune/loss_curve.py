@@ -9,12 +9,11 @@ from matplotlib.figure import Figure
 from napari.utils.theme import get_theme
 from napari.viewer import Viewer
 
-from samlet_napari.finetune.training_run import Row
+from samlet.training.job import Progress
 
 SIZE = (3.0, 1.9)
 """Of the curve, in hundreds of pixels: a dock widget is no wider."""
-SMALL = 8
-"""Points: size of the letters at the curve."""
+FONT_SIZE = 8
 
 
 class LossCurve:
@@ -39,7 +38,7 @@ class LossCurve:
         steps, losses = (np.asarray(data).tolist() for data in self._line.get_data())
         return list(zip(steps, losses, strict=True))
 
-    def show(self, rows: Sequence[Row], steps: int) -> None:
+    def show(self, rows: Sequence[Progress], steps: int) -> None:
         """Draw a log."""
         losses = [row.loss for row in rows]
         self._line.set_data([row.step for row in rows], losses)
@@ -53,9 +52,9 @@ class LossCurve:
         ground, text = theme.background.as_hex(), theme.text.as_hex()
         self._figure.set_facecolor(ground)
         self._axes.set_facecolor(ground)
-        self._axes.set_xlabel("step", color=text, fontsize=SMALL)
-        self._axes.set_ylabel("loss", color=text, fontsize=SMALL)
-        self._axes.tick_params(colors=text, labelsize=SMALL)
+        self._axes.set_xlabel("step", color=text, fontsize=FONT_SIZE)
+        self._axes.set_ylabel("loss", color=text, fontsize=FONT_SIZE)
+        self._axes.tick_params(colors=text, labelsize=FONT_SIZE)
         for spine in self._axes.spines.values():
             spine.set_color(theme.secondary.as_hex())
         self._line.set_color(theme.current.as_hex())

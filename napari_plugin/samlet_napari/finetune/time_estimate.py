@@ -1,4 +1,4 @@
-"""How long a training will take, told from a few real steps of it."""
+"""How long a training will take, estimated from a few real steps of it."""
 
 import time
 from collections.abc import Generator
@@ -18,36 +18,36 @@ from samlet.training.finetuning.finetune import HELD_OUT_SHARE, crop_size_of, pr
 from samlet.training.finetuning.prompt_trainer import PromptTrainer
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.settings import FinetuneSettings
-from samlet_napari.finetune.training_data import Pairs, file_name
+from samlet_napari.finetune.training_data import TrainingData, file_name
 
 
 @dataclass(frozen=True)
-class Pace:
+class TimeEstimate:
     """How fast this computer trains on these labels, as measured.
 
     Attributes:
-        images: there are with labels.
-        judged: images that are kept back and measured on.
-        per_step: seconds.
-        per_judged: seconds to measure a model on one of those.
+        images: number of labelled images.
+        held_out: number of held-out images.
+        per_step: seconds per step.
+        per_held_out: seconds to measure a model on one of those.
     """
 
     images: int
-    judged: int
+    held_out: int
     per_step: float
-    per_judged: float
+    per_held_out: float
 
     def seconds(self, steps: int) -> float:
         """How long a training will take."""
-        # Two models are measured on what is kept back.
-        return steps * self.per_step + 2 * self.judged * self.per_judged
+        # Two models are measured on held-out images.
+        return steps * self.per_step + 2 * self.held_out * self.per_held_out
 
 
-def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
+def measure(data: TrainingData, model: str) -> Generator[None, None, TimeEstimate]:
     """Take a few real training steps with a model of its own, and measure a real image with it.
 
     Args:
-        pairs: what will be trained on.
+        data: what will be trained on.
         model: what `samlet.load` takes.
 
     Yields:
@@ -57,28 +57,28 @@ def measure(pairs: Pairs, model: str) -> Generator[None, None, Pace]:
         UserError: there are no labels, or the model cannot be loaded.
     """
     names, example = [], None
-    for number, piece in enumerate(pairs.pieces()):
-        labels = pairs.labels_in(piece)
+    for number, crop in enumerate(data.crops()):
+        labels = data.labels_in(crop)
         if labels is not None:
             names.append(file_name(number))
-            example = example or Example("", pairs.image_in(piece), labels[None].astype(np.int32))
+            example = example or Example("", data.image_in(crop), labels[None].astype(np.int32))
         yield
     if example is None:
-        raise pairs.refuse()
+        raise data.no_objects_error()
     own = samlet.load(model)
-    judged = min(MAX_EVALUATED, len(held_out_names(names, HELD_OUT_SHARE)))
-    begun = time.monotonic()
-    if judged:
+    held_out = min(MAX_EVALUATED, len(held_out_names(names, HELD_OUT_SHARE)))
+    start = time.monotonic()
+    if held_out:
         list(evaluate_prompts(Predictor(own, "torch"), [example]))
-    per_judged = time.monotonic() - begun
+    per_held_out = time.monotonic() - start
     yield
     settings = FinetuneSettings(images="", labels="", model=model, train="decoder")
-    without, with_one = yield from _step_seconds(own, example, settings)
+    without_clicks, with_clicks = yield from _step_seconds(own, example, settings)
     plan = prompt_plan_of(own, settings)
-    # Only the last round is learnt from; each of the others takes a third of that.
+    # Only the last round is trained on; each of the others takes a third of that.
     rounds = plan.correction_share * (1 + (plan.corrections - 1) / 2 / 3)
-    per_step = without + rounds * max(0.0, with_one - without)
-    return Pace(len(names), judged, per_step, per_judged)
+    per_step = without_clicks + rounds * max(0.0, with_clicks - without_clicks)
+    return TimeEstimate(len(names), held_out, per_step, per_held_out)
 
 
 def _step_seconds(
@@ -87,7 +87,7 @@ def _step_seconds(
     """Seconds of a step without corrective clicks, and of one with a single round of them.
 
     How many prompts go on, and for how many rounds, is drawn at random and decides how long a step
-    takes, so that the mean of a few would tell little.
+    takes, so that the mean of a few would mean little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
     plan = replace(prompt_plan_of(model, settings), corrections=1)
@@ -99,18 +99,18 @@ def _step_seconds(
     seconds = []
     for share in (0.0, 1.0):
         module.plan = replace(plan, correction_share=share)
-        taken = []
+        durations = []
         for number in range(2):
-            begun = time.monotonic()
+            start = time.monotonic()
             batch = crops.batch(number)
             losses = learner(batch.to(accelerator.device))
             accelerator.backward(torch.stack(list(losses.values())).sum())
             stepper.step()
             stepper.zero_grad(set_to_none=True)
-            # A device that computes by itself is waited for.
+            # Wait for a device that computes asynchronously.
             float(next(iter(losses.values())))
-            taken.append(time.monotonic() - begun)
+            durations.append(time.monotonic() - start)
             yield
-        # A first step sets things up.
-        seconds.append(min(taken))
+        # The first step is slower, as it sets things up.
+        seconds.append(min(durations))
     return seconds

@@ -1,4 +1,4 @@
-"""An image layer and its labels, as pairs to learn from: in memory, and as a folder."""
+"""An image layer and its labels as training data: in memory, and as a folder."""
 
 from collections.abc import Generator, Iterator
 from dataclasses import dataclass
@@ -15,17 +15,19 @@ from samlet.errors import UserError
 from samlet.masks import Box
 from samlet.outputs import write_label_map
 from samlet.utils.files import atomic_path
-from samlet_napari.layers.layer_reader import Picture, Plane, full, told
+from samlet_napari.layers.layer_data import format_shape, full_resolution
+from samlet_napari.layers.layer_reader import LayerSnapshot
+from samlet_napari.layers.plane import Plane
 
-LARGEST_PLANE = 2048
-"""Pixels along a side. Larger planes are cut up, as objects would be tiny when shown whole."""
-LARGEST_PIECE = 1024
+MAX_UNCROPPED = 2048
+"""Pixels along a side. Larger planes are cropped, as objects would be tiny when shown whole."""
+MAX_CROP = 1024
 
 IMAGES, LABELS = "images", "labels"
 """Folders of what `export` writes."""
 
 
-class Piece(NamedTuple):
+class Crop(NamedTuple):
     """A part of a plane, half open: x0, y0, x1, y1."""
 
     plane: Plane
@@ -33,21 +35,21 @@ class Piece(NamedTuple):
 
 
 @dataclass(frozen=True, eq=False)
-class Pairs:
+class TrainingData:
     """An image and its labels, plane by plane: a snapshot, for other threads to read.
 
     Attributes:
-        picture: the image.
-        labels: integers of the picture's shape; 0 is background.
+        snapshot: the image.
+        labels: integers of the image's shape; 0 is background.
         names: of the two layers, for messages.
     """
 
-    picture: Picture
+    snapshot: LayerSnapshot
     labels: Any
     names: tuple[str, str]
 
     @classmethod
-    def of(cls, image: Image | None, labels: Labels | None) -> "Pairs":
+    def of(cls, image: Image | None, labels: Labels | None) -> "TrainingData":
         """Take a snapshot of two layers.
 
         Raises:
@@ -57,34 +59,34 @@ class Pairs:
             raise UserError("Choose an image layer: there is none in the viewer yet.")
         if labels is None:
             raise UserError("Choose a labels layer: there is none in the viewer yet.")
-        picture = Picture.of([image])
-        array = full(labels)
-        if tuple(array.shape) != picture.shape:
+        snapshot = LayerSnapshot.of([image])
+        array = full_resolution(labels)
+        if tuple(array.shape) != snapshot.shape:
             raise UserError(
-                f"{labels.name} is {told(array.shape)} and {image.name} is "
-                f"{told(picture.shape)}: choose labels of the same size as the image."
+                f"{labels.name} is {format_shape(array.shape)} and {image.name} is "
+                f"{format_shape(snapshot.shape)}: choose labels of the same size as the image."
             )
-        return cls(picture, array, (image.name, labels.name))
+        return cls(snapshot, array, (image.name, labels.name))
 
-    def pieces(self) -> Iterator[Piece]:
-        """All planes along the last two axes, the large ones in pieces."""
-        *leading, height, width = self.picture.shape
+    def crops(self) -> Iterator[Crop]:
+        """All planes along the last two axes, the large ones in crops."""
+        *leading, height, width = self.snapshot.shape
         axes = (len(leading), len(leading) + 1)
-        is_large = max(height, width) > LARGEST_PLANE
-        rows, columns = (_parts(side) if is_large else [0, side] for side in (height, width))
+        is_large = max(height, width) > MAX_UNCROPPED
+        rows, columns = (_cuts(side) if is_large else [0, side] for side in (height, width))
         for index in np.ndindex(*leading):
             plane = Plane(axes, (*index, 0, 0))
             for y0, y1 in pairwise(rows):
                 for x0, x1 in pairwise(columns):
-                    yield Piece(plane, (x0, y0, x1, y1))
+                    yield Crop(plane, (x0, y0, x1, y1))
 
-    def labels_in(self, piece: Piece) -> np.ndarray | None:
-        """The objects of a piece, numbered from 1: uint16, h x w; None if there are none.
+    def labels_in(self, crop: Crop) -> np.ndarray | None:
+        """The objects of a crop, numbered from 1: uint16, h x w; None if there are none.
 
         Raises:
             UserError: there are more than a label map can number.
         """
-        values = np.asarray(self.labels[piece.plane.region(piece.box)])
+        values = np.asarray(self.labels[crop.plane.slices(crop.box)])
         if not values.any():
             return None
         # Numbers may be negative, or beyond what a label map holds.
@@ -94,25 +96,25 @@ class Pairs:
         numbers = np.searchsorted(objects, values) + 1
         return np.where(values == 0, 0, numbers).astype(np.uint16)
 
-    def image_in(self, piece: Piece) -> np.ndarray:
+    def image_in(self, crop: Crop) -> np.ndarray:
         """RGB, uint8, h x w x 3.
 
         Raises:
             UserError: the pixels are not real numbers.
         """
-        return self.picture.read(piece.plane, piece.box)
+        return self.snapshot.read(crop.plane, crop.box)
 
-    def refuse(self) -> UserError:
-        """What to raise when no piece has labels."""
+    def no_objects_error(self) -> UserError:
+        """What to raise when no crop has labels."""
         return UserError(f"{self.names[1]} has no objects: label some in {self.names[0]} first.")
 
 
 def file_name(number: int) -> str:
-    """What the piece of this number is called where it is written."""
+    """The file name of the crop of this number."""
     return f"{number:06}.png"
 
 
-def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
+def export(data: TrainingData, folder: Path) -> Generator[int, None, int]:
     """Write what has labels: `images/NAME.png` and `labels/NAME.png`.
 
     Yields:
@@ -125,21 +127,21 @@ def export(pairs: Pairs, folder: Path) -> Generator[int, None, int]:
         UserError: none has labels, or the folder cannot be written.
     """
     count = 0
-    for number, piece in enumerate(pairs.pieces()):
-        labels = pairs.labels_in(piece)
+    for number, crop in enumerate(data.crops()):
+        labels = data.labels_in(crop)
         if labels is not None:
             name = file_name(number)
             with atomic_path(folder / IMAGES / name) as temporary:
-                PillowImage.fromarray(pairs.image_in(piece)).save(temporary)
+                PillowImage.fromarray(data.image_in(crop)).save(temporary)
             write_label_map(folder / LABELS / name, labels)
             count += 1
         yield count
     if count == 0:
-        raise pairs.refuse()
+        raise data.no_objects_error()
     return count
 
 
-def _parts(side: int) -> list[int]:
+def _cuts(side: int) -> list[int]:
     """Where to cut a side, evenly, with both ends."""
-    count = ceil(side / LARGEST_PIECE)
+    count = ceil(side / MAX_CROP)
     return [side * number // count for number in range(count + 1)]

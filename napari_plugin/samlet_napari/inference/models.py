@@ -17,25 +17,25 @@ from samlet.utils.files import atomic_path
 from samlet.utils.single_flight import SingleFlightCache
 
 SUFFIX = ".safetensors"
-LONGEST = 80
-"""Letters of a name; folders with long names leave room for no more on Windows."""
-KEPT = 3
+MAX_NAME_LENGTH = 80
+"""Characters: paths in folders with long names have room for no more on Windows."""
+MAX_LOADED = 3
 """Models in memory: more than that are seldom compared."""
 
-_loaded: SingleFlightCache[Predictor] = SingleFlightCache(KEPT, lambda predictor: 1)
+_loaded: SingleFlightCache[Predictor] = SingleFlightCache(MAX_LOADED, lambda predictor: 1)
 
 
-class Listing:
-    """Tells that the list of models is another one.
+class ModelList:
+    """Signals changes of the list of models.
 
     Attributes:
-        changed: emitted in the thread that called `add`.
+        changed: emitted in the thread that called `add`, when there is another model.
     """
 
     changed = Signal()
 
 
-listing = Listing()
+model_list = ModelList()
 
 
 def folder() -> Path:
@@ -49,11 +49,11 @@ def folder() -> Path:
 def names() -> list[str]:
     """All names: bundled, own, and downloadable ones."""
     own = sorted((path.stem for path in _files()), key=str.casefold)
-    return [*BUNDLED, *(name for name in own if not _is_ours(name)), *REMOTE_FILES]
+    return [*BUNDLED, *(name for name in own if not _is_builtin(name)), *REMOTE_FILES]
 
 
 def add(name: str, checkpoint: Path) -> Path:
-    """Keep a copy of a checkpoint as an own model, and tell `listing`.
+    """Keep a copy of a checkpoint as an own model; `model_list` signals it.
 
     Args:
         name: what the user calls it; it becomes a file's name, with a number if it is taken.
@@ -63,9 +63,9 @@ def add(name: str, checkpoint: Path) -> Path:
         the copy; its stem is the model's name.
 
     Raises:
-        UserError: the folder cannot be written, or the checkpoint is gone.
+        UserError: the folder cannot be written, or the checkpoint does not exist any more.
     """
-    wanted = re.sub(r"[^\w.-]+", "-", name)[:LONGEST].strip("-.") or "model"
+    wanted = re.sub(r"[^\w.-]+", "-", name)[:MAX_NAME_LENGTH].strip("-.") or "model"
     # Windows and macOS do not tell names apart by their case.
     taken = {known.casefold() for known in names()}
     free, number = wanted, 2
@@ -74,20 +74,20 @@ def add(name: str, checkpoint: Path) -> Path:
     path = folder() / f"{free}{SUFFIX}"
     with atomic_path(path) as temporary:
         shutil.copyfile(checkpoint, temporary)
-    listing.changed.emit()
+    model_list.changed.emit()
     return path
 
 
-def locate(name: str) -> str:
+def to_loadable(name: str) -> str:
     """What `samlet.load` takes: an own model's file; a samlet name or a path as it is."""
-    if not _is_ours(name):
+    if not _is_builtin(name):
         for path in _files():
             if path.stem == name:
                 return str(path)
     return name
 
 
-def is_here(name: str) -> bool:
+def is_available(name: str) -> bool:
     """Whether nothing has to be downloaded before it can be used."""
     return name not in REMOTE_FILES or (cache_dir() / REMOTE_FILES[name].filename).is_file()
 
@@ -98,14 +98,14 @@ def predictor(name: str) -> Predictor:
     Raises:
         UserError: see `samlet.load`.
     """
-    located = locate(name)
+    located = to_loadable(name)
     file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))
 
 
-def _is_ours(name: str) -> bool:
+def _is_builtin(name: str) -> bool:
     return name in BUNDLED or name in REMOTE_FILES
 
 

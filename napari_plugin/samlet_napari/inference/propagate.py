@@ -1,69 +1,53 @@
 """An object carried through a stack: each slice is prompted with the mask of the one before.
 
 An object has ended where the model finds nothing like it any more, or where it no longer stands
-out from its surroundings: asked for an object in an empty place, the model draws one all the same.
+out from its surroundings: prompted on plain background, the model draws a mask all the same.
 """
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 import numpy as np
 from scipy import ndimage
 
 from samlet.masks import Box, area, bounding_slices, iou
-from samlet_napari.inference.prompts import Placed, Step
-from samlet_napari.inference.roi import Extent, window_for
-from samlet_napari.inference.worker import Encodings
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.inference.embeddings import EmbeddingProvider
+from samlet_napari.inference.objects import FoundObject
+from samlet_napari.inference.prompts import Step
+from samlet_napari.inference.roi import FloatBox, choose_roi
+from samlet_napari.layers.plane import Plane
 
-LEAST_IOU = 0.3
+MIN_IOU = 0.3
 """Of the masks of neighbouring slices."""
 
-LEAST_TRUST = 0.4
-"""Predicted IoU."""
+MIN_PREDICTED_IOU = 0.4
 
-LEAST_CONTRAST = 0.45
-"""Of a mask to its surroundings, as a share of what it was where the user has seen it."""
+MIN_CONTRAST_RATIO = 0.45
+"""Of a mask to its surroundings, relative to where the user has seen it."""
 
-LEAST_VISIBLE = 2.0
-"""Contrast in grey levels: whatever shows less is no object, nor was what it is compared with."""
+MIN_CONTRAST = 2.0
+"""In grey levels: whatever shows less is no object, nor was what it is compared with."""
 
-SMALLEST = 12
+MIN_AREA = 12
 """Pixels of a mask."""
 
 
-@dataclass(frozen=True)
-class Found:
-    """The object in a slice.
-
-    Attributes:
-        placed: where, and the box that it was prompted with.
-        box: of the window.
-        mask: bool, h x w, in the window.
-    """
-
-    placed: Placed
-    box: Box
-    mask: np.ndarray
-
-
 def propagate(
-    encodings: Encodings,
+    embeddings: EmbeddingProvider,
     start: Plane,
     box: Box,
     mask: np.ndarray,
     planes: Iterable[Plane],
-    visible: float,
-) -> Iterator[Found]:
+    visible_size: float,
+) -> Iterator[FoundObject]:
     """Follow an object from slice to slice until it ends.
 
     Args:
-        encodings: of the stack.
+        embeddings: of the stack.
         start: the slice where it is known.
-        box: of the window of its mask.
+        box: of its mask.
         mask: bool, h x w.
         planes: the slices to go through, the nearest first.
-        visible: pixels along the longer side of what the user sees.
+        visible_size: pixels along the longer side of what the user sees.
 
     Yields:
         the object in each slice, up to where it ends; nothing if the mask has no pixel.
@@ -73,29 +57,30 @@ def propagate(
     """
     if not mask.any():
         return
-    predictor, picture = encodings.predictor, encodings.picture
-    known = contrast(picture.read(start, box, _longest(box)), mask)
+    predictor, snapshot = embeddings.predictor, embeddings.snapshot
+    start_contrast = contrast(snapshot.read(start, box, _longer_side(box)), mask)
     for plane in planes:
-        around = _extent(mask, box)
-        window = window_for(plane, picture.size(plane), around, visible, encodings.side)
-        left, top = window.box[:2]
-        answer = predictor.segment(
-            encodings.get(window),
+        around = _mask_box(mask, box)
+        roi = choose_roi(plane, snapshot.size(plane), around, visible_size, embeddings.input_size)
+        left, top = roi.box[:2]
+        prediction = predictor.segment(
+            embeddings.get(roi),
             box=np.array(around) - (left, top, left, top),
             multimask_output=False,
         )
-        found = answer.best
-        before = moved(mask, box, window.box)
-        stands_out = contrast(picture.read(plane, window.box, _longest(window.box)), found)
+        found = prediction.best
+        before = shift_mask(mask, box, roi.box)
+        found_contrast = contrast(snapshot.read(plane, roi.box, _longer_side(roi.box)), found)
         if (
-            area(found) < SMALLEST
-            or answer.iou_predictions[answer.best_index] < LEAST_TRUST
-            or iou(before, found) < LEAST_IOU
-            or stands_out * np.sign(known) < max(LEAST_CONTRAST * abs(known), LEAST_VISIBLE)
+            area(found) < MIN_AREA
+            or prediction.iou_predictions[prediction.best_index] < MIN_PREDICTED_IOU
+            or iou(before, found) < MIN_IOU
+            or found_contrast * np.sign(start_contrast)
+            < max(MIN_CONTRAST_RATIO * abs(start_contrast), MIN_CONTRAST)
         ):
             return
-        yield Found(Placed(plane, (Step(box=around),), None), window.box, found)
-        mask, box = found, window.box
+        yield FoundObject(plane, (Step(box=around),), roi.box, found)
+        mask, box = found, roi.box
 
 
 def contrast(pixels: np.ndarray, mask: np.ndarray) -> float:
@@ -127,8 +112,8 @@ def contrast(pixels: np.ndarray, mask: np.ndarray) -> float:
     return float(grey[inside].mean() - grey[rim].mean())
 
 
-def moved(mask: np.ndarray, box: Box, to: Box) -> np.ndarray:
-    """What of a mask in one window lies in another: bool, of the other's size."""
+def shift_mask(mask: np.ndarray, box: Box, to: Box) -> np.ndarray:
+    """What of a mask in one box lies in another: bool, of the other's size."""
     placed = np.zeros((to[3] - to[1], to[2] - to[0]), bool)
     x0, y0 = max(box[0], to[0]), max(box[1], to[1])
     x1, y1 = min(box[2], to[2]), min(box[3], to[3])
@@ -139,7 +124,7 @@ def moved(mask: np.ndarray, box: Box, to: Box) -> np.ndarray:
     return placed
 
 
-def _extent(mask: np.ndarray, box: Box) -> Extent:
+def _mask_box(mask: np.ndarray, box: Box) -> FloatBox:
     rows, columns = bounding_slices(mask)
     left, top = box[:2]
     return (
@@ -150,5 +135,5 @@ def _extent(mask: np.ndarray, box: Box) -> Extent:
     )
 
 
-def _longest(box: Box) -> int:
+def _longer_side(box: Box) -> int:
     return max(box[2] - box[0], box[3] - box[1])

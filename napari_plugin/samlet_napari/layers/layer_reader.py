@@ -1,6 +1,6 @@
-"""What a napari image layer shows, as RGB pixels of any part of any plane.
+"""What a napari image layer shows, as RGB pixels of any box of any plane.
 
-A `Picture` is a snapshot of a layer's settings, so that other threads never touch the layer.
+A `LayerSnapshot` copies a layer's settings, so that other threads never touch the layer.
 """
 
 from collections.abc import Sequence
@@ -8,60 +8,23 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from napari.layers import Image, Labels
+from napari.layers import Image
 
 from samlet.errors import UserError
 from samlet.images import to_rgb
 from samlet.masks import Box
+from samlet_napari.layers.layer_data import format_shape, shape_of
+from samlet_napari.layers.plane import Plane
 
 MOST_READ = 4096
-"""Pixels along a window that are read at most: of larger ones every n-th."""
+"""Pixels along a side that are read at most: of larger boxes every n-th."""
 
-SHADES = 256
-
-
-@dataclass(frozen=True)
-class Plane:
-    """A slice through an image.
-
-    Attributes:
-        axes: the data axes that are its rows and its columns.
-        index: where it is along every data axis; 0 along its own two.
-    """
-
-    axes: tuple[int, int]
-    index: tuple[int, ...]
-
-    def moved(self, axis: int, to: int) -> "Plane":
-        """The plane elsewhere along an axis."""
-        return Plane(self.axes, (*self.index[:axis], to, *self.index[axis + 1 :]))
-
-    def region(self, box: Box, step: int = 1) -> tuple[int | slice, ...]:
-        """What indexes a window of the plane in an array of the image's shape."""
-        x0, y0, x1, y1 = box
-        where: list[int | slice] = list(self.index)
-        where[self.axes[0]], where[self.axes[1]] = slice(y0, y1, step), slice(x0, x1, step)
-        return tuple(where)
-
-    def place(self, x: float, y: float) -> tuple[float, ...]:
-        """Data coordinates of a point of the plane."""
-        where: list[float] = list(self.index)
-        where[self.axes[0]], where[self.axes[1]] = y, x
-        return tuple(where)
-
-    def size(self, shape: Sequence[int]) -> tuple[int, int]:
-        """Its height and width in an array of that shape."""
-        return shape[self.axes[0]], shape[self.axes[1]]
-
-    @property
-    def is_transposed(self) -> bool:
-        """Whether its columns come before its rows in the data."""
-        return self.axes[0] > self.axes[1]
+INTENSITIES = 256
 
 
 @dataclass(frozen=True)
 class Channel:
-    """One layer's part in a picture.
+    """One layer's part in a snapshot.
 
     Attributes:
         levels: its arrays, each smaller than the one before; one if it is no pyramid.
@@ -75,7 +38,7 @@ class Channel:
 
 
 @dataclass(frozen=True, eq=False)
-class Picture:
+class LayerSnapshot:
     """An image as planes of RGB pixels.
 
     Attributes:
@@ -97,7 +60,7 @@ class Picture:
         *,
         as_shown: bool = True,
         colour_axis: int | None = None,
-    ) -> "Picture":
+    ) -> "LayerSnapshot":
         """Take a snapshot of a layer, or of several to blend.
 
         Args:
@@ -112,11 +75,14 @@ class Picture:
         for layer in layers[1:]:
             if shape_of(layer) != shape:
                 raise UserError(
-                    f"{layer.name} is {told(shape_of(layer))} and {layers[0].name} is "
-                    f"{told(shape)}: hide one of them, as only layers of one size are blended."
+                    f"{layer.name} is {format_shape(shape_of(layer))} and {layers[0].name} is "
+                    f"{format_shape(shape)}: hide one of them, since only "
+                    "layers of the same size can be blended."
                 )
         if len(shape) < 2 or 0 in shape:
-            raise UserError(f"{layers[0].name} is {told(shape)}: choose an image with pixels.")
+            raise UserError(
+                f"{layers[0].name} is {format_shape(shape)}: choose an image with pixels."
+            )
         blended = len(layers) > 1
         channels = tuple(
             Channel(
@@ -133,7 +99,7 @@ class Picture:
         return plane.size(self.shape)
 
     def read(self, plane: Plane, box: Box, detail: int = MOST_READ) -> np.ndarray:
-        """Read a window.
+        """Read a box.
 
         Args:
             plane: whose.
@@ -143,27 +109,27 @@ class Picture:
                 many as suffice.
 
         Returns:
-            uint8, h x w x 3: of the window's size, or smaller.
+            uint8, h x w x 3: of the box's size, or smaller.
 
         Raises:
             UserError: the pixels are not real numbers.
         """
-        parts = [self._one(channel, plane, box, detail) for channel in self.channels]
+        parts = [self._read_channel(channel, plane, box, detail) for channel in self.channels]
         if len(parts) == 1:
             return parts[0]
         height, width = (min(part.shape[axis] for part in parts) for axis in (0, 1))
         total = np.zeros((height, width, 3), np.uint16)
         for part in parts:
-            # A pyramid gives fewer pixels of the same window than what is none.
+            # A pyramid gives fewer pixels of the same box than a single array.
             rows = np.arange(height) * part.shape[0] // height
             columns = np.arange(width) * part.shape[1] // width
             total += part[np.ix_(rows, columns)]
         return total.clip(0, 255).astype(np.uint8)
 
-    def _one(self, channel: Channel, plane: Plane, box: Box, detail: int) -> np.ndarray:
+    def _read_channel(self, channel: Channel, plane: Plane, box: Box, detail: int) -> np.ndarray:
         level = self._level(channel, plane, box, detail)
         array = channel.levels[level]
-        where, within = _scaled(plane, box, self.shape, array.shape)
+        where, within = _scale_to_level(plane, box, self.shape, array.shape)
         step = max(1, max(within[2] - within[0], within[3] - within[1]) // max(detail, MOST_READ))
         if self.colour_axis is None:
             values = self._values(array, where, within, step)
@@ -183,22 +149,24 @@ class Picture:
         return level
 
     def _values(self, array: Any, plane: Plane, box: Box, step: int) -> np.ndarray:
-        values = np.asarray(array[plane.region(box, step)])
+        values = np.asarray(array[plane.slices(box, step)])
         return np.swapaxes(values, 0, 1) if plane.is_transposed else values
 
 
-def _scaled(plane: Plane, box: Box, full: Sequence[int], shape: Sequence[int]) -> tuple[Plane, Box]:
-    """A plane and a window of it in a pyramid's level, of which the shape is given."""
+def _scale_to_level(
+    plane: Plane, box: Box, full: Sequence[int], shape: Sequence[int]
+) -> tuple[Plane, Box]:
+    """A plane and a box of it in a pyramid's level, of which the shape is given."""
     index = tuple(
         min(i * small // large, small - 1)
         for i, large, small in zip(plane.index, full, shape, strict=False)
     )
-    spans = []
+    sides = []
     for axis, start, stop in ((plane.axes[1], box[0], box[2]), (plane.axes[0], box[1], box[3])):
         ratio = shape[axis] / full[axis]
         first = min(int(start * ratio), shape[axis] - 1)
-        spans.append((first, max(first + 1, min(round(stop * ratio), shape[axis]))))
-    (x0, x1), (y0, y1) = spans
+        sides.append((first, max(first + 1, min(round(stop * ratio), shape[axis]))))
+    (x0, x1), (y0, y1) = sides
     return Plane(plane.axes, index), (x0, y0, x1, y1)
 
 
@@ -206,15 +174,15 @@ def _to_8_bit(values: np.ndarray, channel: Channel, is_rgb: bool) -> np.ndarray:
     if values.dtype.kind not in "buif":
         raise UserError(f"The image is of {values.dtype}: convert it to real numbers first.")
     if channel.limits is not None:
-        shown = _stretched(values[..., :3] if is_rgb else values, channel.limits)
+        colours = _stretch(values[..., :3] if is_rgb else values, channel.limits)
         # What is fully transparent has any colour, and napari does not show it.
         opacity = [(values[..., 3:] != 0).astype(np.uint8)] if is_rgb else []
-        values = np.concatenate([shown, *opacity], axis=-1)
+        values = np.concatenate([colours, *opacity], axis=-1)
     rgb = to_rgb(values)
     return rgb if channel.colours is None else channel.colours[rgb[..., 0]]
 
 
-def _stretched(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
+def _stretch(values: np.ndarray, limits: tuple[float, float]) -> np.ndarray:
     """From the limits to 0 and 255; what is no number becomes 0."""
     low, high = limits
     if values.dtype == np.uint8 and limits == (0.0, 255.0):
@@ -231,47 +199,5 @@ def _limits(layer: Image) -> tuple[float, float]:
 
 
 def _colours(layer: Image) -> np.ndarray:
-    mapped = np.asarray(layer.colormap.map(np.linspace(0, 1, SHADES)))[:, :3]
+    mapped = np.asarray(layer.colormap.map(np.linspace(0, 1, INTENSITIES)))[:, :3]
     return np.rint(mapped * 255).astype(np.uint8)
-
-
-def full(layer: Image | Labels) -> Any:
-    """A layer's data in full resolution: of a pyramid, the first level."""
-    return layer.data[0] if layer.multiscale else layer.data
-
-
-def shape_of(layer: Image) -> tuple[int, ...]:
-    """The shape of an image's data in full resolution, without an axis of RGB."""
-    shape = tuple(int(length) for length in full(layer).shape)
-    return shape[:-1] if layer.rgb else shape
-
-
-def told(shape: Sequence[int]) -> str:
-    """A shape, for messages."""
-    return " x ".join(map(str, shape))
-
-
-def plane_of(layer: Image, displayed: Sequence[int], point: Sequence[float]) -> Plane:
-    """Which plane of a layer a viewer shows.
-
-    Args:
-        layer: the image.
-        displayed: the viewer's axes of rows and columns.
-        point: where the viewer is, in world coordinates.
-
-    Raises:
-        UserError: the viewer shows it in 3D, or along axes that the layer does not have.
-    """
-    if len(displayed) != 2:
-        raise UserError("Clicks need the 2D view: press Ctrl-Y, or the cube below the layers.")
-    missing = len(point) - layer.ndim
-    rows, columns = (axis - missing for axis in displayed)
-    if min(rows, columns) < 0:
-        raise UserError(f"{layer.name} has no axis {min(displayed)}, which the viewer shows.")
-    shape = shape_of(layer)
-    place = layer.world_to_data(np.asarray(point, dtype=float))[-layer.ndim :]
-    index = [
-        0 if axis in (rows, columns) else int(np.clip(round(float(at)), 0, length - 1))
-        for axis, (at, length) in enumerate(zip(place, shape, strict=True))
-    ]
-    return Plane((rows, columns), tuple(index))

@@ -1,4 +1,4 @@
-"""What the command palette and the menus can do: the actions of the open widget."""
+"""The commands of the command palette and the menus: they act on the open widget."""
 
 from collections.abc import Callable
 from weakref import WeakKeyDictionary
@@ -13,7 +13,7 @@ _open: "WeakKeyDictionary[Viewer, Controller]" = WeakKeyDictionary()
 
 
 def register(viewer: Viewer, controller: Controller | None) -> None:
-    """Say which controller acts in a viewer; None for no longer any."""
+    """Set the controller that commands in a viewer act on; None for none."""
     if controller is None:
         _open.pop(viewer, None)
     else:
@@ -22,50 +22,50 @@ def register(viewer: Viewer, controller: Controller | None) -> None:
 
 def commit(viewer: Viewer) -> None:
     """Commit the object."""
-    _act(viewer, lambda controller: controller.gestures.commit())
+    _act(viewer, lambda controller: controller.actions.commit())
 
 
 def undo(viewer: Viewer) -> None:
-    """Take back the last point or object."""
-    _act(viewer, lambda controller: controller.gestures.undo())
+    """Undo the last point or object."""
+    _act(viewer, lambda controller: controller.actions.undo())
 
 
 def cancel(viewer: Viewer) -> None:
     """Drop the object that is being clicked."""
-    _act(viewer, lambda controller: controller.gestures.cancel())
+    _act(viewer, lambda controller: controller.actions.cancel())
 
 
 def next_candidate(viewer: Viewer) -> None:
     """Show another mask for the same clicks."""
-    _act(viewer, lambda controller: controller.gestures.next_candidate())
+    _act(viewer, lambda controller: controller.actions.next_candidate())
 
 
 def edit(viewer: Viewer) -> None:
-    """Take up the object under the cursor again."""
-    _act(viewer, lambda controller: controller.gestures.edit())
+    """Open the object under the cursor again."""
+    _act(viewer, lambda controller: controller.actions.edit())
 
 
 def everything(viewer: Viewer) -> None:
     """Find all objects."""
-    _act(viewer, lambda controller: controller.jobs.everything())
+    _act(viewer, lambda controller: controller.segment_everything())
 
 
 def propagate_forward(viewer: Viewer) -> None:
-    """Carry the object through the next slices."""
-    _act(viewer, lambda controller: controller.jobs.propagate(True))
+    """Propagate the object through the next slices."""
+    _act(viewer, lambda controller: controller.propagate(True))
 
 
 def propagate_backward(viewer: Viewer) -> None:
-    """Carry the object through the previous slices."""
-    _act(viewer, lambda controller: controller.jobs.propagate(False))
+    """Propagate the object through the previous slices."""
+    _act(viewer, lambda controller: controller.propagate(False))
 
 
-def _act(viewer: Viewer, do: Callable[[Controller], None]) -> None:
+def _act(viewer: Viewer, action: Callable[[Controller], None]) -> None:
     controller = _open.get(viewer)
     if controller is None:
         show_info("Open Plugins > samlet > Segment first.")
         return
     try:
-        do(controller)
+        action(controller)
     except UserError as error:
-        controller.status.emit(str(error))
+        controller.workspace.status.emit(str(error))

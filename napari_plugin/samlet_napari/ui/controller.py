@@ -1,10 +1,9 @@
-"""Ties a session to a napari viewer: its layers, its slices and its events.
+"""Ties a workspace to its viewer's events, to the model and to Qt.
 
-Everything here runs in the thread of the window. What takes longer than a blink runs elsewhere,
-on snapshots, and comes back through Qt's signals.
+Everything here runs in the GUI thread. What takes longer than a blink runs elsewhere, on snapshots,
+and is brought back to this thread by superqt.
 """
 
-from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,36 +11,33 @@ from typing import Any
 from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
-from qtpy.QtCore import QObject, QTimer
-from qtpy.QtCore import Signal as QtSignal
+from qtpy.QtCore import QTimer
+from superqt.utils import ensure_main_thread
 
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Predictor
 from samlet.utils.cache_folder import cache_dir
 from samlet_napari.inference import models
-from samlet_napari.inference.roi import Extent
-from samlet_napari.inference.worker import Answer, Answerer, Encodings
-from samlet_napari.labels.label_store import LabelStore, new_labels
-from samlet_napari.layers.layer_reader import Picture, Plane, shape_of
+from samlet_napari.inference.embeddings import EmbeddingProvider
+from samlet_napari.inference.requests import Response
+from samlet_napari.inference.worker import InferenceWorker
+from samlet_napari.layers.layer_data import shape_of
+from samlet_napari.layers.layer_reader import LayerSnapshot
 from samlet_napari.session.session import Session
-from samlet_napari.ui.jobs import Jobs
-from samlet_napari.viewer import display
+from samlet_napari.ui.task_runner import TaskRunner, load_model
+from samlet_napari.ui.viewer_events import ViewerEvents
+from samlet_napari.viewer.everything_task import EverythingTask
 from samlet_napari.viewer.overlays import Overlays
-from samlet_napari.viewer.user_actions import Gestures
-from samlet_napari.viewer.view import View, sliders_of
+from samlet_napari.viewer.propagation_task import PropagationTask
+from samlet_napari.viewer.source_layers import Links, SourceLayers
+from samlet_napari.viewer.user_actions import UserActions
+from samlet_napari.viewer.workspace import Workspace
 
 DISK_BYTES = 4 << 30
 MEMORY_BYTES = 1 << 28
-VIEW_PAUSE, CONTRAST_PAUSE = 250, 400
-"""Milliseconds without a change, before what has changed is encoded."""
-
-
-class _Bridge(QObject):
-    """Carries what threads tell to the window's."""
-
-    answered = QtSignal(object)
-    encoding = QtSignal(bool)
+CONTRAST_PAUSE_MS = 400
+"""Time without a change before pixels that have changed are read again."""
 
 
 class Controller:
@@ -51,364 +47,273 @@ class Controller:
         viewer: whose layers and dims.
 
     Attributes:
-        status: emitted with a sentence whenever something happens.
         busy: emitted with True when the model begins to encode, and with False at the end.
-        opened: emitted when an image was chosen, or none.
-        gestures: what the user does on the canvas.
-        jobs: long work on the image.
-        session: the clicks; None while there is no image, or no model yet.
+        workspace: the image, and what belongs to it.
+        actions: what the user does on the canvas.
+        tasks: long work on the image.
+        model: the name or file of the model.
+        sources: whose pixels the model sees.
     """
 
-    status = Signal(str)
     busy = Signal(bool)
-    opened = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
-        self.viewer = viewer
-        self.image: Image | None = None
-        self.labels: Labels | None = None
-        self.overlays: Overlays | None = None
-        self.session: Session | None = None
-        self.encodings: Encodings | None = None
+        self.workspace = Workspace(viewer)
+        self.actions = UserActions(self.workspace)
+        self.tasks = TaskRunner(self.workspace)
+        self.sources = SourceLayers(viewer, self._on_pixels, self._on_data)
         self.model = models.names()[0]
-        self.as_shown = True
-        self.colour_axis: int | None = None
-        self.is_blended = False
+        self._worker = InferenceWorker(self._on_response, self._on_encoding)
         self._auto_commit = False
         self._overwrite = False
         self._beside_image = False
         self._shape: tuple[int, ...] = ()
-        self._wanted: Picture | None = None
+        self._snapshot: LayerSnapshot | None = None
         self._openings = 0
-        self._refusal = ""
-        self._links: list[tuple[Any, Any]] = []
-        self._pixel_links: list[tuple[Any, Any]] = []
-        self._bridge = _Bridge()
-        self._bridge.answered.connect(self._take)
-        self._bridge.encoding.connect(self._tell_encoding)
-        self._answerer = Answerer(self._bridge.answered.emit, self._bridge.encoding.emit)
-        self.jobs = Jobs(self)
-        self.gestures = Gestures(self)
-        self._view_timer = _timer(VIEW_PAUSE, self.encode_ahead)
-        self._picture_timer = _timer(CONTRAST_PAUSE, self._open_again)
-        sliders_of(viewer)
-        self._global_links = [
-            (viewer.layers.events.inserted, self._on_inserted),
-            (viewer.layers.events.removed, self._on_removed),
-            (viewer.dims.events.current_step, self._on_dims),
-            (viewer.dims.events.ndisplay, self._on_dims),
-            (viewer.dims.events.order, self._on_dims),
-            (viewer.scene.camera.events.zoom, self._on_view),
-            (viewer.scene.camera.events.center, self._on_view),
-        ]
-        for event, callback in self._global_links:
-            event.connect(callback)
+        self._transform_links = Links()
+        self._pixel_timer = QTimer()
+        self._pixel_timer.setSingleShot(True)
+        self._pixel_timer.setInterval(CONTRAST_PAUSE_MS)
+        self._pixel_timer.timeout.connect(self._reopen)
+        self._events = ViewerEvents(
+            viewer,
+            on_view=self.encode_ahead,
+            on_dims=self._on_dims,
+            on_inserted=self._on_inserted,
+            on_removed=self._on_removed,
+        )
 
     # What a user chooses.
 
     def choose_image(self, image: Image | None) -> None:
         """Click on another image from now on, or on none."""
-        if image is self.image:
+        workspace = self.workspace
+        if image is workspace.image:
             return
         self._leave()
-        self.gestures.forget()
-        self.image = image
+        self.actions.discard_early()
+        workspace.image = image
         if image is None:
-            self.opened.emit()
-            self.status.emit("Open an image, and choose it here.")
+            workspace.opened.emit()
+            workspace.status.emit("Open an image, and choose it here.")
             return
-        self._enter(image)
-        assert self.overlays is not None
-        self.overlays.activate()
+        self._enter(image).activate()
 
     def choose_model(self, name: str) -> None:
-        """Answer with another model from now on: a name or a checkpoint's file."""
+        """Predict with another model from now on: a name or a checkpoint's file."""
         if name != self.model:
             self.model = name
-            self._open_again()
+            self._reopen()
 
     def choose_labels(self, labels: Labels | None) -> None:
-        """Write objects to a layer; None makes a new one when the first is committed."""
-        self.labels = labels
-        if self.session is not None:
-            self._attach()
-            self.show()
+        """Write objects to a layer; None makes a new one when the first is committed.
+
+        Raises:
+            UserError: the labels do not fit the image.
+        """
+        self.workspace.labels = labels
+        if self.workspace.session is not None:
+            self.workspace.attach_labels()
+            self.workspace.show()
 
     def choose_pixels(self, *, as_shown: bool, colour_axis: int | None, is_blended: bool) -> None:
         """Show the model the image as napari does, or by percentiles; and which channels."""
-        if (as_shown, colour_axis, is_blended) != (
-            self.as_shown,
-            self.colour_axis,
-            self.is_blended,
-        ):
-            self.as_shown, self.colour_axis, self.is_blended = as_shown, colour_axis, is_blended
-            self._open_again()
+        workspace, sources = self.workspace, self.sources
+        before = (sources.as_shown, workspace.colour_axis, sources.is_blended)
+        if (as_shown, colour_axis, is_blended) != before:
+            sources.as_shown, sources.is_blended = as_shown, is_blended
+            workspace.colour_axis = colour_axis
+            self._reopen()
 
     def set_auto_commit(self, on: bool) -> None:
         """Make every click an object, or not."""
         self._auto_commit = on
-        if self.session is not None:
-            self.session.auto_commit = on
+        if self.workspace.session is not None:
+            self.workspace.session.auto_commit = on
 
     def set_overwrite(self, on: bool) -> None:
         """Let objects take pixels of others, or not."""
         self._overwrite = on
-        if self.session is not None:
-            self.session.overwrite = on
+        if self.workspace.session is not None:
+            self.workspace.session.labels.overwrite = on
 
     def set_live(self, on: bool) -> None:
         """Show what lies under the cursor, or not."""
-        self.gestures.is_live = on
-        if self.session is not None:
-            self.session.point_nowhere()
-            self.show()
+        self.actions.is_live = on
+        if self.workspace.session is not None:
+            self.workspace.session.clear_hover()
+            self.workspace.show()
 
     def keep_beside_image(self, on: bool) -> None:
         """Keep embeddings in a folder beside the image's file, or in the cache."""
         self._beside_image = on
-        if self.encodings is not None:
-            self.encodings.keep(self._cache())
+        if self.workspace.embeddings is not None:
+            self.workspace.embeddings.set_cache(self._cache())
             self.encode_ahead()
-            self.status.emit(f"Embeddings are kept in {self._folder()}.")
+            self.workspace.status.emit(f"Embeddings are kept in {self._folder()}.")
 
-    def stop(self) -> None:
-        """Drop what waits for the model, and end long work."""
-        self._answerer.cancel()
-        self.jobs.stop()
-        if self.session is not None:
-            self.session.cancel()
-            self.show()
-        self.status.emit("Stopped.")
+    # What a user starts and stops.
 
-    def ready(self) -> Session | None:
-        """The session; None while the image is being opened.
+    def segment_everything(self, only_visible: bool = False) -> None:
+        """Find all objects of the plane, or those in view, and write them.
 
         Raises:
-            UserError: there is no image, or it cannot be opened.
+            UserError: there is no image, or another task is running.
         """
-        self._image()
-        if self.encodings is None and self._refusal:
-            raise UserError(self._refusal)
-        return self.session
+        make_task = partial(EverythingTask, self.workspace, only_visible)
+        self.tasks.start(make_task, "Looking for all objects ...")
+
+    def propagate(self, forward: bool = True) -> None:
+        """Propagate the object through the slices after this one, or before it.
+
+        Raises:
+            UserError: there is no object, or no stack, or another task is running.
+        """
+        make_task = partial(PropagationTask, self.workspace, forward)
+        self.tasks.start(make_task, "Following the object through the stack ...")
+
+    def stop(self) -> None:
+        """Drop what waits for the model, and end the task that is running."""
+        self.actions.discard_early()
+        self._worker.cancel()
+        self.tasks.stop()
+        if self.workspace.session is not None:
+            self.workspace.session.cancel()
+            self.workspace.show()
+        self.workspace.status.emit("Stopped.")
 
     @property
-    def is_active(self) -> bool:
-        """Whether clicks and keys on the canvas come to our layers."""
-        overlays = self.overlays
-        return overlays is not None and self.viewer.layers.selection.active in overlays.layers
+    def is_idle(self) -> bool:
+        """Whether nothing waits: no request, no image to open, nothing to encode."""
+        session = self.workspace.session
+        is_opening = self._snapshot is not None or self._pixel_timer.isActive()
+        is_waiting = session is not None and session.waiting > 0
+        return self._worker.is_idle and not (is_opening or is_waiting or self._events.is_pending)
 
     def encode_ahead(self) -> None:
         """Encode what the user sees, and then the slices beside it."""
-        session = self.session
+        session = self.workspace.session
         if session is None:
             return
-        view = self.view()
+        view = self.workspace.view()
         try:
-            plane, box = view.plane(), view.box()
-            session.visible = view.extent()
+            plane, box = view.plane(), view.visible_box()
+            session.visible_size = view.visible_size()
         except UserError:
             return
         x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
-        centre: Extent = (x, y, x, y)
         planes = [plane, *view.neighbours(plane)]
-        self._answerer.encode_ahead([session.window(p, centre) for p in planes])
-
-    def label_store(self) -> LabelStore:
-        """Where objects are written, in a new layer if there is none.
-
-        Raises:
-            UserError: there is no image, or the labels do not fit it.
-        """
-        self._attach(create=True)
-        assert self.session is not None and self.session.store is not None
-        return self.session.store
-
-    def committed(self) -> tuple[int, Plane, LabelStore]:
-        """The object that is being clicked, once it is committed, or else the last one.
-
-        Raises:
-            UserError: there is none, or it is not answered yet.
-        """
-        session, store = self.session, self.label_store()
-        assert session is not None
-        if session.draft is not None:
-            if not session.draft.is_answered:
-                raise UserError("The model is not done with this object: try again in a moment.")
-            session.commit()
-            self.show()
-        if session.last is None:
-            raise UserError("There is no object yet: click on one first.")
-        return *session.last, store
+        self._worker.encode_ahead([session.roi_for(p, (x, y, x, y)) for p in planes])
 
     def close(self) -> None:
-        """Take our layers away, and let go of the viewer."""
-        for event, callback in self._global_links:
-            event.disconnect(callback)
-        self._global_links.clear()
-        self._view_timer.stop()
-        self._picture_timer.stop()
+        """Remove our layers, and disconnect from the viewer."""
+        self._events.close()
+        self._pixel_timer.stop()
         self._leave()
-        self.image = None
-        self._answerer.close()
+        self.workspace.image = None
+        self._worker.close()
 
-    # How it is done.
+    # Opening and leaving an image.
 
-    def _enter(self, image: Image) -> None:
-        """Lie over an image, and open it."""
+    def _enter(self, image: Image) -> Overlays:
+        """Lay our layers over an image, and open it."""
         self._shape = shape_of(image)
-        self.overlays = Overlays(self.viewer, image)
-        for event in (image.events.scale, image.events.translate, image.events.rotate,
-                      image.events.shear, image.events.affine):  # fmt: skip
-            self._link(event, self._follow)
-        self._open()
-        self.opened.emit()
+        overlays = self.workspace.overlays = Overlays(self.workspace.viewer, image)
+        events = image.events
+        for event in (events.scale, events.translate, events.rotate, events.shear, events.affine):
+            self._transform_links.connect(event, overlays.follow)
+        self._open(image)
+        self.workspace.opened.emit()
+        return overlays
 
     def _enter_again(self) -> None:
-        """Begin anew with the image, whose data has another shape by now."""
-        image, layers = self.image, self.viewer.layers
+        """Start anew with the image, whose data has another shape now."""
+        workspace, layers = self.workspace, self.workspace.viewer.layers
+        image = workspace.image
         if image is None or shape_of(image) == self._shape:
             return
-        was_active, active = self.is_active, layers.selection.active
+        was_active, active = workspace.is_active, layers.selection.active
         self._leave()
-        self._enter(image)
-        assert self.overlays is not None
+        overlays = self._enter(image)
         if was_active:
-            self.overlays.activate()
+            overlays.activate()
         else:
             layers.selection.active = active
 
-    def _open(self) -> None:
+    def _open(self, image: Image) -> None:
         """Take a snapshot of the image, and load the model if need be."""
-        self._wanted, self._refusal = None, ""
-        layers = self._layers()
-        self._watch(layers)
+        workspace = self.workspace
+        self._snapshot, workspace.opening_error = None, ""
+        self.sources.watch(image)
         try:
-            picture = Picture.of(layers, as_shown=self.as_shown, colour_axis=self.colour_axis)
+            self._snapshot = self.sources.snapshot(image, workspace.colour_axis)
         except UserError as error:
-            self._refuse(str(error))
+            self._on_opening_error(str(error))
             return
-        self._wanted = picture
         self._openings += 1
-        self.status.emit(f"Loading the model {self.model} ...")
-        self.jobs.load(self.model, partial(self._opened, self._openings), self._refuse)
+        workspace.status.emit(f"Loading the model {self.model} ...")
+        load_model(self.model, partial(self._on_model, self._openings), self._on_opening_error)
 
-    def _refuse(self, error: str) -> None:
-        self._refusal = error
-        self.status.emit(error)
+    def _reopen(self) -> None:
+        if self.workspace.image is not None:
+            self._open(self.workspace.image)
 
-    def _opened(self, number: int, predictor: Predictor) -> None:
-        picture = self._wanted
-        # Models need not be loaded in the order in which they were asked for.
-        if picture is None or number != self._openings:
+    def _on_opening_error(self, error: str) -> None:
+        self.workspace.opening_error = error
+        self.workspace.status.emit(error)
+
+    def _on_model(self, opening: int, predictor: Predictor) -> None:
+        workspace, snapshot = self.workspace, self._snapshot
+        # Models need not be loaded in the order in which they were chosen.
+        if snapshot is None or opening != self._openings:
             return
-        self._wanted = None
-        self.encodings = Encodings(predictor, picture, self._cache())
-        self._answerer.show(self.encodings)
-        if self.session is None:
-            self.session = Session(self._answerer, picture.size, self.encodings.side)
-            self.session.auto_commit, self.session.overwrite = self._auto_commit, self._overwrite
+        self._snapshot = None
+        embeddings = EmbeddingProvider(predictor, snapshot, self._cache())
+        workspace.embeddings = embeddings
+        self._worker.set_image(embeddings)
+        session = workspace.session
+        if session is None:
+            session = Session(self._worker, snapshot.size, embeddings.input_size)
+            session.auto_commit, session.labels.overwrite = self._auto_commit, self._overwrite
+            workspace.session = session
         else:
-            self.session.size_of, self.session.side = picture.size, self.encodings.side
+            session.plane_size, session.input_size = snapshot.size, embeddings.input_size
         try:
-            self._attach()
+            workspace.attach_labels()
         except UserError as error:
-            self.session.error = str(error)
-        self.session.ask_again()
-        self.show()
-        has_told = self.gestures.catch_up()
+            session.error = str(error)
+        session.resubmit()
+        workspace.show()
+        is_reported = self.actions.run_early()
         self.encode_ahead()
-        if not has_told:
-            self.tell()
-
-    def _open_again(self) -> None:
-        if self.image is not None:
-            self._open()
+        if not is_reported:
+            workspace.report()
 
     def _leave(self) -> None:
-        """Forget the image."""
-        self._forget_pixels()
-        _disconnect(self._links)
-        _disconnect(self._pixel_links)
+        """Let go of the image."""
+        self._drop_pixels()
+        self._transform_links.disconnect()
+        self.sources.unwatch()
         self._end_session()
         # Removing a layer calls us back.
-        overlays, self.overlays = self.overlays, None
+        overlays, self.workspace.overlays = self.workspace.overlays, None
         if overlays is not None:
             overlays.remove()
 
-    def _forget_pixels(self) -> None:
-        """Answer and write nothing any more of the pixels that were there."""
-        self.jobs.stop()
-        self._answerer.show(None)
-        self.encodings = self._wanted = None
+    def _drop_pixels(self) -> None:
+        """Predict and write nothing any more of the pixels that were there."""
+        self.tasks.stop()
+        self._worker.set_image(None)
+        self.workspace.embeddings = self._snapshot = None
 
     def _end_session(self) -> None:
-        if self.session is not None:
-            self.session.write_to(None)
-        self.session = None
-
-    def _layers(self) -> list[Image]:
-        """The image, and what is blended with it."""
-        return [self._image(), *(layer for layer in self._others() if layer.visible)]
-
-    def _others(self) -> list[Image]:
-        """What is blended with the image while it is visible."""
-        image = self._image()
-        if not self.is_blended or image.rgb:
-            return []
-        images = (layer for layer in self.viewer.layers if isinstance(layer, Image))
-        return [
-            layer
-            for layer in images
-            if layer is not image and not layer.rgb and layer.ndim == image.ndim
-        ]
-
-    def _watch(self, layers: Sequence[Image]) -> None:
-        """Notice when layers, or what others could be blended with them, show something else."""
-        _disconnect(self._pixel_links)
-        for layer in layers:
-            self._pixel_links += [
-                (layer.events.contrast_limits, self._on_pixels),
-                (layer.events.colormap, self._on_pixels),
-                (layer.events.data, self._on_data),
-            ]
-        self._pixel_links += [(layer.events.visible, self._on_pixels) for layer in self._others()]
-        for event, callback in self._pixel_links:
-            event.connect(callback)
-
-    def _attach(self, create: bool = False) -> None:
-        """Let the session write to the labels layer, a new one if there is none."""
-        session, image = self.session, self.image
-        assert session is not None and image is not None
-        if self.labels is None and not create:
-            session.write_to(None)
-            return
-        if session.store is not None and session.store.layer is self.labels:
-            session.store.check()
-            return
-        shape = self.view().shape
-        is_new = self.labels is None
-        if self.labels is None:
-            self.labels = new_labels(self.viewer, image, shape)
-        session.write_to(None)
-        session.write_to(LabelStore(self.labels, shape, is_empty=is_new))
-        if is_new:
-            self.opened.emit()
-
-    def view(self) -> View:
-        """What the viewer shows of the image.
-
-        Raises:
-            UserError: there is no image.
-        """
-        return View(self.viewer, self._image(), self.colour_axis)
-
-    def _image(self) -> Image:
-        if self.image is None:
-            raise UserError("There is no image yet: open one, and choose it here.")
-        return self.image
+        if self.workspace.session is not None:
+            self.workspace.session.labels.set_store(None)
+        self.workspace.session = None
 
     def _folder(self) -> Path:
-        path = None if self.image is None else self.image.source.path
+        image = self.workspace.image
+        path = None if image is None else image.source.path
         if self._beside_image and path is not None:
             return Path(f"{path}.samlet")
         return cache_dir() / "embeddings"
@@ -416,102 +321,64 @@ class Controller:
     def _cache(self) -> EmbeddingCache:
         return EmbeddingCache(self._folder(), MEMORY_BYTES, DISK_BYTES)
 
-    # What is seen.
+    # What comes from the model's threads.
 
-    def show(self) -> None:
-        """Bring the overlays to what the session holds."""
-        if self.session is not None and self.overlays is not None:
-            display.show(self.session, self.overlays)
+    @ensure_main_thread
+    def _on_response(self, response: Response) -> None:
+        session = self.workspace.session
+        if session is not None and session.receive(response):
+            self.workspace.show()
+            if response.request.kind == "object" or response.error:
+                self.workspace.report()
 
-    def tell(self) -> None:
-        """Say how things stand."""
-        if self.session is not None and self.image is not None:
-            self.status.emit(display.sentence(self.session, self.image.name))
-
-    def _take(self, answer: Answer) -> None:
-        if self.session is not None and self.session.take(answer):
-            self.show()
-            if answer.ask.kind == "object" or answer.error:
-                self.tell()
-
-    def _tell_encoding(self, is_encoding: bool) -> None:
+    @ensure_main_thread
+    def _on_encoding(self, is_encoding: bool) -> None:
         self.busy.emit(is_encoding)
-        session = self.session
+        session = self.workspace.session
         if session is None:
             return
         if is_encoding and session.draft is None and not session.waiting:
-            self.status.emit("The model looks at the image; you can click already.")
+            self.workspace.status.emit("The model is encoding the image; you can already click.")
         elif not is_encoding:
-            self.tell()
+            self.workspace.report()
 
     # What happens in the viewer.
 
-    def _link(self, event: Any, callback: Callable[..., None]) -> None:
-        event.connect(callback)
-        self._links.append((event, callback))
-
-    def _follow(self) -> None:
-        if self.overlays is not None:
-            self.overlays.follow()
-
     def _on_pixels(self) -> None:
-        self._picture_timer.start()
+        self._pixel_timer.start()
 
     def _on_data(self) -> None:
-        self._forget_pixels()
-        if shape_of(self._image()) != self._shape:
+        self._drop_pixels()
+        if shape_of(self.workspace.require_image()) != self._shape:
             self._end_session()
             # napari is still about to take in the new shape itself.
             QTimer.singleShot(0, self._enter_again)
             return
-        if self.session is not None:
-            self.session.ask_again()
-            self.show()
-        self._picture_timer.start()
-
-    def _on_view(self) -> None:
-        self._view_timer.start()
+        if self.workspace.session is not None:
+            self.workspace.session.resubmit()
+            self.workspace.show()
+        self._pixel_timer.start()
 
     def _on_dims(self) -> None:
-        if self.session is not None:
-            self.session.point_nowhere()
-            self.show()
-        self._view_timer.start()
+        if self.workspace.session is not None:
+            self.workspace.session.clear_hover()
+            self.workspace.show()
 
-    def _on_inserted(self, event: Any) -> None:
-        if self.is_blended and isinstance(event.value, Image):
+    def _on_inserted(self, layer: Any) -> None:
+        if self.sources.is_blended and isinstance(layer, Image):
             self._on_pixels()
 
-    def _on_removed(self, event: Any) -> None:
-        # Of what a viewer removes together, the rest would be drawn half removed.
-        QTimer.singleShot(0, partial(self._let_go, event.value))
-
-    def _let_go(self, removed: Any) -> None:
-        if removed in self.viewer.layers:
-            return
-        if self.image is not None and removed is self.image:
-            name = self.image.name
+    def _on_removed(self, layer: Any) -> None:
+        workspace = self.workspace
+        if workspace.image is not None and layer is workspace.image:
+            name = workspace.image.name
             self.choose_image(None)
-            self.status.emit(f"{name} is gone: choose another image.")
-        elif removed is self.labels:
+            workspace.status.emit(f"{name} was removed: choose another image.")
+        elif layer is workspace.labels:
             self.choose_labels(None)
-            self.opened.emit()
-        elif self.overlays is not None and removed in self.overlays.layers:
+            workspace.opened.emit()
+        elif workspace.overlays is not None and layer in workspace.overlays.layers:
             self.choose_image(None)
-            self.status.emit("A layer of samlet's was removed: choose the image again.")
-        elif self.is_blended and isinstance(removed, Image):
+            workspace.status.emit("One of samlet's layers was removed: choose the image again.")
+        elif self.sources.is_blended and isinstance(layer, Image):
             self._on_pixels()
-
-
-def _disconnect(links: list[tuple[Any, Any]]) -> None:
-    for event, callback in links:
-        event.disconnect(callback)
-    links.clear()
-
-
-def _timer(pause: int, callback: Callable[[], None]) -> QTimer:
-    timer = QTimer()
-    timer.setSingleShot(True)
-    timer.setInterval(pause)
-    timer.timeout.connect(callback)
-    return timer

@@ -1,4 +1,4 @@
-"""Mouse and keys on our layers, as what the controller understands."""
+"""Mouse and keys on our layers, bound to user actions."""
 
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -9,19 +9,20 @@ from typing import Any
 import numpy as np
 from qtpy.QtCore import QEvent, QObject, Qt
 
-from samlet_napari.ui.controller import Controller
 from samlet_napari.viewer.overlays import Overlays
+from samlet_napari.viewer.user_actions import UserActions
+from samlet_napari.viewer.workspace import Workspace
 
 CLICK_PIXELS = 4
 """A press that moves no further on the screen is a click, and one that does moves the image."""
 
 STROKE_POINTS = 6
-"""Points that stand for a stroke."""
+"""Point prompts along a stroke."""
 
 LEFT, RIGHT = 1, 2
 
 
-class Mode(Enum):
+class MouseMode(Enum):
     """What dragging means."""
 
     CLICK = "click"
@@ -29,21 +30,22 @@ class Mode(Enum):
     SCRIBBLE = "scribble"
 
 
-class Hands(QObject):
-    """Binds mouse and keys to the overlays of a controller.
+class InputBindings(QObject):
+    """Binds mouse and keys on the overlays of a workspace to user actions.
 
     Args:
-        controller: what is told.
+        workspace: whose overlays.
+        actions: what mouse and keys do.
 
     Attributes:
         mode: what dragging with the left button means.
     """
 
-    def __init__(self, controller: Controller) -> None:
+    def __init__(self, workspace: Workspace, actions: UserActions) -> None:
         super().__init__()
-        self.mode = Mode.CLICK
-        self._controller = controller
-        self._gestures = controller.gestures
+        self.mode = MouseMode.CLICK
+        self._workspace = workspace
+        self._actions = actions
         self._canvases: list[QObject] = []
 
     def bind(self, overlays: Overlays) -> None:
@@ -52,18 +54,18 @@ class Hands(QObject):
             layer.mouse_drag_callbacks.append(self._on_drag)
             layer.mouse_move_callbacks.append(self._on_move)
             for key, action in self.keys().items():
-                layer.bind_key(key, _without_layer(action), overwrite=True)
+                layer.bind_key(key, _ignore_layer(action), overwrite=True)
 
     def keys(self) -> dict[str, Any]:
         """Keys, as napari names them, and what they do."""
-        gestures = self._gestures
+        actions = self._actions
         return {
-            "C": gestures.commit,
-            "Z": gestures.undo,
-            "Control-Z": gestures.undo,
-            "Escape": gestures.cancel,
-            "X": gestures.cancel,
-            "E": gestures.edit,
+            "C": actions.commit,
+            "Z": actions.undo,
+            "Control-Z": actions.undo,
+            "Escape": actions.cancel,
+            "X": actions.cancel,
+            "E": actions.edit,
         }
 
     def watch(self, canvases: Sequence[QObject]) -> None:
@@ -74,9 +76,9 @@ class Hands(QObject):
             canvas.installEventFilter(self)
 
     def release(self) -> None:
-        """Leave the canvases alone."""
+        """Stop watching the canvases."""
         for canvas in self._canvases:
-            # They may have gone before us.
+            # Qt may have deleted them before us.
             with suppress(RuntimeError):
                 canvas.removeEventFilter(self)
         self._canvases.clear()
@@ -84,25 +86,25 @@ class Hands(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Take Tab before Qt moves the focus with it, and notice that the cursor leaves."""
         if event.type() == QEvent.Type.Leave:
-            self._gestures.leave()
+            self._actions.leave_canvas()
         elif (
             event.type() == QEvent.Type.KeyPress
             and event.key() == Qt.Key.Key_Tab  # type: ignore[attr-defined]
-            and self._controller.is_active
+            and self._workspace.is_active
         ):
-            self._gestures.next_candidate()
+            self._actions.next_candidate()
             return True
         return False
 
     def _on_move(self, layer: Any, event: Any) -> None:
-        self._gestures.hover(event.position)
+        self._actions.hover(event.position)
 
     def _on_drag(self, layer: Any, event: Any) -> Iterator[None]:
         if event.button not in (LEFT, RIGHT):
             return
         positive = event.button == LEFT and "Control" not in _modifiers(event)
         start, path = event.pos, [event.position]
-        is_click_mode = self.mode is Mode.CLICK or event.button == RIGHT
+        is_click_mode = self.mode is MouseMode.CLICK or event.button == RIGHT
         if not is_click_mode:
             # Otherwise the image would move along.
             event.handled = True
@@ -113,20 +115,20 @@ class Hands(QObject):
             path.append(event.position)
             if not is_click_mode:
                 event.handled = True
-                if self.mode is Mode.BOX:
-                    self._gestures.drag_box(path[0], path[-1])
+                if self.mode is MouseMode.BOX:
+                    self._actions.drag_box(path[0], path[-1])
             yield
         if furthest <= CLICK_PIXELS:
-            self._gestures.click(path[0], positive)
+            self._actions.click(path[0], positive)
         elif is_click_mode:
             return
-        elif self.mode is Mode.BOX:
-            self._gestures.draw_box(path[0], path[-1])
+        elif self.mode is MouseMode.BOX:
+            self._actions.draw_box(path[0], path[-1])
         else:
-            self._gestures.scribble(_along(path, STROKE_POINTS), positive)
+            self._actions.scribble(_sample_path(path, STROKE_POINTS), positive)
 
 
-def _without_layer(action: Any) -> Any:
+def _ignore_layer(action: Any) -> Any:
     def act(layer: Any) -> None:
         action()
 
@@ -137,13 +139,13 @@ def _modifiers(event: Any) -> set[str]:
     return {getattr(modifier, "name", str(modifier)) for modifier in event.modifiers}
 
 
-def _along(path: Sequence[Sequence[float]], count: int) -> list[list[float]]:
-    """Points evenly spaced along a path."""
-    places = np.asarray(path, float)
-    steps = np.linalg.norm(np.diff(places, axis=0), axis=1)
+def _sample_path(path: Sequence[Sequence[float]], count: int) -> list[list[float]]:
+    """Evenly spaced points along a path."""
+    points = np.asarray(path, float)
+    steps = np.linalg.norm(np.diff(points, axis=0), axis=1)
     lengths = np.concatenate([[0.0], np.cumsum(steps)])
-    wanted = np.linspace(0, lengths[-1], count)
+    distances = np.linspace(0, lengths[-1], count)
     return [
-        [float(np.interp(at, lengths, places[:, axis])) for axis in range(places.shape[1])]
-        for at in wanted
+        [float(np.interp(at, lengths, points[:, axis])) for axis in range(points.shape[1])]
+        for at in distances
     ]

@@ -1,18 +1,18 @@
-"""What the overlays and the status line say of a session."""
+"""What the overlays and the status line show of a session."""
 
 import numpy as np
 from napari.utils.colormaps import label_colormap
 
 from samlet.errors import UserError
-from samlet_napari.inference.prompts import box_of
-from samlet_napari.inference.roi import Extent
-from samlet_napari.inference.worker import Answer
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.inference.prompts import last_box
+from samlet_napari.inference.requests import Response
+from samlet_napari.inference.roi import FloatBox
+from samlet_napari.layers.plane import Plane
 from samlet_napari.session.session import Session
-from samlet_napari.viewer.overlays import HOVER, MASK, Overlays, framed, outlined
+from samlet_napari.viewer.overlays import HOVER, MASK, Overlays, draw_frame, draw_outline
 
-LINE_SHARE = 300
-"""Lines are so many times thinner than what the user sees is wide."""
+LINES_PER_VIEW = 300
+"""How many lines side by side would fill what the user sees: it decides their thickness."""
 
 
 def show(session: Session, overlays: Overlays) -> None:
@@ -23,70 +23,75 @@ def show(session: Session, overlays: Overlays) -> None:
         None if draft is None else draft.plane, () if draft is None else draft.steps
     )
     if draft is None:
-        _show_answer(session, overlays, session.hover, HOVER, None)
+        _show_response(session, overlays, session.hover_response, HOVER, None)
     else:
         overlays.show_points(draft.plane, draft.steps)
-        _show_answer(session, overlays, draft.answer, MASK, box_of(draft.steps))
+        _show_response(session, overlays, draft.response, MASK, last_box(draft.steps))
 
 
-def show_box(session: Session, overlays: Overlays, plane: Plane, box: Extent) -> None:
+def show_box(session: Session, overlays: Overlays, plane: Plane, box: FloatBox) -> None:
     """Show a box while it is dragged, given by two opposite corners."""
-    height, width = session.size_of(plane)
+    height, width = session.plane_size(plane)
     left, right = sorted(min(max(round(x), 0), width) for x in (box[0], box[2]))
     top, bottom = sorted(min(max(round(y), 0), height) for y in (box[1], box[3]))
     if right > left and bottom > top:
         empty = np.zeros((bottom - top, right - left), np.uint8)
         frame = (0, 0, right - left, bottom - top)
-        values = framed(empty, frame, _thickness(session))
+        values = draw_frame(empty, frame, _thickness(session))
         overlays.show(plane, (left, top, right, bottom), values)
 
 
-def sentence(session: Session, image: str) -> str:
-    """Say how things stand with an image of that name, and what can be done."""
+def describe(session: Session, image: str) -> str:
+    """One sentence on the state of a session on an image of that name, and what can be done."""
     if session.error:
         return session.error
     if session.waiting:
-        return "The model looks at the image; your clicks are answered in turn."
+        return "The model is encoding the image; your clicks are processed in order."
     if session.draft is not None:
         return (
             "C commits the object, Tab shows another mask, a click refines it (Ctrl: not this), "
-            "Z takes it back."
+            "Z undoes it."
         )
-    if session.last is not None and session.store is not None:
+    labels = session.labels
+    if labels.last is not None and labels.store is not None:
         return (
-            f"Object {session.last[0]} is in {session.store.layer.name}. Click on the next one, "
+            f"Object {labels.last[0]} is in {labels.store.layer.name}. Click on the next one, "
             "or press E on an object to edit it."
         )
     return f"Click on an object of {image}."
 
 
-def _show_answer(
-    session: Session, overlays: Overlays, answer: Answer | None, value: int, frame: Extent | None
+def _show_response(
+    session: Session,
+    overlays: Overlays,
+    response: Response | None,
+    value: int,
+    frame: FloatBox | None,
 ) -> None:
-    mask = None if answer is None else answer.mask
-    if answer is None or mask is None:
+    mask = None if response is None else response.mask
+    if response is None or mask is None:
         overlays.clear()
         return
-    window = answer.ask.window
-    values = outlined(mask, value, _thickness(session))
+    roi = response.request.roi
+    values = draw_outline(mask, value, _thickness(session))
     if frame is not None:
-        left, top = window.box[:2]
-        values = framed(values, np.array(frame) - (left, top, left, top), _thickness(session))
-    overlays.show(window.plane, window.box, values)
+        left, top = roi.box[:2]
+        values = draw_frame(values, np.array(frame) - (left, top, left, top), _thickness(session))
+    overlays.show(roi.plane, roi.box, values)
 
 
 def _thickness(session: Session) -> int:
-    return max(1, round(session.visible / LINE_SHARE))
+    return max(1, round(session.visible_size / LINES_PER_VIEW))
 
 
 def _colour(session: Session) -> np.ndarray:
     """The colour that the object has, or will have, among the labels."""
-    draft, store = session.draft, session.store
+    draft, store = session.draft, session.labels.store
     if store is None:
         return np.asarray(label_colormap().map(1))
     try:
         label = store.next_label() if draft is None or draft.label is None else draft.label
     except UserError:
-        # It will be told when the object is committed.
+        # The error is shown when the object is committed.
         label = 1
     return np.asarray(store.layer.get_color(label))

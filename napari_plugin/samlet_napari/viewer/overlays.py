@@ -1,4 +1,4 @@
-"""Our two layers in a viewer: the mask in the making, and the clicks that made it."""
+"""Our two layers in a viewer: the mask being made, and the clicks that it comes from."""
 
 from typing import Any
 
@@ -9,8 +9,8 @@ from napari.utils.colormaps import DirectLabelColormap
 from scipy import ndimage
 
 from samlet.masks import Box, bounding_slices
-from samlet_napari.inference.prompts import Steps, points_of
-from samlet_napari.layers.layer_reader import Plane
+from samlet_napari.inference.prompts import Steps, all_points
+from samlet_napari.layers.plane import Plane
 
 MASK, HOVER, LINE = 1, 2, 3
 """Values of the preview: the object, what lies under the cursor, and outlines and boxes."""
@@ -23,17 +23,17 @@ CLICK_PIXELS = (9, 14)
 
 
 class Overlays:
-    """The layers through which a user clicks; they lie exactly over an image.
+    """The layers that a user clicks on; they lie exactly over an image.
 
     Args:
         viewer: gets the layers.
-        image: what they lie over.
+        image: below them.
     """
 
     def __init__(self, viewer: ViewerModel, image: Image) -> None:
         self._viewer = viewer
         self._image = image
-        self._place: tuple[Plane, Box] | None = None
+        self._shown_at: tuple[Plane, Box] | None = None
         self._colour: np.ndarray | None = None
         ndim = image.ndim
         self.preview = Labels(np.zeros((1,) * ndim, np.uint8), name=PREVIEW, opacity=0.6)
@@ -59,7 +59,7 @@ class Overlays:
         return self.preview, self.clicks
 
     def follow(self) -> None:
-        """Lie where the image lies, however it is scaled, moved or turned."""
+        """Take over the image's transform: scale, translation, rotation and the like."""
         self._matrix = _matrix(self._image)
         self.clicks.affine = self._matrix
         self._move()
@@ -81,29 +81,29 @@ class Overlays:
         )
 
     def show(self, plane: Plane, box: Box, values: np.ndarray) -> None:
-        """Show values, uint8, h x w, in a window of a plane."""
+        """Show values, uint8, h x w, in a box of a plane."""
         values = values.T if plane.is_transposed else values
         shape = [1] * self._image.ndim
         for axis, length in zip(sorted(plane.axes), values.shape, strict=True):
             shape[axis] = length
         shaped = values.reshape(shape)
-        if self._place == (plane, box) and self.preview.data.shape == shaped.shape:
+        if self._shown_at == (plane, box) and self.preview.data.shape == shaped.shape:
             # Three times as fast as new data.
             self.preview.data[...] = shaped
             self.preview.refresh(extent=False, thumbnail=False)
             return
-        self._place = plane, box
+        self._shown_at = plane, box
         self.preview.data = shaped.copy()
         self._move()
 
     def show_points(self, plane: Plane | None, steps: Steps) -> None:
         """Show the clicks of an object in a plane; none without a plane."""
-        points = points_of(steps)
+        points = all_points(steps)
         if plane is None:
             if len(self.clicks.data):
                 self.clicks.data = np.empty((0, self._image.ndim))
             return
-        self.clicks.data = np.array([plane.place(x, y) for x, y, _ in points]).reshape(
+        self.clicks.data = np.array([plane.to_data(x, y) for x, y, _ in points]).reshape(
             -1, self._image.ndim
         )
         if points:
@@ -112,12 +112,12 @@ class Overlays:
 
     def clear(self) -> None:
         """Show no mask."""
-        if self._place is not None:
-            self._place = None
+        if self._shown_at is not None:
+            self._shown_at = None
             self.preview.data = np.zeros((1,) * self._image.ndim, np.uint8)
 
     def activate(self) -> None:
-        """Let clicks on the canvas come to us."""
+        """Make our layers receive clicks on the canvas."""
         self._viewer.layers.selection.active = self.clicks
 
     def remove(self) -> None:
@@ -127,28 +127,28 @@ class Overlays:
                 self._viewer.layers.remove(layer)
 
     def _move(self) -> None:
-        if self._place is None:
+        if self._shown_at is None:
             self.preview.affine = self._matrix
             return
-        plane, (x0, y0, _, _) = self._place
+        plane, (x0, y0, _, _) = self._shown_at
         shift = np.eye(len(self._matrix))
-        shift[:-1, -1] = plane.place(x0, y0)
+        shift[:-1, -1] = plane.to_data(x0, y0)
         self.preview.affine = self._matrix @ shift
 
 
-def outlined(mask: np.ndarray, value: int, thickness: int) -> np.ndarray:
+def draw_outline(mask: np.ndarray, value: int, thickness: int) -> np.ndarray:
     """Values, uint8, h x w, of a mask, bool, h x w, with a line along its border."""
     values = np.zeros(mask.shape, np.uint8)
     rows, columns = bounding_slices(mask)
     inside = mask[rows, columns]
-    # Padding makes the line close along the window's border, too.
+    # Padding makes the line close along the border of the values, too.
     inner = ndimage.binary_erosion(np.pad(inside, 1), iterations=thickness)[1:-1, 1:-1]
     values[rows, columns] = np.where(inner, value, np.where(inside, LINE, 0))
     return values
 
 
-def framed(values: np.ndarray, frame: Any, thickness: int) -> np.ndarray:
-    """Draw a box, x0, y0, x1, y1 within the window, over values, uint8, h x w."""
+def draw_frame(values: np.ndarray, frame: Any, thickness: int) -> np.ndarray:
+    """Draw a box, x0, y0, x1, y1 within the values, over values, uint8, h x w."""
     height, width = values.shape
     x0, y0, x1, y1 = (round(float(side)) for side in frame)
     outer = (slice(max(y0, 0), min(y1, height)), slice(max(x0, 0), min(x1, width)))

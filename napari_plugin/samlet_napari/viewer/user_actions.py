@@ -1,169 +1,161 @@
-"""What a user does on the canvas, or with a key or button."""
+"""What a user does on the canvas, with a key or with a button."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
-from typing import TYPE_CHECKING, Any
 
 from samlet.errors import UserError
 from samlet_napari.session.session import Session
 from samlet_napari.viewer import display
-
-if TYPE_CHECKING:
-    from samlet_napari.ui.controller import Controller
+from samlet_napari.viewer.workspace import Workspace
 
 
-class Gestures:
-    """Brings gestures to a controller's session, early ones as soon as there is one.
+class UserActions:
+    """Applies user actions to a workspace's session; early ones as soon as there is a session.
 
-    Places are in the world's coordinates, as napari's events and its cursor give them.
+    Positions are in world coordinates, as napari's events and its cursor give them.
 
     Args:
-        controller: whose.
+        workspace: whose session.
 
     Attributes:
         is_live: whether what lies under the cursor is shown.
     """
 
-    def __init__(self, controller: "Controller") -> None:
+    def __init__(self, workspace: Workspace) -> None:
         self.is_live = True
-        self._controller = controller
+        self._workspace = workspace
         self._early: list[Callable[[], None]] = []
 
     def click(self, position: Sequence[float], positive: bool = True) -> None:
         """Click on an object, or beside it."""
-        view = self._controller.view
-        self._soon(lambda session: session.click(*view().place(position), positive))
+        view = self._workspace.view
+        self._when_opened(lambda session: session.click(*view().to_pixel(position), positive))
 
     def scribble(self, positions: Sequence[Sequence[float]], positive: bool = True) -> None:
         """Draw a stroke."""
 
         def add(session: Session) -> None:
-            view = self._controller.view()
-            places = [view.place(position) for position in positions]
-            session.scribble(places[0][0], [(x, y) for _, x, y in places], positive)
+            view = self._workspace.view()
+            points = [view.to_pixel(position) for position in positions]
+            session.scribble(points[0][0], [(x, y) for _, x, y in points], positive)
 
-        self._soon(add)
+        self._when_opened(add)
 
     def draw_box(self, a: Sequence[float], b: Sequence[float]) -> None:
         """Draw a box from corner to corner."""
 
         def add(session: Session) -> None:
-            view = self._controller.view()
-            (plane, x0, y0), (_, x1, y1) = view.place(a), view.place(b)
+            view = self._workspace.view()
+            (plane, x0, y0), (_, x1, y1) = view.to_pixel(a), view.to_pixel(b)
             # Boxes run along pixel edges, and coordinates are those of pixel centres.
             session.draw_box(plane, (x0 + 0.5, y0 + 0.5, x1 + 0.5, y1 + 0.5))
 
-        self._soon(add)
+        self._when_opened(add)
 
     def drag_box(self, a: Sequence[float], b: Sequence[float]) -> None:
-        """See the box while it is dragged."""
-        session, overlays = self._controller.session, self._controller.overlays
+        """Show the box while it is dragged."""
+        session, overlays = self._workspace.session, self._workspace.overlays
         if session is None or overlays is None:
             return
-        view = self._controller.view()
+        view = self._workspace.view()
         try:
-            (plane, x0, y0), (_, x1, y1) = view.place(a), view.place(b)
+            (plane, x0, y0), (_, x1, y1) = view.to_pixel(a), view.to_pixel(b)
         except UserError:
             return
         display.show_box(session, overlays, plane, (x0, y0, x1, y1))
 
     def hover(self, position: Sequence[float]) -> None:
         """Move the cursor."""
-        session = self._controller.session
+        session = self._workspace.session
         if session is None or not self.is_live:
             return
-        view = self._controller.view()
+        view = self._workspace.view()
         try:
-            plane, x, y = view.place(position)
-            session.visible = view.extent()
+            plane, x, y = view.to_pixel(position)
+            session.visible_size = view.visible_size()
         except UserError:
             return
-        was_shown = session.hover is not None
-        session.point_at(plane, x, y)
-        if was_shown and session.hover is None:
-            self._controller.show()
+        was_shown = session.hover_response is not None
+        session.hover(plane, x, y)
+        if was_shown and session.hover_response is None:
+            self._workspace.show()
 
-    def leave(self) -> None:
+    def leave_canvas(self) -> None:
         """Move the cursor off the canvas."""
-        session = self._controller.session
-        if session is not None and session.hover is not None:
-            session.point_nowhere()
-            self._controller.show()
+        session = self._workspace.session
+        if session is not None and session.hover_response is not None:
+            session.clear_hover()
+            self._workspace.show()
 
     def commit(self) -> None:
-        """Put the object into the labels."""
+        """Write the object to the labels."""
 
-        def do(session: Session) -> None:
+        def apply(session: Session) -> None:
             if session.draft is not None:
-                self._controller.label_store()
+                self._workspace.label_store()
             session.commit()
 
-        self._soon(do)
+        self._when_opened(apply)
 
     def undo(self) -> None:
-        """Take back the last prompt, or else the last commit."""
+        """Undo the last prompt, or else the last commit."""
 
-        def do(session: Session) -> str:
+        def apply(session: Session) -> str:
             what = session.undo()
-            return f"Took back {what}." if what else "There is nothing to take back."
+            return f"Undid {what}." if what else "There is nothing to undo."
 
-        self._soon(do)
+        self._when_opened(apply)
 
     def cancel(self) -> None:
         """Drop the object."""
-        self._soon(Session.cancel)
+        self._when_opened(Session.cancel)
 
     def next_candidate(self) -> None:
         """Show another of three masks."""
-        self._soon(Session.next_candidate)
+        self._when_opened(Session.next_candidate)
 
     def edit(self) -> None:
-        """Take up the object under the cursor again."""
-        where = self._controller.viewer.cursor.position
+        """Open the object under the cursor again."""
+        position = self._workspace.viewer.cursor.position
 
-        def do(session: Session) -> None:
-            session.edit(*self._controller.view().place(where))
+        def apply(session: Session) -> None:
+            session.edit(*self._workspace.view().to_pixel(position))
 
-        self._soon(do)
+        self._when_opened(apply)
 
-    def stop(self) -> None:
-        """Drop what waits for the model, and end long work."""
-        self.forget()
-        self._controller.stop()
-
-    def catch_up(self) -> bool:
-        """Do what was done before there was a session; tell whether that was anything."""
+    def run_early(self) -> bool:
+        """Apply what was done before there was a session; return whether that was anything."""
         early, self._early = self._early, []
-        for do in early:
-            do()
+        for action in early:
+            action()
         return bool(early)
 
-    def forget(self) -> None:
-        """The image is another one: early gestures were not meant for it."""
+    def discard_early(self) -> None:
+        """Forget what was done before there was a session, since it was meant for another image."""
         self._early.clear()
 
-    def _soon(self, do: Callable[[Session], Any]) -> None:
-        """Do something with the session, once there is one, and show what has become of it.
+    def _when_opened(self, action: Callable[[Session], str | None]) -> None:
+        """Apply an action to the session, once there is one, and show the result.
 
         Args:
-            do: gives what is to be told; None for how things stand.
+            action: returns a sentence for the status; None for one on the state of the session.
         """
-        controller = self._controller
+        workspace = self._workspace
         try:
-            session = controller.ready()
+            session = workspace.opened_session()
             if session is None:
-                self._early.append(partial(self._soon, do))
-                controller.status.emit("The model is being loaded; your clicks are not lost.")
+                self._early.append(partial(self._when_opened, action))
+                workspace.status.emit("The model is being loaded; your clicks are not lost.")
                 return
             session.error = ""
-            session.visible = controller.view().extent()
+            session.visible_size = workspace.view().visible_size()
             if session.auto_commit:
-                controller.label_store()
-            told = do(session)
+                workspace.label_store()
+            message = action(session)
         except UserError as error:
-            told = str(error)
-        controller.show()
-        if told is None:
-            controller.tell()
+            message = str(error)
+        workspace.show()
+        if message is None:
+            workspace.report()
         else:
-            controller.status.emit(told)
+            workspace.status.emit(message)

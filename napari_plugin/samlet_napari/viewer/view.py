@@ -9,11 +9,12 @@ from napari.components import Dims, ViewerModel
 from napari.layers import Image
 
 from samlet.masks import Box
-from samlet_napari.layers.layer_reader import Plane, plane_of, shape_of
+from samlet_napari.layers.layer_data import shape_of
+from samlet_napari.layers.plane import Plane, plane_of
 
 
 class Sliders:
-    """Knows which slider of a viewer was used last, by hand or otherwise.
+    """Keeps track of which slider of a viewer was used last, by hand or otherwise.
 
     napari's `last_used` is the first slider as long as none was touched, and does not change when
     that one is.
@@ -22,18 +23,18 @@ class Sliders:
         dims: of the viewer.
 
     Attributes:
-        used: the axis, counted from the last, which is -1; None if none was used.
+        last_used: the axis, counted from the last, which is -1; None if none was used.
     """
 
     def __init__(self, dims: Dims) -> None:
         self._dims = dims
         self._steps = dims.current_step
-        self.used = dims.last_used - dims.ndim if dims.last_used else None
+        self.last_used = dims.last_used - dims.ndim if dims.last_used else None
         dims.events.last_used.connect(self._on_touched)
         dims.events.current_step.connect(self._on_moved)
 
     def _on_touched(self) -> None:
-        self.used = self._dims.last_used - self._dims.ndim
+        self.last_used = self._dims.last_used - self._dims.ndim
 
     def _on_moved(self) -> None:
         before, self._steps = self._steps, self._dims.current_step
@@ -42,7 +43,7 @@ class Sliders:
         changed = np.flatnonzero(np.not_equal(before, self._steps))
         # Several move when a layer comes or goes.
         if len(changed) == 1:
-            self.used = int(changed[0]) - len(before)
+            self.last_used = int(changed[0]) - len(before)
 
 
 _sliders: "WeakKeyDictionary[ViewerModel, Sliders]" = WeakKeyDictionary()
@@ -71,8 +72,8 @@ class View:
         self._sliders = sliders_of(viewer)
         self.shape = shape_of(image)
 
-    def place(self, position: Sequence[float]) -> tuple[Plane, float, float]:
-        """A place in the world as plane, x and y of the image.
+    def to_pixel(self, position: Sequence[float]) -> tuple[Plane, float, float]:
+        """The plane of a point in world coordinates, and its x and y there.
 
         Raises:
             UserError: the viewer shows no plane of it.
@@ -88,9 +89,9 @@ class View:
         Raises:
             UserError: it shows none.
         """
-        return self.place(self._viewer.dims.point)[0]
+        return self.to_pixel(self._viewer.dims.point)[0]
 
-    def box(self) -> Box:
+    def visible_box(self) -> Box:
         """The part of the plane that is seen, half open.
 
         Raises:
@@ -106,13 +107,13 @@ class View:
         # Before the first drawing napari does not know.
         return box if box[2] - box[0] > 1 and box[3] - box[1] > 1 else (0, 0, width, height)
 
-    def extent(self) -> float:
+    def visible_size(self) -> float:
         """Pixels along the longer side of what is seen.
 
         Raises:
             UserError: as `plane`.
         """
-        x0, y0, x1, y1 = self.box()
+        x0, y0, x1, y1 = self.visible_box()
         return float(max(x1 - x0, y1 - y0))
 
     def size(self, plane: Plane) -> tuple[int, int]:
@@ -120,7 +121,7 @@ class View:
         return plane.size(self.shape)
 
     def slice_axes(self, plane: Plane) -> list[int]:
-        """The axes along which a stack can be leafed through; none if it is none."""
+        """The axes along which an image is a stack of planes; empty if it is no stack."""
         return [
             axis
             for axis, length in enumerate(self.shape)
@@ -128,15 +129,15 @@ class View:
         ]
 
     def slice_axis(self, plane: Plane) -> int | None:
-        """The axis along which a stack is leafed through; None if it is none.
+        """The axis along which an image is a stack of planes; None if it is no stack.
 
         Of several it is that of the slider that was used last, or else the last one, which is depth
         in an image of times or positions.
         """
         axes = self.slice_axes(plane)
-        used = self._sliders.used
-        if used is not None and used + len(self.shape) in axes:
-            return used + len(self.shape)
+        last_used = self._sliders.last_used
+        if last_used is not None and last_used + len(self.shape) in axes:
+            return last_used + len(self.shape)
         return axes[-1] if axes else None
 
     def neighbours(self, plane: Plane) -> list[Plane]:
