@@ -16,7 +16,7 @@ for room in ROOMS:
     names += [module.name for module in modules]
 for name in names:
     importlib.import_module(name)
-toolkits = {"qtpy", "superqt", "magicgui", "PySide6", "PyQt6", "PyQt5"}
+toolkits = {"qtpy", "superqt", "PySide6", "PyQt6", "PyQt5"}
 toolkits |= {"napari._qt", "napari.qt"}
 print(len(names), sorted(toolkits & set(sys.modules)))
 """
