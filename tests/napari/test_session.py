@@ -19,7 +19,7 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import MaskPrediction
 from samlet_napari.inference.embeddings import EmbeddingProvider
-from samlet_napari.inference.objects import ObjectInPlane
+from samlet_napari.inference.objects import FoundObject
 from samlet_napari.inference.prompts import Step
 from samlet_napari.inference.requests import Request, Response
 from samlet_napari.inference.roi import Roi
@@ -399,9 +399,9 @@ def test_an_object_that_nobody_prompted_is_taken_up_by_its_box(bench: Bench) -> 
         bench.session.edit(FLAT, 200, 200)
 
 
-def put_boxes(*boxes: tuple[int, int, int, int]) -> list[Any]:
+def put_boxes(*boxes: tuple[int, int, int, int]) -> list[FoundObject]:
     return [
-        (ObjectInPlane(FLAT, (), None), box, np.ones((box[3] - box[1], box[2] - box[0]), bool))
+        FoundObject(FLAT, (), box, np.ones((box[3] - box[1], box[2] - box[0]), bool))
         for box in boxes
     ]
 
