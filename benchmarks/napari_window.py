@@ -91,7 +91,7 @@ def large(desk: Desk, path: Path, side: int) -> None:
         QTest.qWait(20)
         with timed(f"first click in tile {number + 1}"), desk.watched("a click in a new tile"):
             desk.click(row, column)
-            desk.until(lambda: desk.controller.session.draft.is_responded)  # type: ignore[union-attr]
+            desk.until(lambda: desk.workspace.session.draft.is_complete)  # type: ignore[union-attr]
         desk.settle()
         with timed("commit"), desk.watched("a commit"):
             desk.key(Qt.Key.Key_C)
