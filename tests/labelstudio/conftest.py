@@ -39,7 +39,7 @@ def server(
 def backend(server: LabelStudio, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Backend]:
     """`samlet-labelstudio`, which may read the images of `server`, and trains for a moment."""
     folder = tmp_path_factory.mktemp("backend")
-    with backends.running(server, folder, SAMLET_TRAIN_STEPS="2") as started:
+    with backends.running(server, folder, SAMLET_TRAIN_STEPS="1") as started:
         yield started
 
 
