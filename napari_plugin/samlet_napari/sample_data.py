@@ -1,4 +1,4 @@
-"""Sample data: three real pictures of nuclei, and a stack of slices made from a fourth."""
+"""Sample data: three real images of nuclei, and a stack of slices made from a fourth."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -29,39 +29,39 @@ _HALF_HEIGHTS = (1.5, 4.2)
 _BLUR = 1.6
 _FADING = 0.45
 _REACH = 4
-# 12 bits of a camera from the 8 bits of the picture.
+# 12 bits of a camera from the 8 bits of the image.
 _GAIN = 16
 _OFFSET = 100
 
 
 def fluorescence() -> list[LayerData]:
     """Fluorescent nuclei, grey."""
-    return [_picture("fluorescence_1")]
+    return [_sample("fluorescence_1")]
 
 
 def stained() -> list[LayerData]:
     """Nuclei in stained tissue, in colour."""
-    return [_picture("stained_1")]
+    return [_sample("stained_1")]
 
 
 def brightfield() -> list[LayerData]:
     """Nuclei in transmitted light, grey."""
-    return [_picture("brightfield_1")]
+    return [_sample("brightfield_1")]
 
 
 def stack() -> list[LayerData]:
-    """Slices through fluorescent nuclei: an imitation, made of a real picture and its labels.
+    """Slices through fluorescent nuclei: an imitation, made from a real image and its labels.
 
     Every labelled nucleus becomes a body like a flattened ball (see `stack_labels`) with the
-    picture's own texture, on the median of the picture's background. Each slice gets the blurred
+    image's own texture, on the median of the image's background. Each slice gets the blurred
     light of its neighbours and noise from a fixed seed.
     """
-    picture = _grey(STACK_OF).astype(np.float32)
+    image = _grey(STACK_OF).astype(np.float32)
     labels = read_label_map(LABELS / f"{STACK_OF}.png")
-    background = float(np.median(picture[labels == 0]))
-    light = np.zeros((SLICES, *picture.shape), dtype=np.float32)
+    background = float(np.median(image[labels == 0]))
+    light = np.zeros((SLICES, *image.shape), dtype=np.float32)
     for body in _bodies(labels):
-        above = np.maximum(picture[body.window] - background, 0)
+        above = np.maximum(image[body.window] - background, 0)
         for slice_, distance in enumerate(np.arange(SLICES) - body.centre):
             # A pixel where the surface passes within the slice is as bright as its share.
             filled = np.clip(body.half_height - abs(distance) + 0.5, 0, 1) * body.inside
@@ -75,7 +75,7 @@ def stack() -> list[LayerData]:
 
 
 def stack_labels() -> np.ndarray:
-    """The true labels of `stack`, numbered as in the label map of the picture.
+    """The true labels of `stack`, numbered as in the label map of the image.
 
     A body has the whole outline of its nucleus in its central slice. Above and below, the outline
     shrinks as that of a ball does, by the distance to the edge in place of the radius. The larger
@@ -94,7 +94,7 @@ def stack_labels() -> np.ndarray:
 
 
 class _Body(NamedTuple):
-    """A nucleus in a window of the picture, with half its height in slices at each pixel."""
+    """A nucleus in a window of the image, with half its height in slices at each pixel."""
 
     label: int
     window: tuple[slice, ...]
@@ -131,7 +131,7 @@ def _out_of_focus(light: np.ndarray) -> np.ndarray:
     return seen / (1 + 2 * sum(_FADING**distance for distance in range(1, _REACH + 1)))
 
 
-def _picture(name: str) -> LayerData:
+def _sample(name: str) -> LayerData:
     pixels = read(IMAGES / f"{name}.png")
     grey = bool((pixels == pixels[..., :1]).all())
     meta = {"name": name, "rgb": not grey, "metadata": dict(_SOURCE)}

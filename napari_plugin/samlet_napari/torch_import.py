@@ -1,6 +1,6 @@
 """Imports torch in a way that an open window survives.
 
-torchvision has torch look for triton, whose libraries clash with those of Mesa's OpenGL drivers:
+torchvision makes torch search for triton, whose libraries clash with Mesa's OpenGL drivers:
 where a window was opened before, the process ends. Nothing here compiles with triton.
 """
 

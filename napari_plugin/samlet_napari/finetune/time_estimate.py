@@ -86,8 +86,8 @@ def _step_seconds(
 ) -> Generator[None, None, list[float]]:
     """Seconds of a step without corrective clicks, and of one with a single round of them.
 
-    How many prompts go on, and for how many rounds, is drawn at random and decides how long a step
-    takes, so that the mean of a few would mean little.
+    How many prompts are corrected, and in how many rounds, is drawn at random and decides how long
+    a step takes, so that the mean of a few would mean little.
     """
     accelerator = open_accelerator(settings.precision, all_used=False)
     plan = replace(prompt_plan_of(model, settings), corrections=1)

@@ -66,7 +66,7 @@ def add(name: str, checkpoint: Path) -> Path:
         UserError: the folder cannot be written, or the checkpoint does not exist any more.
     """
     wanted = re.sub(r"[^\w.-]+", "-", name)[:MAX_NAME_LENGTH].strip("-.") or "model"
-    # Windows and macOS do not tell names apart by their case.
+    # Names on Windows and macOS do not differ by case.
     taken = {known.casefold() for known in names()}
     free, number = wanted, 2
     while free.casefold() in taken:

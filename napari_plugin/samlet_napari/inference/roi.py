@@ -73,7 +73,7 @@ def choose_roi(
 def with_context(box: Box, size: tuple[int, int], input_size: int) -> Box:
     """Widen a part of a plane until the model sees it at a scale that it was trained for.
 
-    The part alone would be enlarged to the model's input, and its objects with it.
+    Without context, a small part would be enlarged to the model's input, and its objects with it.
 
     Args:
         box: the part.

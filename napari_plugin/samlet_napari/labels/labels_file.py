@@ -90,7 +90,7 @@ def read_labels(path: str | Path) -> list[LayerData]:
                 labels = tiff.series[0].asarray()
             else:
                 # Pages missing at the end are no error to tifffile's series, which would hold
-                # the first page alone.
+                # only the first page.
                 labels = tiff.asarray(key=range(len(tiff.pages))).reshape(noted)
             samples = page.samplesperpixel
             description = page.description
@@ -106,7 +106,7 @@ def read_labels(path: str | Path) -> list[LayerData]:
         ) from error
     if labels.ndim < 2 or labels.dtype.kind not in "bui" or samples != 1:
         raise UserError(
-            f"{path} holds a picture ({labels.dtype}, {samples} channels) and no labels: "
+            f"{path} holds an image ({labels.dtype}, {samples} channels) and no labels: "
             "give it another name to open it as an image."
         )
     entry = _parse(description)
@@ -146,7 +146,7 @@ def _parse(description: Any) -> dict[str, Any]:
 
 
 def _placement(entry: dict[str, Any], dimensions: int) -> dict[str, Any]:
-    """What of the entry tells where the layer lies, or nothing where napari would refuse it."""
+    """The transform of the layer in an entry; empty if napari would refuse it."""
     placement = {key: entry[key] for key in (*_NUMBERS, *_TEXTS) if key in entry}
     try:
         # A viewer fails over labels of axes that are no text, long after the layer is made.
@@ -159,7 +159,7 @@ def _placement(entry: dict[str, Any], dimensions: int) -> dict[str, Any]:
         layer = Labels(np.zeros((1,) * dimensions, dtype=np.uint8), **placement)
         # Mouse positions go this way; a placement without inverse fails.
         sound = np.isfinite(layer.world_to_data(np.ones(dimensions))).all()
-    # What napari and pint raise for nonsense is not told.
+    # napari and pint do not document what they raise for invalid values.
     except Exception:
         return {}
     return placement if sound else {}

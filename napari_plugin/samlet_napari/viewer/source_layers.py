@@ -10,7 +10,7 @@ from samlet_napari.layers.layer_reader import LayerSnapshot
 
 
 class SourceLayers:
-    """Reads the chosen image, alone or blended, and notices changes.
+    """Reads the chosen image, blended with others or not, and notices changes.
 
     Args:
         viewer: whose layers may be blended.
