@@ -1,13 +1,10 @@
 """From an image's pixels to the model's input frame: the longest side becomes the input size."""
 
-from typing import TYPE_CHECKING
-
 import numpy as np
+import torch
+from torch import Tensor
 
-from samlet.images.resizing import resize_longest, resized_shape
-
-if TYPE_CHECKING:
-    from torch import Tensor
+from samlet.images import resize_longest, resized_shape
 
 
 class ResizeLongestSide:
@@ -32,15 +29,13 @@ class ResizeLongestSide:
         """The same for boxes x1, y1, x2, y2, shape B x 4."""
         return self.apply_coords(np.reshape(boxes, (-1, 2, 2)), original_size).reshape(-1, 4)
 
-    def apply_coords_torch(self, coords: "Tensor", original_size: tuple[int, ...]) -> "Tensor":
+    def apply_coords_torch(self, coords: Tensor, original_size: tuple[int, ...]) -> Tensor:
         """As `apply_coords`, for a tensor; the result is float32."""
         # Imported late, as it takes seconds, and images are read without it.
-        import torch
-
         scale = torch.as_tensor(self._scale(original_size), device=coords.device)
         return coords.to(torch.float) * scale.to(torch.float)
 
-    def apply_boxes_torch(self, boxes: "Tensor", original_size: tuple[int, ...]) -> "Tensor":
+    def apply_boxes_torch(self, boxes: Tensor, original_size: tuple[int, ...]) -> Tensor:
         """As `apply_boxes`, for a tensor; the result is float32."""
         return self.apply_coords_torch(boxes.reshape(-1, 2, 2), original_size).reshape(-1, 4)
 
