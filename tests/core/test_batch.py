@@ -174,7 +174,7 @@ def test_a_file_that_is_not_ours_is_kept(out: Path) -> None:
     out.mkdir()
     (out / "0.png.coco.json").write_text('{"annotations": []}')
     outcome, _ = Steps().run(out, {"model": "a"})
-    assert "0.png.coco.json is there, but is not what samlet wrote" in outcome.failed[0]
+    assert "0.png.coco.json exists, but is not what samlet wrote" in outcome.failed[0]
     assert (out / "0.png.coco.json").read_text() == '{"annotations": []}'
     assert len(outcome.failed) == 2
 
@@ -186,4 +186,4 @@ def test_names_of_results_that_do_not_fit(out: Path, monkeypatch: pytest.MonkeyP
     monkeypatch.setattr("tests.core.test_batch.PATHS", [PATHS[0], long, PATHS[1]])
     outcome, told = Steps().run(out, {})
     assert len(told) == 2
-    assert "names of results do not fit: rename it" in outcome.failed[0]
+    assert "too long to add the suffixes of results: rename it" in outcome.failed[0]

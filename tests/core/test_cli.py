@@ -396,7 +396,7 @@ def test_convert_and_models(
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
     code, listed, _ = samlet_call("models")
     assert code == 0
-    for name in ("nuclei", "mobile_sam", "sam_vit_h", "bundled", "download from https://"):
+    for name in ("nuclei", "mobile_sam", "sam_vit_h", "bundled", "https://"):
         assert name in listed
 
 

@@ -446,7 +446,7 @@ def test_help_needs_no_torch() -> None:
         ({"teacher": "sam_vit_z"}, "There is no model sam_vit_z"),
         ({"image_size": 100}, "multiple of 32, not 100"),
         ({"batch_size": 3, "accumulate": 2}, "cannot be shared evenly"),
-        ({"images": "nowhere"}, "nowhere is no source of images"),
+        ({"images": "nowhere"}, "nowhere is not a source of images"),
     ],
 )
 def test_what_does_not_fit_is_explained(

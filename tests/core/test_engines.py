@@ -202,7 +202,7 @@ def test_it_is_converted_once(small: Sam, capfd: pytest.CaptureFixture[str]) -> 
 def test_a_damaged_cache_is_made_again(small: Sam, fault: str, cache: Path, prepared: Path) -> None:
     shutil.copytree(prepared, cache)
     folder = folder_of(small)
-    weights, manifest = folder / "prompt_side.bin", folder / conversion.MANIFEST
+    weights, manifest = folder / "prompt_branch.bin", folder / conversion.MANIFEST
     whole = weights.read_bytes()
     if fault == "cut":
         weights.write_bytes(whole[:1000])

@@ -68,7 +68,9 @@ def test_stopped_resumed_and_measured(data: Path, small_file: Path) -> None:
     assert list(map(Path, result.skipped)) == [data / "images" / "3.png"]
     assert result.notes[0] == "10 of 10 images have labels." and len(result.notes) == 3
     (warning,) = result.warnings
-    assert warning.startswith("The labels look like masks") and result.notes[2].endswith(warning)
+    assert warning.startswith("The labels look like class masks") and result.notes[2].endswith(
+        warning
+    )
     first, *_, last = job.progress()
     assert first.step == 10 and first.seconds > 0 and first.loss > 0 and last.step == step + 1
     samlet.load(result.model)

@@ -148,11 +148,11 @@ def test_a_shard_that_ends_early_is_named(shards: Path, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "told"),
     [
-        ("nowhere", "no source of images"),
+        ("nowhere", "not a source of images"),
         ("nowhere.tar", "no shard"),
-        ("pipe:cat x.tar", "no address"),
-        ("ftp://host/x.tar", "no address"),
-        ("http://host/x';touch y;'.tar", "no address"),
+        ("pipe:cat x.tar", "not a URL"),
+        ("ftp://host/x.tar", "not a URL"),
+        ("http://host/x';touch y;'.tar", "not a URL"),
         ("notes.txt", "cannot be read as a list"),
     ],
 )

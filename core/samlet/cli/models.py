@@ -25,7 +25,7 @@ def models() -> None:
     for name, remote in REMOTE_FILES.items():
         size = "" if remote.size is None else f"{remote.size / 1e6:.0f}"
         here = (cache_dir() / remote.filename).exists()
-        where = str(cache_dir() / remote.filename) if here else f"download from {remote.url}"
+        where = str(cache_dir() / remote.filename) if here else remote.url
         what = "MobileSAM, 1024 px" if name == "mobile_sam" else "SAM, 1024 px, slow without GPU"
         table.add_row(name, what, size, where)
     console.print(table)
