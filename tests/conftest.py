@@ -1,7 +1,8 @@
 """How the whole suite runs: which engine, threads and cache, and which tests share a process.
 
-Models run in PyTorch here, unless a test is about the engines: converting takes seconds each. With
-`-n` there are several processes of one thread each, which is faster than one process of several.
+Models run in PyTorch here, unless a test is about the engines: converting takes seconds each; and
+in float32, so that results do not depend on the processor. With `-n` there are several processes of
+one thread each, which is faster than one process of several.
 """
 
 import atexit
@@ -15,6 +16,7 @@ from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
 
 os.environ["SAMLET_ENGINE"] = "torch"
+os.environ["SAMLET_PRECISION"] = "float32"
 if "PYTEST_XDIST_WORKER" in os.environ:
     os.environ["OMP_NUM_THREADS"] = os.environ["MKL_NUM_THREADS"] = "1"
 

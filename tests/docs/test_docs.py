@@ -70,7 +70,7 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     monkeypatch.setattr(
         samlet,
         "Predictor",
-        lambda model, engine="auto", zoom=None: torch_predictor(model, "torch", zoom),
+        lambda model, engine="auto", zoom=None, **_: torch_predictor(model, "torch", zoom),
     )
     monkeypatch.setattr(
         samlet,

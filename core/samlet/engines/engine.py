@@ -9,6 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from samlet.engines.precision import Precision
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.sam import Sam
 
@@ -50,16 +51,21 @@ class Engine(ABC):
     It is a snapshot: what becomes of the model's weights later is not seen. It also works in forked
     processes, with one thread there.
 
+    Args:
+        model: on the device where it is to run.
+        precision: of the image encoder, in which the device computes.
+
     Attributes:
         name: "torch" or "openvino".
+        precision: of the image encoder.
         device: where tensors go in and come out.
         grid: tokens of an image, (h, w).
     """
 
     name: str
 
-    def __init__(self, model: Sam) -> None:
-        self.device = model.device
+    def __init__(self, model: Sam, precision: Precision = "float32") -> None:
+        self.device, self.precision = model.device, precision
         self.prompt_encoder: PromptEncoder = copy.deepcopy(model.prompt_encoder).eval()
         self.grid = self.prompt_encoder.image_embedding_size
         self.batch_size = max(1, TOKENS_PER_BATCH // (self.grid[0] * self.grid[1]))

@@ -16,7 +16,10 @@ from torch import Tensor
 
 from samlet.engines import conversion
 from samlet.engines.engine import DecoderTokens, Engine
+from samlet.engines.precision import Precision
 from samlet.modeling.sam import Sam
+
+_HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOEngine(Engine):
@@ -24,15 +27,17 @@ class OpenVINOEngine(Engine):
 
     Args:
         model: on the CPU.
+        precision: see `Engine`.
     """
 
     name = "openvino"
 
-    def __init__(self, model: Sam) -> None:
-        super().__init__(model)
+    def __init__(self, model: Sam, precision: Precision = "float32") -> None:
+        super().__init__(model, precision)
         sources = conversion.converted(model)
         self._encoder, self._image, self._prompt, self._upscaling = (
-            _Part(sources[name]) for name in conversion.PARTS
+            _Part(sources[name], precision if name == "encoder" else "float32")
+            for name in conversion.PARTS
         )
 
     def encode(self, images: Tensor) -> Tensor:
@@ -60,10 +65,11 @@ class _Part:
 
     Args:
         source: the graph, or its file.
+        precision: in which it computes.
     """
 
-    def __init__(self, source: Path | ov.Model) -> None:
-        self._source = source
+    def __init__(self, source: Path | ov.Model, precision: Precision) -> None:
+        self._source, self._precision = source, precision
         self._compiled: ov.CompiledModel | None = None
         # As many as ever ran at the same time, from whatever threads.
         self._idle: deque[ov.InferRequest] = deque()
@@ -95,8 +101,8 @@ class _Part:
                     # Every process would pin the first cores: processes that share a machine, the
                     # same ones.
                     "ENABLE_CPU_PINNING": False,
-                    # By default processors with bfloat16 use it, and masks would differ.
-                    "INFERENCE_PRECISION_HINT": "f32",
+                    # By default all graphs would be in bfloat16 on processors that have it.
+                    "INFERENCE_PRECISION_HINT": _HINTS[self._precision],
                 }
                 self._compiled = ov.Core().compile_model(self._source, "CPU", settings)
             return self._compiled

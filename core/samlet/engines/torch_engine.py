@@ -9,21 +9,23 @@ from torch import Tensor, nn
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.engines.engine import DecoderTokens, Engine
+from samlet.engines.precision import Precision
 from samlet.modeling.sam import Sam
 from samlet.modeling.timm_blocks import ConvNorm
 
 
 class TorchEngine(Engine):
-    """Convolutions with their BatchNorm folded in, channels last; autocast on a GPU.
+    """Convolutions with their BatchNorm folded in, channels last.
 
     Args:
         model: on the device where it is to run.
+        precision: see `Engine`.
     """
 
     name = "torch"
 
-    def __init__(self, model: Sam) -> None:
-        super().__init__(model)
+    def __init__(self, model: Sam, precision: Precision = "float32") -> None:
+        super().__init__(model, precision)
         model = copy.deepcopy(model).eval()
         self._encoder = _folded(model.image_encoder).to(memory_format=torch.channels_last)
         self._image, self._prompt = ImageBranch(model), PromptBranch(model)
@@ -33,28 +35,28 @@ class TorchEngine(Engine):
     def encode(self, images: Tensor) -> Tensor:
         """See `Engine`."""
         images = images.to(self.device, memory_format=torch.channels_last)
-        with self._autocast():
+        with self._autocast(self.precision == "bfloat16"):
             return self._encoder(images).float().contiguous()
 
     @torch.no_grad()
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         """See `Engine`."""
-        with self._autocast():
-            return self._upscaling(tokens, kernels).float()
+        with self._autocast(False):
+            return self._upscaling(tokens, kernels)
 
     def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
-        with self._autocast():
+        with self._autocast(False):
             return self._image(features, dense)
 
     @contextmanager
     def _prompt_branch(self, sparse: Tensor, shared: tuple[Tensor, ...]) -> Iterator[DecoderTokens]:
-        with self._autocast():
-            tokens, kernels, iou_predictions = self._prompt(sparse, *shared)
-        yield DecoderTokens(tokens, kernels, iou_predictions.float())
+        with self._autocast(False):
+            decoded = self._prompt(sparse, *shared)
+        yield DecoderTokens(*decoded)
 
-    def _autocast(self) -> torch.autocast:
-        # bfloat16 has too few digits for a CPU's promise of the same masks.
-        return torch.autocast(self.device.type, enabled=self.device.type != "cpu")
+    def _autocast(self, enabled: bool) -> torch.autocast:
+        # A caller's own autocast would change the precision that was chosen.
+        return torch.autocast(self.device.type, torch.bfloat16, enabled)
 
 
 def _folded(module: nn.Module) -> nn.Module:

@@ -73,10 +73,12 @@ class SamAutomaticMaskGenerator:
         zoom: refine each mask in a second pass, see `samlet.everything.refine`. None does so where
             the predictor zooms, which without one is what the model's card says. Not in
             segment_anything.
+        precision: of the image encoder, see `samlet.Predictor`.
 
     Raises:
         UserError: an argument is out of its range, `points_per_side` and `point_grids` are both
-            given or both missing, the engine cannot run here, or the model cannot zoom.
+            given or both missing, the engine cannot run here, or not in this precision, or the
+            model cannot zoom.
 
     Examples:
         >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
@@ -103,8 +105,9 @@ class SamAutomaticMaskGenerator:
         engine: str | Engine = "auto",
         max_covered: float | None = None,
         zoom: bool | None = None,
+        precision: str = "auto",
     ) -> None:
-        self.predictor = _predictor_for(model, engine, zoom)
+        self.predictor = _predictor_for(model, engine, zoom, precision)
         self.model = self.predictor.model
         self.zooms = self.predictor.zoom is not None and zoom is not False
         card = default_settings(self.model)
@@ -255,11 +258,15 @@ class SamAutomaticMaskGenerator:
         }
 
 
-def _predictor_for(model: Sam | Predictor, engine: str | Engine, zoom: bool | None) -> Predictor:
+def _predictor_for(
+    model: Sam | Predictor, engine: str | Engine, zoom: bool | None, precision: str
+) -> Predictor:
     if isinstance(model, Sam):
-        return Predictor(model, engine, zoom)
+        return Predictor(model, engine, zoom, precision)
     if engine not in ("auto", model.engine):
         raise UserError("Give the engine to the Predictor, not to the mask generator as well.")
+    if precision not in ("auto", model.engine.precision):
+        raise UserError("Give the precision to the Predictor, not to the mask generator as well.")
     if zoom and model.zoom is None:
         raise UserError("zoom=True needs a Predictor that zooms: make it with zoom=True.")
     return model

@@ -25,6 +25,7 @@ class ImageEmbedding:
         model_id: fingerprint of the encoder; only the same encoder's models can decode it.
         image: RGB uint8, H x W x 3, for predictors that zoom, else None. It is not
             saved, see `Predictor.with_image`.
+        precision: in which the encoder computed, "float32" or "bfloat16".
     """
 
     features: Tensor
@@ -32,6 +33,7 @@ class ImageEmbedding:
     input_size: tuple[int, int]
     model_id: str
     image: np.ndarray | None = None
+    precision: str = "float32"
 
     def save(self, path: str | Path) -> None:
         """Write as a safetensors file.
@@ -43,6 +45,7 @@ class ImageEmbedding:
             "original_size": self.original_size,
             "input_size": self.input_size,
             "model_id": self.model_id,
+            "precision": self.precision,
         }
         with atomic_path(path) as temporary:
             save_file(
@@ -73,4 +76,6 @@ class ImageEmbedding:
             tuple(facts["original_size"]),
             tuple(facts["input_size"]),
             facts["model_id"],
+            # Older files do not name it.
+            precision=facts.get("precision", "float32"),
         )

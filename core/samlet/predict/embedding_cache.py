@@ -24,7 +24,7 @@ STATE_SHARE = 10
 
 
 class EmbeddingCache:
-    """Embeddings by image and encoder; safe to use from any number of threads.
+    """Embeddings by image, encoder and precision; safe to use from any number of threads.
 
     Those who ask for the same image at the same time wait for one encoding. The least recently
     used leave memory first, and then the disk.
@@ -55,7 +55,7 @@ class EmbeddingCache:
         Raises:
             UserError: what `read` raises.
         """
-        key = f"{predictor.model_id}-{image_hash}"
+        key = f"{predictor.model_id}-{predictor.engine.precision}-{image_hash}"
         # On disk all are alike; in memory those of predictors that zoom have their image.
         return self._kept.get(
             key if predictor.zoom is None else f"{key} with image",

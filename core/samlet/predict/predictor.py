@@ -37,6 +37,8 @@ class Predictor:
         zoom: segment small objects in a region of interest (ROI) that is encoded by itself; see
             `samlet.predict.zoom`. None does what the model's card says ("zoom": true), and without
             such an entry does not.
+        precision: of the image encoder, "float32", "bfloat16", or "auto" for bfloat16 where the
+            device computes in it: see `samlet.engines.open_engine`.
 
     Attributes:
         model: the model.
@@ -45,7 +47,7 @@ class Predictor:
         model_id: fingerprint of the encoder; embeddings of other encoders are refused.
 
     Raises:
-        UserError: the engine cannot run here, or the model cannot zoom.
+        UserError: the engine cannot run here, or not in this precision, or the model cannot zoom.
 
     Examples:
         >>> model = samlet.load("nuclei")
@@ -56,15 +58,21 @@ class Predictor:
         True
     """
 
-    def __init__(self, model: Sam, engine: str | Engine = "auto", zoom: bool | None = None) -> None:
-        self.runner = Runner(model, engine)
+    def __init__(
+        self,
+        model: Sam,
+        engine: str | Engine = "auto",
+        zoom: bool | None = None,
+        precision: str = "auto",
+    ) -> None:
+        self.runner = Runner(model, engine, precision)
         self.model, self.engine = model, self.runner.engine
         self.model_id, self.transform = self.runner.model_id, self.runner.transform
         wanted = bool(model.card.get("zoom")) if zoom is None else zoom
         self.zoom = self._open_zoom() if wanted else None
 
     def _open_zoom(self) -> Zoom:
-        half = Runner(half_resolution_model(self.model), self.engine.name)
+        half = Runner(half_resolution_model(self.model), self.engine.name, self.engine.precision)
         return Zoom(self.runner, half)
 
     def encode(self, image: np.ndarray) -> ImageEmbedding:
@@ -227,7 +235,8 @@ class Predictor:
 
     def __reduce__(self) -> tuple[Any, ...]:
         # Engines are opened again where the copy is made.
-        return type(self), (self.model, self.engine.name, self.zoom is not None)
+        arguments = self.model, self.engine.name, self.zoom is not None, self.engine.precision
+        return type(self), arguments
 
     def _checked(
         self,

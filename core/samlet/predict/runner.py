@@ -27,18 +27,19 @@ class Runner:
     Args:
         model: a model from `samlet.load`.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
+        precision: of the image encoder, "float32", "bfloat16" or "auto": see there.
 
     Attributes:
         model_id: fingerprint of the encoder, which every embedding carries.
         grid: side of the low-resolution masks, S/4.
 
     Raises:
-        UserError: the engine cannot run here.
+        UserError: the engine cannot run here, or not in this precision.
     """
 
-    def __init__(self, model: Sam, engine: str | Engine = "auto") -> None:
+    def __init__(self, model: Sam, engine: str | Engine = "auto", precision: str = "auto") -> None:
         self.model = model.eval()
-        self.engine = open_engine(model, engine)
+        self.engine = open_engine(model, engine, precision)
         self.model_id = encoder_fingerprint(model)
         self.transform = ResizeLongestSide(model.config.image_size)
         self.grid = model.config.image_size // 4
@@ -56,7 +57,9 @@ class Runner:
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         features = self.engine.encode(self.model.preprocess(pixels).unsqueeze(0))
         size, input_size = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
-        return ImageEmbedding(features[0], size, input_size, self.model_id)
+        return ImageEmbedding(
+            features[0], size, input_size, self.model_id, precision=self.engine.precision
+        )
 
     @torch.no_grad()
     def predict_logits(

@@ -28,16 +28,21 @@ class SamPredictor:
         sam_model: a model from `samlet.load` or `samlet.sam_model_registry`.
         engine: "torch", "openvino" or "auto": see `samlet.engines.open_engine`.
         zoom: see `samlet.Predictor`.
+        precision: see `samlet.Predictor`.
 
     Raises:
-        UserError: the engine cannot run here, or the model cannot zoom.
+        UserError: the engine cannot run here, or not in this precision, or the model cannot zoom.
     """
 
     def __init__(
-        self, sam_model: Sam, engine: str | Engine = "auto", zoom: bool | None = None
+        self,
+        sam_model: Sam,
+        engine: str | Engine = "auto",
+        zoom: bool | None = None,
+        precision: str = "auto",
     ) -> None:
         self.model = sam_model.eval()
-        self._predictor = Predictor(sam_model, engine, zoom)
+        self._predictor = Predictor(sam_model, engine, zoom, precision)
         self.transform = ResizeLongestSide(sam_model.config.image_size)
         self.reset_image()
 
@@ -82,7 +87,13 @@ class SamPredictor:
         self.set_torch_image(pixels, (rgb.shape[0], rgb.shape[1]))
         if self._predictor.zoom is not None and self.features is not None:
             size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
-            embedding = ImageEmbedding(self.features[0], size, shown, self._predictor.model_id)
+            embedding = ImageEmbedding(
+                self.features[0],
+                size,
+                shown,
+                self._predictor.model_id,
+                precision=self.engine.precision,
+            )
             self._image_embedding = self.features, self._predictor.with_image(embedding, rgb)
 
     @torch.no_grad()

@@ -6,6 +6,7 @@ import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState
 
+from samlet.engines.precision import computes_in_bfloat16
 from samlet.training.settings import Precision
 
 
@@ -35,6 +36,5 @@ def open_accelerator(
 
 def _fastest() -> Literal["no", "bf16", "fp16"]:
     if torch.cuda.is_available():
-        return "bf16" if torch.cuda.is_bf16_supported(including_emulation=False) else "fp16"
-    # CPUs without these instructions emulate bfloat16, which is slower than float32.
-    return "bf16" if torch.cpu._is_avx512_bf16_supported() else "no"
+        return "bf16" if computes_in_bfloat16("cuda") else "fp16"
+    return "bf16" if computes_in_bfloat16("cpu") else "no"

@@ -69,7 +69,7 @@ def measure(data: TrainingData, model: str) -> Generator[None, None, TimeEstimat
     held_out = min(MAX_EVALUATED, len(held_out_names(names, HELD_OUT_SHARE)))
     start = time.monotonic()
     if held_out:
-        list(evaluate_prompts(Predictor(own, "torch"), [example]))
+        list(evaluate_prompts(Predictor(own, "torch", precision="float32"), [example]))
     per_held_out = time.monotonic() - start
     yield
     settings = FinetuneSettings(images="", labels="", model=model, train="decoder")

@@ -156,9 +156,14 @@ def measure_held_out(
         for each the figures over all objects, as `summarize_prompts` gives them; None if there are
         no objects.
     """
-    before, after = (
-        summarize_prompts(measure_prompts(Predictor(model, "torch"), finetuned.held_out)).get("all")
+    # In float32, so that figures of different machines can be compared.
+    predictors = [
+        Predictor(model, "torch", precision="float32")
         for model in (finetuned.before, finetuned.after)
+    ]
+    before, after = (
+        summarize_prompts(measure_prompts(predictor, finetuned.held_out)).get("all")
+        for predictor in predictors
     )
     return before, after
 
