@@ -98,8 +98,8 @@ def test_a_split_along_z_keeps_the_object() -> None:
 
 
 def test_debris_is_no_division() -> None:
-    whole: list[Disc | None] = [(45, 30, 12)] * 3 + [(45, 27, 10)] * 3
-    crumb: list[Disc | None] = [None] * 3 + [(45, 40, 3)] * 3
+    whole: list[Disc | None] = [*[(45, 30, 12)] * 3, *[(45, 27, 10)] * 3]
+    crumb: list[Disc | None] = [*[None] * 3, *[(45, 40, 3)] * 3]
     stack = slices_of(whole, crumb)
     labels, tracks = link(stack, "time")
     np.testing.assert_array_equal(labels, stack)

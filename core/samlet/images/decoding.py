@@ -5,8 +5,11 @@ Pillow decodes everything but TIFF. TIFF goes through tifffile, which knows scie
 common compression. Pillow reads the TIFFs whose colours must be converted: palettes, CMYK, YCbCr.
 """
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from io import BytesIO
 from pathlib import Path
+from typing import IO
 
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, DecodedImage
@@ -41,11 +44,29 @@ def decode(
     path = Path(path)
     if content is None and path.is_dir():
         raise UserError(f"{path} is a folder: give one image file.")
+    with (
+        explain_read_errors(path),
+        path.open("rb") if content is None else BytesIO(content) as stream,
+    ):
+        if is_tiff(stream):
+            return decode_tiff(path, stream, max_pixels, palette_indices)
+        return decode_pillow(path, stream, max_pixels, palette_indices)
+
+
+def is_tiff(stream: IO[bytes]) -> bool:
+    """Whether a file that is read from its start is a TIFF."""
+    return stream.read(4) in _TIFF_SIGNATURES
+
+
+@contextmanager
+def explain_read_errors(path: Path) -> Iterator[None]:
+    """Turn what a decoder raises into a UserError with one sentence.
+
+    Raises:
+        UserError: in place of all exceptions but a MemoryError.
+    """
     try:
-        with path.open("rb") if content is None else BytesIO(content) as stream:
-            if stream.read(4) in _TIFF_SIGNATURES:
-                return decode_tiff(path, stream, max_pixels, palette_indices)
-            return decode_pillow(path, stream, max_pixels, palette_indices)
+        yield
     except FileNotFoundError as error:
         raise UserError(f"{path} does not exist: check the path.") from error
     except PermissionError as error:

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, ChannelKind
 from samlet.images.decoding import decode
 from samlet.images.rgb import PERCENTILES, channel_choice_error, convert_to_rgb, drop_alpha
 
@@ -45,17 +45,29 @@ def read(
             channels that must be chosen.
     """
     values, kind = decode(path, content=content, max_pixels=max_pixels)
-    if channels is None:
-        count = values.shape[2] if values.ndim == 3 else 1
-        if kind == "pages":
-            raise UserError(
-                f"{path} holds {count} pages and does not tell what they are: choose up to three "
-                "with channels= (--channels) if they are channels, or save one slice as a file."
-            )
-        if kind == "colour+alpha":
-            values = drop_alpha(values)
-        elif kind == "channels":
-            if count > 3:
-                raise channel_choice_error(str(path), count)
-            channels = range(count)
+    if channels is None and kind == "pages":
+        raise UserError(
+            f"{path} holds {values.shape[2]} pages and does not tell what they are: choose up to "
+            "three with channels= (--channels) if they are channels. If they are slices, save one "
+            "as a file, or give `samlet everything` the whole stack with --axis z or --axis time."
+        )
+    values, channels = channels_to_show(values, kind, channels, str(path))
     return convert_to_rgb(values, channels, percentiles, str(path))
+
+
+def channels_to_show(
+    values: np.ndarray, kind: ChannelKind, channels: Sequence[int] | None, name: str
+) -> tuple[np.ndarray, Sequence[int] | None]:
+    """The values without opacity, and the channels that are to be scaled one by one.
+
+    Raises:
+        UserError: there are more channels than can be shown, and none was chosen.
+    """
+    if channels is None and kind == "colour+alpha":
+        return drop_alpha(values), None
+    if channels is None and kind == "channels":
+        count = values.shape[2]
+        if count > 3:
+            raise channel_choice_error(name, count)
+        return values, range(count)
+    return values, channels

@@ -12,6 +12,9 @@ PERCENTILES = (0.1, 99.9)
 MAX_CHANNELS_LAST = 32
 """With more than this on the last axis and at most 4 on the first, the first holds the channels."""
 
+Limits = tuple[float, float]
+"""The values that become black and full intensity."""
+
 
 def to_rgb(
     array: np.ndarray,
@@ -53,16 +56,41 @@ def convert_to_rgb(
     channels: Sequence[int] | None,
     percentiles: tuple[float, float],
     name: str,
+    limits: Sequence[Limits] | None = None,
 ) -> np.ndarray:
-    """Convert as `to_rgb`, calling the image `name` in error messages."""
+    """Convert as `to_rgb`, calling the image `name` in error messages.
+
+    With `limits`, one pair for each of `scaled_parts`, these become black and full intensity in
+    place of the percentiles.
+    """
+    array = select_channels(array, channels, name)
+    check_percentiles(percentiles)
+    if array.dtype == bool:
+        array = array.astype(np.uint8) * 255
+    elif array.dtype != np.uint8:
+        parts = scaled_parts(array, channels)
+        limits = limits or [find_limits(part, percentiles) for part in parts]
+        scaled = [_stretch(part, *pair) for part, pair in zip(parts, limits, strict=True)]
+        array = scaled[0] if scaled[0].ndim == 3 else np.stack(scaled, axis=2)
+
+    if array.shape[2] == 1:
+        array = np.repeat(array, 3, axis=2)
+    elif array.shape[2] == 2:
+        array = np.concatenate([array, np.zeros_like(array[:, :, :1])], axis=2)
+    return np.ascontiguousarray(array)
+
+
+def select_channels(array: np.ndarray, channels: Sequence[int] | None, name: str) -> np.ndarray:
+    """The channels that are shown: H x W x C, C from 1 to 3, unscaled.
+
+    Raises:
+        UserError: see `to_rgb`.
+    """
     if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
         raise UserError(
             f"{name} is {array.dtype} of shape {array.shape}: "
             "give real numbers as H x W or H x W x C, not empty."
         )
-    low, high = percentiles
-    if not 0 <= low < high <= 100:
-        raise UserError(f"The percentiles {percentiles} are not two rising numbers from 0 to 100.")
     array = array[:, :, None] if array.ndim == 2 else array
     count = array.shape[2]
     if channels is not None:
@@ -71,30 +99,30 @@ def convert_to_rgb(
                 f"{name} has no channels {list(channels)}: "
                 f"choose 1 to 3 of its {count}, counted from 0."
             )
-        array = array[:, :, list(channels)]
-    elif count == 4:
-        array = drop_alpha(array)
-    elif array.shape[0] <= 4 and count > MAX_CHANNELS_LAST:
+        return array[:, :, list(channels)]
+    if count == 4:
+        return drop_alpha(array)
+    if array.shape[0] <= 4 and count > MAX_CHANNELS_LAST:
         raise UserError(
             f"{name} has the shape {array.shape}, its channels first, it seems: give H x W x C, as "
             "np.moveaxis(image, 0, -1) does."
         )
-    elif count > 4:
+    if count > 4:
         raise channel_choice_error(name, count)
+    return array
 
+
+def scaled_parts(array: np.ndarray, channels: Sequence[int] | None) -> list[np.ndarray]:
+    """What of an H x W x C array is scaled jointly: RGB as a whole, or else each channel."""
     jointly = channels is None and array.shape[2] == 3
-    if array.dtype == bool:
-        array = array.astype(np.uint8) * 255
-    elif array.dtype != np.uint8 and jointly:
-        array = _scaled(array, percentiles)
-    elif array.dtype != np.uint8:
-        array = np.stack([_scaled(plane, percentiles) for plane in np.moveaxis(array, 2, 0)], 2)
+    return [array] if jointly else list(np.moveaxis(array, 2, 0))
 
-    if array.shape[2] == 1:
-        array = np.repeat(array, 3, axis=2)
-    elif array.shape[2] == 2:
-        array = np.concatenate([array, np.zeros_like(array[:, :, :1])], axis=2)
-    return np.ascontiguousarray(array)
+
+def check_percentiles(percentiles: tuple[float, float]) -> None:
+    """Raise UserError unless these are two rising numbers from 0 to 100."""
+    low, high = percentiles
+    if not 0 <= low < high <= 100:
+        raise UserError(f"The percentiles {percentiles} are not two rising numbers from 0 to 100.")
 
 
 def channel_choice_error(name: str, count: int) -> UserError:
@@ -111,26 +139,35 @@ def drop_alpha(array: np.ndarray) -> np.ndarray:
     return np.where(visible, colour, np.zeros_like(colour)) if visible.any() else colour
 
 
-def _scaled(values: np.ndarray, percentiles: tuple[float, float]) -> np.ndarray:
-    finite = np.isfinite(values) if values.dtype.kind == "f" else None
-    known = values if finite is None else values[finite]
+def find_limits(values: np.ndarray, percentiles: tuple[float, float]) -> Limits:
+    """The values that become black and full intensity; equal if there is nothing to tell apart."""
+    known = values[np.isfinite(values)] if values.dtype.kind == "f" else values
     if known.size == 0:
-        return np.zeros(values.shape, np.uint8)
-    # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
-    working = np.float32 if values.dtype.itemsize <= 2 else np.float64
-    # Whether `astype` copies or not, this is not the caller's array, and can be overwritten.
-    numbers: np.ndarray = known.astype(working, copy=False)
-    low, high = np.percentile(numbers, percentiles, overwrite_input=True)
-    del numbers
+        return 0.0, 0.0
+    low, high = np.percentile(
+        # Whether `astype` copies or not, this is not the caller's array.
+        known.astype(_working_dtype(values), copy=False),
+        percentiles,
+        overwrite_input=True,
+    )
     if low == high:
         low, high = known.min(), known.max()
-    span = float(high) - float(low)
+    return float(low), float(high)
+
+
+def _working_dtype(values: np.ndarray) -> type[np.floating]:
+    # float32 holds 16-bit integers exactly; wider values may differ only beyond its precision.
+    return np.float32 if values.dtype.itemsize <= 2 else np.float64
+
+
+def _stretch(values: np.ndarray, low: float, high: float) -> np.ndarray:
+    span = high - low
     if span == 0:
         return np.zeros(values.shape, np.uint8)
-    scaled: np.ndarray = values.astype(working)
-    if finite is not None:
-        scaled[~finite] = low
-    scaled -= float(low)
+    scaled: np.ndarray = values.astype(_working_dtype(values))
+    if values.dtype.kind == "f":
+        scaled[~np.isfinite(scaled)] = low
+    scaled -= low
     scaled *= 255 / span
     np.rint(scaled, out=scaled)
     return scaled.clip(0, 255, out=scaled).astype(np.uint8)

@@ -18,12 +18,23 @@ GDAL_NODATA = 42113
 
 
 class _Series(NamedTuple):
-    """The series of a file that is read: axes, shape, a page for other metadata, and the values."""
+    """The series of a file that is read.
+
+    Attributes:
+        axes: tifffile's letters.
+        shape: a length per axis.
+        page: a page for other metadata.
+        load: gives all values.
+        count: number of pages.
+        load_page: gives the values of one page.
+    """
 
     axes: str
     shape: tuple[int, ...]
     page: tifffile.TiffPage
     load: Callable[[], np.ndarray]
+    count: int
+    load_page: Callable[[int], np.ndarray]
 
 
 def decode_tiff(
@@ -32,28 +43,17 @@ def decode_tiff(
     """Decode a TIFF; see `samlet.images.decoding.decode` for arguments and errors."""
     stream.seek(0)
     with tifffile.TiffFile(stream, name=path.name) as tiff:
-        axes, shape, page, load = _first_series(tiff)
-        axes, shape = _spatial_axes(path, axes, shape)
+        series = first_series(tiff)
+        page = series.page
+        axes, shape = _spatial_axes(path, series.axes, series.shape)
         height, width = shape[axes.index("Y")], shape[axes.index("X")]
         check_size(path, height, width, int(np.prod(shape)), max_pixels)
-        plain = page.photometric in (
-            tifffile.PHOTOMETRIC.MINISWHITE,
-            tifffile.PHOTOMETRIC.MINISBLACK,
-            tifffile.PHOTOMETRIC.RGB,
-        )
-        if plain and page.dtype is not None:
-            values = load().reshape(shape)
-            if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
-                values = -values if values.dtype.kind == "f" else ~values
-            values = _channels_last(_without_nodata(values, page), axes)
-            return DecodedImage(values, _kind(axes, shape, page))
+        if is_plain(page):
+            values = as_stored(series.load().reshape(shape), page)
+            return DecodedImage(channels_last(values, axes), kind_of(axes, shape, page))
         # Elsewhere Pillow would read one page of many, or drop the low byte of 16-bit colour.
         if len(axes) > 2 and (page.bitspersample != 8 or axes[-1] != "S"):
-            kind = tifffile.PHOTOMETRIC(page.photometric).name
-            raise UserError(
-                f"{path} has colours of a kind that is not read ({kind}, {page.bitspersample} "
-                "bits): export it as PNG, or as a TIFF in RGB or grey."
-            )
+            raise colour_error(path, page)
     image = open_pillow(path, stream, ("TIFF",))
     # Pillow turns a TIFF while it loads, unlike tifffile; the inverse orientation turns it back.
     turned = cast(TiffImageFile, image).tag_v2.get(ExifTags.Base.Orientation, 1)
@@ -66,14 +66,47 @@ def decode_tiff(
     return stored
 
 
-def _first_series(tiff: tifffile.TiffFile) -> _Series:
+def is_plain(page: tifffile.TiffPage) -> bool:
+    """Whether the samples of a page are grey or RGB, so that no colours must be converted."""
+    photometric = (
+        tifffile.PHOTOMETRIC.MINISWHITE,
+        tifffile.PHOTOMETRIC.MINISBLACK,
+        tifffile.PHOTOMETRIC.RGB,
+    )
+    return page.photometric in photometric and page.dtype is not None
+
+
+def colour_error(path: Path, page: tifffile.TiffPage) -> UserError:
+    """The error for a file whose colours cannot be converted."""
+    kind = tifffile.PHOTOMETRIC(page.photometric).name
+    return UserError(
+        f"{path} has colours of a kind that is not read ({kind}, {page.bitspersample} "
+        "bits): export it as PNG, or as a TIFF in RGB or grey."
+    )
+
+
+def as_stored(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
+    """Values of plain pages with white as the highest, and NaN where data is missing."""
+    if page.photometric == tifffile.PHOTOMETRIC.MINISWHITE:
+        values = -values if values.dtype.kind == "f" else ~values
+    return _without_nodata(values, page)
+
+
+def first_series(tiff: tifffile.TiffFile) -> _Series:
     """The first series, without planes in other files.
 
     The metadata of an OME file can refer to planes in other files. tifffile reads those that it
     finds in the working folder, and fills the others with zeros; here they are left out.
     """
     series = tiff.series[0]
-    whole = _Series(series.axes, series.shape, series.keyframe, series.asarray)
+    whole = _Series(
+        series.axes,
+        series.shape,
+        series.keyframe,
+        series.asarray,
+        len(series),
+        lambda number: cast(tifffile.TiffPage, series[number]).asarray(),
+    )
     if series.kind != "ome":
         return whole
     own = [i for i, page in enumerate(series) if page is not None and page.parent is tiff]
@@ -97,6 +130,8 @@ def _first_series(tiff: tifffile.TiffFile) -> _Series:
         shape + pages[0].shape,
         pages[0],
         lambda: np.stack([page.asarray() for page in pages]),
+        len(pages),
+        lambda number: pages[number].asarray(),
     )
 
 
@@ -114,28 +149,38 @@ def _without_nodata(values: np.ndarray, page: tifffile.TiffPage) -> np.ndarray:
     return np.where(missing, np.nan, values.astype(np.promote_types(values.dtype, np.float32)))
 
 
+def without_single(axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
+    """Axes and shape without those of length 1 other than Y and X."""
+    kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n != 1 or a in "YX"]
+    return "".join(a for a, _ in kept), tuple(n for _, n in kept)
+
+
 def _spatial_axes(path: Path, axes: str, shape: tuple[int, ...]) -> tuple[str, tuple[int, ...]]:
     """Keep Y, X and at most one of C (channels), S (samples), I (images) or Q (unknown)."""
-    kept = [(a, n) for a, n in zip(axes, shape, strict=True) if n != 1 or a in "YX"]
-    axes, shape = "".join(a for a, _ in kept), tuple(n for _, n in kept)
+    axes, shape = without_single(axes, shape)
     if axes == "QYX" and shape[2] < shape[0]:
         # tifffile labels any three unnamed dimensions so, channels last included.
         axes = "YXQ"
     extra = set(axes) - set("YX")
     if not set("YX") <= set(axes) or len(axes) > 3 or not extra <= set("CSIQ"):
         sizes = " x ".join(map(str, shape))
-        raise UserError(
-            f"{path} is a stack (axes {axes}, {sizes}): save the one slice to segment as a file."
+        remedy = (
+            "save the one slice to segment as a file, or give `samlet everything` the whole stack."
+            if len(extra - set("CS")) == 1
+            else "save one time point, or one depth, as a file."
         )
+        raise UserError(f"{path} is a stack (axes {axes}, {sizes}): {remedy}")
     return axes, shape
 
 
-def _channels_last(values: np.ndarray, axes: str) -> np.ndarray:
+def channels_last(values: np.ndarray, axes: str) -> np.ndarray:
+    """Values with the axes Y and X first."""
     order = "YX" + axes.replace("Y", "").replace("X", "")
     return values.transpose([axes.index(axis) for axis in order])
 
 
-def _kind(axes: str, shape: tuple[int, ...], page: tifffile.TiffPage) -> ChannelKind:
+def kind_of(axes: str, shape: tuple[int, ...], page: tifffile.TiffPage) -> ChannelKind:
+    """What the channels of an image with these axes are."""
     if len(axes) == 2:
         return "colour"
     if set(axes) & set("IQ"):
