@@ -70,7 +70,7 @@ def test_slices_come_back(tmp_path: Path, kind: str) -> None:
     np.testing.assert_array_equal(np.concatenate(slices), images.to_rgb(tall))
     assert slices[0].shape == (*values.shape[1:3], 3) and slices[0].dtype == np.uint8
     for other in ("z", "time"):
-        with images.open_stack(path, axis=other) as stack:  # type: ignore[arg-type]
+        with images.open_stack(path, axis=other) as stack:
             assert stack.axis == other and stack.is_axis_known
 
 
@@ -138,9 +138,9 @@ def test_what_is_no_stack(tmp_path: Path, axes: str, shape: tuple[int, ...]) -> 
     path = tmp_path / "a.tif"
     by_tifffile(axes)(path, np.zeros(shape, np.uint8))
     for axis in ("auto", "z"):
-        assert not images.is_stack(path, axis=axis)  # type: ignore[arg-type]
+        assert not images.is_stack(path, axis=axis)
         with pytest.raises(UserError, match="is no TIFF with several slices: read it as an image"):
-            images.open_stack(path, axis=axis)  # type: ignore[arg-type]
+            images.open_stack(path, axis=axis)
     if axes == "TZYX":
         with pytest.raises(UserError, match="save one time point, or one depth, as a file"):
             images.read(path)

@@ -9,8 +9,9 @@ from hypothesis import strategies as st
 from scipy.optimize import linear_sum_assignment
 
 from samlet.errors import UserError
+from samlet.images.stacks import SliceAxis
 from samlet.masks import iou
-from samlet.stacks.linking import Axis, SliceLinker, Track
+from samlet.stacks.linking import SliceLinker, Track
 from samlet.stacks.overlaps import find_overlaps, match_one_to_one
 
 SIZE = (60, 90)
@@ -29,7 +30,7 @@ def slices_of(*objects: Sequence[Disc | None]) -> np.ndarray:
     return stack
 
 
-def link(stack: Iterable[np.ndarray], axis: Axis = "z") -> tuple[np.ndarray, list[Track]]:
+def link(stack: Iterable[np.ndarray], axis: SliceAxis = "z") -> tuple[np.ndarray, list[Track]]:
     linker = SliceLinker(axis)
     return np.stack(list(linker.link(stack))), linker.tracks
 
@@ -43,7 +44,7 @@ STILL = [(60.0, 40.0, 10.0)] * 6
 
 
 @pytest.mark.parametrize("axis", ["z", "time"])
-def test_moving_discs_keep_their_numbers(axis: Axis) -> None:
+def test_moving_discs_keep_their_numbers(axis: SliceAxis) -> None:
     stack = slices_of(MOVING, STILL)
     # Numbers that differ from slice to slice, as each slice is segmented by itself.
     given = [np.where(labels, labels + 7 * t, 0) for t, labels in enumerate(stack)]
@@ -55,7 +56,7 @@ def test_moving_discs_keep_their_numbers(axis: Axis) -> None:
 
 
 @pytest.mark.parametrize("axis", ["z", "time"])
-def test_objects_that_end_and_begin(axis: Axis) -> None:
+def test_objects_that_end_and_begin(axis: SliceAxis) -> None:
     late: list[Disc | None] = [None, None, (20, 45, 6), (20, 45, 6), (20, 45, 6), (20, 45, 6)]
     short: list[Disc | None] = [(70, 10, 7), (70, 10, 7), None, None, None, None]
     stack = slices_of(STILL, late, short)
@@ -108,7 +109,7 @@ def test_debris_is_no_division() -> None:
 
 
 @pytest.mark.parametrize("axis", ["z", "time"])
-def test_an_object_that_is_missing_in_one_slice(axis: Axis) -> None:
+def test_an_object_that_is_missing_in_one_slice(axis: SliceAxis) -> None:
     discs: list[Disc | None] = [(30.0 + t, 30, 9) for t in range(6)]
     whole = slices_of(discs)
     stack = whole.copy()
@@ -149,7 +150,7 @@ def random_stacks(draw: Callable) -> np.ndarray:
 @pytest.mark.parametrize("axis", ["z", "time"])
 @given(stack=random_stacks(), seed=st.integers(0, 2**31))
 @settings(max_examples=40, deadline=None)
-def test_invariants(axis: Axis, stack: np.ndarray, seed: int) -> None:
+def test_invariants(axis: SliceAxis, stack: np.ndarray, seed: int) -> None:
     labels, tracks = link(stack, axis)
     # Other numbers in the slices make no difference.
     rng = np.random.default_rng(seed)

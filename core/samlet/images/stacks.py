@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
+from typing import Literal, cast
 
 import numpy as np
 
@@ -207,10 +207,18 @@ def is_stack(
     Raises:
         UserError: the axis is none, or the file is missing or damaged.
     """
-    if axis not in ("auto", "z", "time"):
-        raise UserError(f"The axis of a stack is z, time or auto, not {axis!r}.")
+    are_pages_slices = parse_axis(axis) != "auto"
     path = Path(path)
     with explain_read_errors(path), path.open("rb") as stream:
-        if not is_tiff(stream):
-            return False
-        return has_slices(path, stream, are_pages_slices=axis != "auto", channels=channels)
+        return is_tiff(stream) and has_slices(path, stream, are_pages_slices, channels)
+
+
+def parse_axis(text: str) -> SliceAxis | Literal["auto"]:
+    """Check an axis that the user has chosen.
+
+    Raises:
+        UserError: it is none.
+    """
+    if text in ("z", "time", "auto"):
+        return cast(SliceAxis | Literal["auto"], text)
+    raise UserError(f"The axis of a stack is z, time or auto, not {text!r}.")

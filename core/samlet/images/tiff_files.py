@@ -25,7 +25,7 @@ class _Series(NamedTuple):
         shape: a length per axis.
         page: a page for other metadata.
         load: gives all values.
-        count: number of pages.
+        page_count: number of pages.
         load_page: gives the values of one page.
     """
 
@@ -33,7 +33,7 @@ class _Series(NamedTuple):
     shape: tuple[int, ...]
     page: tifffile.TiffPage
     load: Callable[[], np.ndarray]
-    count: int
+    page_count: int
     load_page: Callable[[int], np.ndarray]
 
 

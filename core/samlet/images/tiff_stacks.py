@@ -56,7 +56,7 @@ class TiffStack:
             )
             sides = dict(zip(self._page_axes, self._page_shape, strict=True))
             # For each slice its pages, of which there are several if the channels are apart.
-            pages = np.arange(series.count).reshape(series.shape[:leading])
+            pages = np.arange(series.page_count).reshape(series.shape[:leading])
             slices = np.moveaxis(pages, series.axes.index(self.axis), 0)
             self._pages = slices.reshape(len(slices), -1)
             values = self._pages.shape[1] * int(np.prod(self._page_shape))

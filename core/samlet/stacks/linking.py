@@ -6,16 +6,13 @@ overlap enough. What that cannot do is in docs/stacks.md.
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from typing import Literal
 
 import numpy as np
 from scipy import ndimage
 
 from samlet.errors import UserError
+from samlet.images.stacks import SliceAxis
 from samlet.stacks.overlaps import Overlap, find_overlaps, match_one_to_one
-
-Axis = Literal["z", "time"]
-"""What the slices of a stack are."""
 
 MIN_IOU = 0.1
 """Of the masks of an object in neighbouring slices; measured by `benchmarks/stacks.py`."""
@@ -77,7 +74,7 @@ class SliceLinker:
         UserError: another axis, or `min_iou` is out of its range.
     """
 
-    def __init__(self, axis: Axis = "z", min_iou: float = MIN_IOU) -> None:
+    def __init__(self, axis: SliceAxis = "z", min_iou: float = MIN_IOU) -> None:
         if axis not in ("z", "time"):
             raise UserError(f"The axis of a stack is z or time, not {axis!r}.")
         if not 0 < min_iou <= 1:
