@@ -88,6 +88,30 @@ def test_the_model_says_whether_to_look_again(model: Sam, nuclei: Sam) -> None:
     assert SamAutomaticMaskGenerator(nuclei, zoom=False).predictor.zoom is None
 
 
+def test_what_is_decoded_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    nuclei = nuclei_at(256)
+    image = sample("fluorescence_2").image[:64, :64]
+    generator = SamAutomaticMaskGenerator(
+        nuclei, **default_settings(nuclei) | {"points_per_batch": 1000}
+    )
+    zoom, counts = generator.predictor.zoom, []
+    assert zoom is not None
+    real = zoom.predict_in
+
+    def predict_in(roi: Any, embedding: Any, prompts: Any) -> Any:
+        counts.append(len(prompts))
+        return real(roi, embedding, prompts)
+
+    monkeypatch.setattr(zoom, "predict_in", predict_in)
+    at_once = generator.generate(image)
+    assert max(counts) > 3
+    counts.clear()
+    generator.points_per_batch = 3
+    in_batches = generator.generate(image)
+    assert max(counts) == 3
+    assert [record["bbox"] for record in in_batches] == [record["bbox"] for record in at_once]
+
+
 @pytest.mark.parametrize("empty", [True, False])
 def test_progress_rises_to_one_and_can_cancel(empty: bool) -> None:
     nuclei = nuclei_at(256)

@@ -284,6 +284,15 @@ def test_each_region_is_clicked_at_its_deepest_point(model: Sam) -> None:
     assert engine.asked == len(points)
 
 
+def test_noise_has_no_more_points_than_a_grid() -> None:
+    image = noise(256, 256)
+    # Uniform noise has thousands of regions; one large object among it must not be lost.
+    image[100:140, 60:120] = 128
+    points = region_points(image) * (256, 256)
+    assert len(points) == 32 * 32
+    assert np.abs(points - (90, 120)).max(axis=1).min() < 20
+
+
 @pytest.mark.parametrize("size", [(1, 1), (2, 400), (300, 1)])
 @pytest.mark.parametrize("prompts", ["regions", "hierarchical"])
 def test_the_thinnest_image_is_clicked_on(

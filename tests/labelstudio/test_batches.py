@@ -18,7 +18,7 @@ import samlet
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.client import connect
 from samlet_labelstudio.server.app import create_app
-from samlet_labelstudio.service import Service, batches, predictions
+from samlet_labelstudio.service import Service, batches, preannotation, predictions
 from samlet_labelstudio.service.background import BackgroundBatches
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
@@ -40,12 +40,12 @@ class Gate:
         self._real = service.preannotator.preannotate
         patch.setattr(service.preannotator, "preannotate", self)
 
-    def __call__(self, context: Any, task: Any, image: Any = None) -> Any:
+    def __call__(self, context: Any, task: Any, image: Any = None, progress: Any = None) -> Any:
         assert self.opened.wait(SOON_S)
         self.processed.append(task["id"])
         if task["id"] in self.failing:
             raise self.failing[task["id"]]
-        return self._real(context, task, image)
+        return self._real(context, task, image, progress)
 
 
 @pytest.fixture(scope="module")
@@ -275,6 +275,102 @@ def test_what_cannot_be_left_to_the_background(
     time.sleep(1)
     # Nobody will ever see the others.
     assert len(gate.processed) == 1
+
+
+@pytest.mark.parametrize("reason", ["unwanted", "shutdown", "shutdown of the background"])
+def test_a_long_task_ends_within_it(
+    reason: str, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where nobody waits for it any more, or the server stops."""
+    monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S if reason == "shutdown" else 0.2)
+    known = {"label_studio_url": "http://127.0.0.1:9", "api_key": "k"} if "of" in reason else {}
+    service = quick_service(tmp_path, model, **known)
+    began, ended = threading.Event(), threading.Event()
+
+    def endless(*args: Any, progress: Callable[[float], None] | None) -> None:
+        began.set()
+        assert progress is not None
+        try:
+            while True:
+                progress(0.5)
+                time.sleep(0.01)
+        finally:
+            ended.set()
+
+    monkeypatch.setattr(preannotation, "segment_everything", endless)
+    body = payloads.request([payloads.task(payloads.image_file("fluorescence_2"))])
+    client = create_app(service, 2).test_client()
+    answers: list[Any] = []
+    request = threading.Thread(target=lambda: answers.append(client.post("/predict", json=body)))
+    request.start()
+    assert began.wait(SOON_S)
+    if reason != "shutdown":
+        request.join()
+    if reason != "unwanted":
+        assert not ended.is_set()
+        service.background.is_shutting_down = True
+    assert ended.wait(SOON_S)
+    request.join()
+    sentence = {
+        "unwanted": "address and an API key are needed",
+        "shutdown": "The server is stopping",
+        "shutdown of the background": "processed in the background",
+    }[reason]
+    assert answers[0].status_code == 400 and sentence in answers[0].json["error"]
+
+
+def test_many_boxes_can_be_cancelled(
+    model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    service = quick_service(tmp_path, model)
+    boxes = [payloads.box((i, i, i + 50, i + 50), (360, 360)) for i in range(10)]
+    theirs = [{"model_version": "yolo", "result": boxes}]
+    task = payloads.task(payloads.image_file("fluorescence_2"), predictions=theirs)
+    context = service.context("1", payloads.config())
+    fractions: list[float] = []
+    service.preannotator.preannotate(context, task, progress=fractions.append)
+    assert fractions == [0.8, 1]
+
+    def cancel(fraction: float) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        service.preannotator.preannotate(context, task, progress=cancel)
+
+
+def test_the_end_waits_for_what_computes() -> None:
+    """PyTorch aborts a process that ends while a thread is in it."""
+    code = """
+import threading, time, torch
+from samlet_labelstudio.service import background
+background.SHUTDOWN_SECONDS = 0
+batches, began = background.BackgroundBatches(), threading.Event()
+def work():
+    matrix = torch.ones(300, 300)
+    began.set()
+    while not batches.is_shutting_down:
+        matrix @ matrix
+    end = time.monotonic() + 0.5
+    while time.monotonic() < end:
+        matrix @ matrix
+    print("Its batch is done.", flush=True)
+batches.start(work)
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("Its batch is done.\n", "")
+
+
+def test_the_end_waits_for_the_model(tmp_path: Path) -> None:
+    """A server that is stopped as soon as it is started loads its model at that time."""
+    code = f"""
+from pathlib import Path
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+Service(Settings(engine="torch", folder=Path({str(tmp_path)!r}))).warm_up()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
 
 
 def test_what_is_left_when_the_server_ends() -> None:

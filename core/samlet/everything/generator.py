@@ -219,7 +219,9 @@ class SamAutomaticMaskGenerator:
             kept = box_nms(kept, [1 / area for area in areas], self.crop_nms_thresh)
         if self.zooms:
             found = []
-            for batch, share in refine_candidates(self.predictor, whole, kept, mask_filter):
+            for batch, share in refine_candidates(
+                self.predictor, whole, kept, mask_filter, self.points_per_batch
+            ):
                 found += batch
                 report(FIRST_PASS_PROGRESS + (1 - FIRST_PASS_PROGRESS) * share)
             kept = self._nms(found)

@@ -31,6 +31,7 @@ def refine_candidates(
     embedding: ImageEmbedding,
     candidates: Sequence[Candidate],
     mask_filter: MaskFilter,
+    points_per_batch: int,
 ) -> Iterator[tuple[list[Candidate], float]]:
     """Predict each mask again from a click in its middle.
 
@@ -39,9 +40,10 @@ def refine_candidates(
         embedding: of the whole image, with the image.
         candidates: of the first pass.
         mask_filter: which masks pass.
+        points_per_batch: points that are decoded at once.
 
     Yields:
-        the candidates that passed, and the share of the work that is done, ROI by ROI.
+        the candidates of each batch that passed, and the share of the work that is done.
     """
     assert predictor.zoom is not None
     size, input_size = embedding.original_size, predictor.model.config.image_size
@@ -52,7 +54,13 @@ def refine_candidates(
         box = (x0, y0, x1 + 1, y1 + 1)
         roi = choose_roi(box, point[None], size, input_size, ROI_SCALE_STEP, ROI_GRID_DIVISIONS)
         points_by_roi[roi].append(point)
-    for done, (roi, points) in enumerate(points_by_roi.items(), start=1):
+    # Objects may all be in one ROI, and their logits together would not fit into memory.
+    batches = [
+        (roi, points[start : start + points_per_batch])
+        for roi, points in points_by_roi.items()
+        for start in range(0, len(points), points_per_batch)
+    ]
+    for done, (roi, points) in enumerate(batches, start=1):
         clicks = np.array(points, np.float32)[:, None]
         prompts = Prompts(clicks, np.ones(clicks.shape[:2], np.float32), None, None)
         predictions = predictor.zoom.predict_in(roi, embedding, prompts)
@@ -67,6 +75,6 @@ def refine_candidates(
                     passed.box, prediction.roi, size, tolerance=1
                 ):
                     refined.append(passed)
-        yield refined, done / len(points_by_roi)
-    if not points_by_roi:
+        yield refined, done / len(batches)
+    if not batches:
         yield [], 1.0

@@ -18,7 +18,7 @@ from samlet_labelstudio.service.request_context import Task
 log = logging.getLogger(__name__)
 
 SHUTDOWN_SECONDS = 4.0
-"""How long the server's shutdown waits for the tasks in work: gunicorn kills it after 5."""
+"""Seconds after which a shutdown reports what is not done: gunicorn kills the server after 5."""
 
 
 class BackgroundBatches:
@@ -26,7 +26,7 @@ class BackgroundBatches:
 
     Attributes:
         write_lock: held by the batch that writes, so that batches finish one after another.
-        is_shutting_down: whether nothing new may be started.
+        is_shutting_down: whether work should end as soon as possible.
     """
 
     def __init__(self) -> None:
@@ -39,7 +39,7 @@ class BackgroundBatches:
         atexit.register(self._shut_down)
 
     def start(self, work: Callable[[], None]) -> None:
-        """Run something in a thread of its own."""
+        """Run something in a thread of its own; the process does not end before it returns."""
         thread = threading.Thread(target=work, daemon=True)
         with self._lock:
             self._threads = [each for each in self._threads if each.is_alive()] + [thread]
@@ -85,7 +85,6 @@ class BackgroundBatches:
 
     def _shut_down(self) -> None:
         self.is_shutting_down = True
-        # Libraries abort the process if a thread is still in them at its end.
         deadline = time.monotonic() + SHUTDOWN_SECONDS
         for thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))
@@ -96,6 +95,9 @@ class BackgroundBatches:
                     project,
                     len(pending),
                 )
+        # However long that is: PyTorch aborts the process if a thread is still in it at its end.
+        for thread in self._threads:
+            thread.join()
 
 
 @dataclass(eq=False)

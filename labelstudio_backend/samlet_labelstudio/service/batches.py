@@ -8,6 +8,7 @@ and writes its predictions through Label Studio's API.
 import logging
 import threading
 from collections.abc import Sequence
+from contextlib import suppress
 
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.client import connect
@@ -46,6 +47,10 @@ def preannotate_tasks(
     """
     with background.claim(context.project, tasks) as claim:
         return Batch(preannotator, background, context, tasks, claim).results(WAIT_SECONDS)
+
+
+class _UnwantedError(Exception):
+    """Nobody waits for the tasks any more, or the server stops."""
 
 
 class Batch:
@@ -89,12 +94,15 @@ class Batch:
 
         Raises:
             UserError: the only task cannot be read; or they take too long, and are done in the
-                background, or not at all if Label Studio's address and key are not known.
+                background, or not at all if Label Studio's address and key are not known; or the
+                server stops.
             Exception: whatever else is wrong with the only task.
         """
         self._background.start(self._work)
         if not self._is_done.wait(seconds):
             self._defer()
+        if len(self._outcomes) < len(self._tasks):
+            raise UserError("The server is stopping: request the predictions again later.")
         version = self._preannotator.models.version_of(self._context.project)
         if len(self._tasks) == 1 and isinstance(self._outcomes[0], Exception):
             raise self._outcomes[0]
@@ -121,10 +129,12 @@ class Batch:
         )
 
     def _work(self) -> None:
-        for task in self._tasks:
-            if self._is_deferred or self._is_cancelled or self._background.is_shutting_down:
-                break
-            self._outcomes.append(self._preannotate(task))
+        with suppress(_UnwantedError):
+            for task in self._tasks:
+                if self._is_deferred:
+                    break
+                self._check_wanted()
+                self._outcomes.append(self._preannotate(task))
         with self._lock:
             if not self._is_deferred:
                 self._is_done.set()
@@ -132,9 +142,20 @@ class Batch:
         with self._background.write_lock:
             self._write()
 
+    def _check_wanted(self, progress: float = 0.0) -> None:
+        """End the work, also within a task, if its outcome is of no use: a task may take minutes.
+
+        Raises:
+            _UnwantedError: it is not.
+        """
+        if self._is_cancelled or self._background.is_shutting_down:
+            raise _UnwantedError
+
     def _preannotate(self, task: Task) -> Prediction | Exception:
         try:
-            return self._preannotator.preannotate(self._context, task)
+            return self._preannotator.preannotate(self._context, task, progress=self._check_wanted)
+        except _UnwantedError:
+            raise
         # One failure must not end the others; that of an only task is raised in `results`.
         except Exception as error:
             if len(self._tasks) > 1:
@@ -145,24 +166,30 @@ class Batch:
         """Do the rest, and write all."""
         written = 0
         for number, task in enumerate(self._tasks):
-            if self._background.is_shutting_down:
-                return
             outcome = self._outcomes[number] if number < len(self._outcomes) else None
             try:
-                if isinstance(outcome, Exception):
-                    if len(self._tasks) == 1:
-                        raise outcome
-                    continue
-                write_prediction(self._preannotator, self._context, task, outcome)
-                written += 1
+                self._check_wanted()
+                written += self._write_outcome(task, outcome)
+            except _UnwantedError:
+                return
             # The request is over: only the log can report it.
             except Exception as error:
                 _log_skipped(task, error)
-            finally:
-                self._background.release(self._context.project, task_number(task))
+            self._background.release(self._context.project, task_number(task))
         log.warning(
             "Project %s: %d of %d tasks are done.", self._context.project, written, len(self._tasks)
         )
+
+    def _write_outcome(self, task: Task, outcome: Prediction | Exception | None) -> bool:
+        """Write the prediction of a task, unless it failed; None if it has yet to be made."""
+        if isinstance(outcome, Exception):
+            if len(self._tasks) == 1:
+                raise outcome
+            return False
+        write_prediction(
+            self._preannotator, self._context, task, outcome, progress=self._check_wanted
+        )
+        return True
 
 
 def _log_skipped(task: Task, error: Exception) -> None:

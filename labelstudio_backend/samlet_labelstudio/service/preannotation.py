@@ -1,6 +1,6 @@
 """Pre-annotation: all objects of a task's image, or those in another model's boxes."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -41,7 +41,11 @@ class Preannotator:
         self._embeddings = embeddings
 
     def preannotate(
-        self, context: RequestContext, task: Task, image: TaskImage | None = None
+        self,
+        context: RequestContext,
+        task: Task,
+        image: TaskImage | None = None,
+        progress: Callable[[float], None] | None = None,
     ) -> Prediction:
         """Find the objects of a task's first image; or, where it has boxes, the objects in those.
 
@@ -49,6 +53,8 @@ class Preannotator:
             context: of the request.
             task: with "id" and "data"; boxes are rectangles of its "predictions" by other models.
             image: the image, if it need not be fetched.
+            progress: called after each batch of prompts with the fraction done, above 0 to 1. What
+                it raises ends the work and reaches the caller.
 
         Returns:
             A prediction whose score is the mean of its regions'.
@@ -63,10 +69,10 @@ class Preannotator:
         image = image or self._images.resolve(context.image_url(task, tag), task.get("id"))
         boxes = _boxes_of_others(task, tag, self.models.versions_of(context.project))
         if boxes:
-            objects = self.segment_boxes(predictor, image, boxes)
+            objects = self.segment_boxes(predictor, image, boxes, progress)
         else:
             label = control.label_or_first(settings.label)
-            objects = [(*each, label) for each in _all_objects(predictor, image)]
+            objects = [(*each, label) for each in _all_objects(predictor, image, progress)]
         kept = [
             each
             for each in objects
@@ -85,7 +91,11 @@ class Preannotator:
         return {"result": regions, "score": mean, "model_version": version}
 
     def segment_boxes(
-        self, predictor: Predictor, image: TaskImage, results: Sequence[Mapping[str, Any]]
+        self,
+        predictor: Predictor,
+        image: TaskImage,
+        results: Sequence[Mapping[str, Any]],
+        progress: Callable[[float], None] | None = None,
     ) -> list[_Object]:
         """Segment the object in each box.
 
@@ -93,6 +103,7 @@ class Preannotator:
             predictor: with the model.
             image: that the boxes are on.
             results: regions that are rectangles or ellipses.
+            progress: see `preannotate`.
 
         Returns:
             For each box its mask, predicted IoU and label, ordered by the ROIs around them.
@@ -116,13 +127,17 @@ class Preannotator:
                 (crop_mask(masks.best), clipped_score(masks), label)
                 for masks, (_, label) in zip(predictions, batch, strict=True)
             ]
+            if progress is not None:
+                progress(len(objects) / len(boxes))
         return objects
 
 
-def _all_objects(predictor: Predictor, image: TaskImage) -> list[tuple[CroppedMask, float]]:
+def _all_objects(
+    predictor: Predictor, image: TaskImage, progress: Callable[[float], None] | None
+) -> list[tuple[CroppedMask, float]]:
     return [
         (crop_mask(record["segmentation"]), min(record["predicted_iou"], 1.0))
-        for record in segment_everything(predictor, image.read())
+        for record in segment_everything(predictor, image.read(), progress=progress)
     ]
 
 

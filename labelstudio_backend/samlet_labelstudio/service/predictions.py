@@ -1,5 +1,7 @@
 """Predictions that are written through Label Studio's API, each once."""
 
+from collections.abc import Callable
+
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.client import connect, label_studio_errors
 from samlet_labelstudio.service.preannotation import Preannotator
@@ -11,6 +13,7 @@ def write_prediction(
     context: RequestContext,
     task: Task,
     prediction: Prediction | None = None,
+    progress: Callable[[float], None] | None = None,
 ) -> None:
     """Store the prediction of a task in Label Studio, unless it has one of the same model.
 
@@ -19,6 +22,7 @@ def write_prediction(
         context: whose settings say where Label Studio is.
         task: see `Preannotator.preannotate`.
         prediction: None if it has yet to be made.
+        progress: see `Preannotator.preannotate`.
 
     Raises:
         UserError: the task cannot be read, or Label Studio does not accept the prediction.
@@ -32,7 +36,7 @@ def write_prediction(
         existing = client.predictions.list(task=number)
     if any(each.model_version == version for each in existing):
         return
-    prediction = prediction or preannotator.preannotate(context, task)
+    prediction = prediction or preannotator.preannotate(context, task, progress=progress)
     with label_studio_errors(context.settings):
         client.predictions.create(
             task=number,

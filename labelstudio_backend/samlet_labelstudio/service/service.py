@@ -64,7 +64,7 @@ class Service:
             except UserError as error:
                 log.error("%s", error)
 
-        threading.Thread(target=load, daemon=True).start()
+        self.background.start(load)
 
     def set_extra_params(self, project: str, given: Any) -> None:
         """Apply the extra parameters of a project's backend; see `Settings.with_extra_params`.
