@@ -1,6 +1,8 @@
 """A user's clicks, from the prompt to the labels, with the bundled model and no window."""
 
 import queue
+import subprocess
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -669,6 +671,30 @@ def test_close_ends_both_threads(cut: np.ndarray, predictor: Predictor, tmp_path
     for thread in threads:
         thread.join(30)
         assert not thread.is_alive()
+
+
+def test_the_end_waits_for_what_is_being_encoded() -> None:
+    """PyTorch aborts a process that ends while a thread is in it."""
+    code = """
+import threading, time, torch
+from samlet_napari.inference.worker import InferenceWorker
+began = threading.Event()
+class Embeddings:
+    def is_ready(self, roi):
+        return False
+    def get(self, roi):
+        matrix, end = torch.ones(300, 300), time.monotonic() + 0.5
+        began.set()
+        while time.monotonic() < end:
+            matrix @ matrix
+        print("It is encoded.", flush=True)
+worker = InferenceWorker(print, lambda _: None)
+worker.set_image(Embeddings())
+worker.encode_ahead(["an ROI"])
+began.wait()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert (done.stdout, done.stderr) == ("It is encoded.\n", "")
 
 
 def test_showing_nothing_drops_everything(gated: Bench) -> None:

@@ -3,11 +3,13 @@
 They are apart so that a click on what is encoded need not wait for what is not.
 """
 
+import atexit
 import threading
 import time
 from collections import OrderedDict
 from collections.abc import Callable, Sequence
 from dataclasses import replace
+from weakref import WeakSet
 
 from samlet.errors import UserError
 from samlet_napari.inference.embeddings import EmbeddingProvider
@@ -17,6 +19,8 @@ from samlet_napari.inference.step_prediction import StepPredictions, predict_ste
 
 REST_SECONDS = 0.15
 """A cursor that has not moved for so long is at rest."""
+EXIT_SECONDS = 10.0
+"""How long the end of the process waits for what is being encoded or predicted."""
 
 
 class InferenceWorker:
@@ -45,8 +49,13 @@ class InferenceWorker:
         self._predictions: StepPredictions = OrderedDict()
         self._is_closed = False
         self._changed = threading.Condition()
-        for loop in (self._encode_loop, self._predict_loop):
-            threading.Thread(target=loop, name=f"samlet {loop.__name__}", daemon=True).start()
+        self._threads = [
+            threading.Thread(target=loop, name=f"samlet {loop.__name__}", daemon=True)
+            for loop in (self._encode_loop, self._predict_loop)
+        ]
+        for thread in self._threads:
+            thread.start()
+        _workers.add(self)
 
     def set_image(self, embeddings: EmbeddingProvider | None) -> None:
         """Work on another image, or none, from now on; what waits is dropped."""
@@ -97,6 +106,11 @@ class InferenceWorker:
             self._is_closed = True
             self._embeddings = None
             self._drop_all()
+
+    def join(self) -> None:
+        """Wait for the end of the threads, for a while: reading a lazy array may take forever."""
+        for thread in self._threads:
+            thread.join(EXIT_SECONDS)
 
     def _drop_all(self) -> None:
         self._objects.clear()
@@ -208,3 +222,18 @@ class InferenceWorker:
                 del self._objects[request.number]
             if self._hover == request:
                 self._hover = None
+
+
+_workers: WeakSet[InferenceWorker] = WeakSet()
+
+
+def _close_all() -> None:
+    """PyTorch aborts a process that ends while a thread is in it."""
+    workers = list(_workers)
+    for worker in workers:
+        worker.close()
+    for worker in workers:
+        worker.join()
+
+
+atexit.register(_close_all)
