@@ -12,5 +12,7 @@ from .predict.embedding import ImageEmbedding as ImageEmbedding
 from .predict.predictor import MaskPrediction as MaskPrediction
 from .predict.predictor import Predictor as Predictor
 from .predict.sam_predictor import SamPredictor as SamPredictor
+from .stacks.segment import StackObjects as StackObjects
+from .stacks.segment import segment_stack as segment_stack
 
 __version__: str

@@ -40,6 +40,18 @@ def parse_numbers(text: str, count: int, option: str) -> list[float]:
     return numbers
 
 
+def parse_channels(text: str | None) -> list[int] | None:
+    """Read --channels; None if it is not given.
+
+    Raises:
+        UserError: the channels are no numbers.
+    """
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--channels takes numbers such as 0,2, not {text!r}.") from error
+
+
 def read_image(path: Path, channels: str | None, max_pixels: int) -> "np.ndarray":
     """Read an image with the channels that were chosen: RGB uint8, H x W x 3.
 
@@ -48,10 +60,4 @@ def read_image(path: Path, channels: str | None, max_pixels: int) -> "np.ndarray
     """
     from samlet import images
 
-    chosen = None
-    if channels is not None:
-        try:
-            chosen = [int(part) for part in channels.split(",")]
-        except ValueError as error:
-            raise UserError(f"--channels takes numbers such as 0,2, not {channels!r}.") from error
-    return images.read(path, channels=chosen, max_pixels=max_pixels)
+    return images.read(path, channels=parse_channels(channels), max_pixels=max_pixels)

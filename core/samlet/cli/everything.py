@@ -1,4 +1,4 @@
-"""`samlet everything`: all objects of an image, or of a folder of images."""
+"""`samlet everything`: all objects of an image or a stack, or of a folder of them."""
 
 from functools import partial
 from pathlib import Path
@@ -7,14 +7,14 @@ from typing import Annotated, cast
 import typer
 
 import samlet
-from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, read_image
+from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, parse_channels
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 
 
 def everything(
-    image: Annotated[Path, typer.Argument(help="An image, or a folder of images.")],
+    image: Annotated[Path, typer.Argument(help="An image, a stack, or a folder of them.")],
     out: Out,
     model: Model = "nuclei",
     engine: EngineName = "auto",
@@ -64,6 +64,10 @@ def everything(
             help="Overlap of neighbouring tiles, in pixels.", show_default="a quarter of the tile"
         ),
     ] = None,
+    axis: Annotated[
+        str,
+        typer.Option(help="What the slices of a stack are: z, time, or auto (as the file says)."),
+    ] = "auto",
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     replace: Annotated[
@@ -73,19 +77,26 @@ def everything(
         ),
     ] = False,
 ) -> None:
-    """Segment all objects of an image, or of every image in a folder, without prompts.
+    """Segment all objects of an image or a stack, or of all of them in a folder, without prompts.
+
+    In a stack (a TIFF with several slices along z or time) objects that overlap from slice to slice
+    get the same number.
 
     Images whose results exist already, from the same file, model and settings, are skipped, so an
-    interrupted run resumes. Results with objects from `samlet segment` are kept. Files in OUT, and
-    those that samlet wrote elsewhere (by their names), are not read as images.
+    interrupted run resumes; a stack resumes at the slice where it was. Results with objects from
+    `samlet segment` are kept. Files in OUT, and those that samlet wrote elsewhere (by their names),
+    are not read as images.
     """
     from samlet import images
     from samlet.everything.batch import segment_images
     from samlet.everything.segment import open_generator, segment_everything
     from samlet.everything.settings import EverythingSettings, complete_settings
+    from samlet.images.stacks import parse_axis
     from samlet.modeling.fingerprint import model_fingerprint
+    from samlet.stacks.batch import segment_stacks
     from samlet.utils.progress import progress_bar
 
+    slices_are, chosen_channels = parse_axis(axis), parse_channels(channels)
     paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
     loaded = samlet.load(model)
@@ -108,17 +119,19 @@ def everything(
         "settings": settings | {"tile": tile, "overlap": overlap},
         "channels": channels,
     }
+    segment = partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings)
+    is_stack = partial(images.is_stack, axis=slices_are, channels=chosen_channels)
+    read = partial(images.read, channels=chosen_channels, max_pixels=max_pixels)
+    open_stack = partial(
+        images.open_stack, axis=slices_are, channels=chosen_channels, max_pixels=max_pixels
+    )
+    folders = [out / path.relative_to(root).parent for path in paths]
     try:
         with progress_bar() as progress:
             outcome = segment_images(
-                paths,
-                [out / path.relative_to(root).parent for path in paths],
-                lambda path: read_image(path, channels, max_pixels),
-                partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings),
-                info,
-                progress,
-                replace,
+                paths, folders, read, segment, info, progress, replace, is_stack
             )
+            segment_stacks(outcome, open_stack, segment, progress, replace)
     except KeyboardInterrupt:
         console.print("Stopped; run the same command again to resume.")
         raise typer.Exit(130) from None

@@ -9,9 +9,29 @@ import numpy as np
 from rich.progress import Progress, TaskID
 
 from samlet.errors import UserError
-from samlet.outputs.results import image_source, is_done, is_of_another, read_results, write_results
+from samlet.outputs.results import (
+    check_owner,
+    image_source,
+    is_done,
+    read_results,
+    write_results,
+)
 from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch
+
+
+class StackFile(NamedTuple):
+    """A file with several slices.
+
+    Attributes:
+        path: the file.
+        folder: where its results go.
+        info: how they are made.
+    """
+
+    path: Path
+    folder: Path
+    info: dict[str, Any]
 
 
 @dataclass
@@ -22,11 +42,13 @@ class Outcome:
         skipped: number of images that the same model and settings had finished before.
         kept: images whose results hold objects made by prompts, and were not replaced.
         failed: one sentence per image that could not be read, or whose results could not.
+        stacks: files that are stacks and were left out, for `samlet.stacks.batch.segment_stacks`.
     """
 
     skipped: int = 0
     kept: list[str] = field(default_factory=list)
     failed: list[str] = field(default_factory=list)
+    stacks: list[StackFile] = field(default_factory=list)
 
 
 def segment_images(
@@ -37,6 +59,7 @@ def segment_images(
     info: Mapping[str, Any],
     progress: Progress,
     replace: bool = False,
+    is_stack: Callable[[Path], bool] = lambda path: False,
 ) -> Outcome:
     """Find all objects of each image and write them; see `samlet.outputs.results.write_results`.
 
@@ -50,6 +73,7 @@ def segment_images(
         info: model and settings; images with such results of the same file are skipped.
         progress: gets a task that advances within an image as well.
         replace: write over results that hold objects made by prompts, too.
+        is_stack: whether a file is left out as a stack; raises UserError for a bad file.
 
     Raises:
         UserError: results cannot be written.
@@ -58,19 +82,20 @@ def segment_images(
     task = progress.add_task("", total=len(paths))
     places = list(zip(paths, folders, strict=True))
 
-    def load(place: tuple[Path, Path]) -> _Loaded | UserError | Literal["done", "kept"]:
+    def load(
+        place: tuple[Path, Path],
+    ) -> _Loaded | StackFile | UserError | Literal["done", "kept"]:
         path, folder = place
         try:
             source = image_source(path)
             own = {**info, **source}
+            if is_stack(path):
+                return StackFile(path, folder, own)
             before = None if replace else read_results(folder, path)
             if before is not None and is_done(folder, path, before, own):
                 return "done"
-            if before is not None and is_of_another(before, source):
-                raise UserError(
-                    f"{path} has the name of {before.info['file']}, whose results are in {folder}: "
-                    "give another --out, or --replace to write over them."
-                )
+            if before is not None:
+                check_owner(before.info, source, path, folder)
             if before is not None and before.info.get("prompts"):
                 return "kept"
             return _Loaded(path, folder, read(path), own)
@@ -85,6 +110,8 @@ def segment_images(
                 outcome.skipped += 1
             elif image == "kept":
                 outcome.kept.append(str(path))
+            elif isinstance(image, StackFile):
+                outcome.stacks.append(image)
             elif isinstance(image, UserError):
                 outcome.failed.append(str(image))
             else:
@@ -98,7 +125,8 @@ def segment_images(
 
     for _ in prefetch(find(), write, threads=1, depth=2):
         pass
-    progress.update(task, completed=len(paths))
+    # Stacks get a bar of their own each.
+    progress.update(task, completed=len(paths), visible=len(outcome.stacks) < len(paths))
     return outcome
 
 

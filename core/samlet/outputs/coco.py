@@ -35,24 +35,16 @@ def write_coco(
         UserError: a mask is not of this size, or the file cannot be written.
     """
     height, width = size
-    annotations = []
-    for number, record in enumerate(records, start=1):
-        rle = record_mask(record, size).to_rle()
-        scores = record_scores(record)
-        if "predicted_iou" in scores:
-            scores.setdefault("score", scores["predicted_iou"])
-        annotations.append(
-            {
-                "id": number,
-                "image_id": 1,
-                "category_id": 1,
-                "iscrowd": 0,
-                "segmentation": rle,
-                "area": int(coco.area(rle)),
-                "bbox": [float(side) for side in coco.toBbox(rle)],
-                **scores,
-            }
-        )
+    annotations = [
+        {
+            "id": number,
+            "image_id": 1,
+            "category_id": 1,
+            "iscrowd": 0,
+            **to_annotation(record, size),
+        }
+        for number, record in enumerate(records, start=1)
+    ]
     image = {"id": 1, "file_name": image_name, "height": height, "width": width}
     write_json(
         path,
@@ -63,3 +55,21 @@ def write_coco(
             "annotations": annotations,
         },
     )
+
+
+def to_annotation(record: Mapping[str, Any], size: tuple[int, int]) -> dict[str, Any]:
+    """A record's mask, area, box and scores as in `write_coco`, for JSON.
+
+    Raises:
+        UserError: the mask is not of this size, (H, W).
+    """
+    rle = record_mask(record, size).to_rle()
+    scores = record_scores(record)
+    if "predicted_iou" in scores:
+        scores.setdefault("score", scores["predicted_iou"])
+    return {
+        "segmentation": rle,
+        "area": int(coco.area(rle)),
+        "bbox": [float(side) for side in coco.toBbox(rle)],
+        **scores,
+    }

@@ -143,18 +143,44 @@ def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str,
     """
     name = image_path.name
     return (
-        all(results.info.get(key) == value for key, value in info.items() if key != "file")
+        is_same_work(results.info, info)
         and any((folder / f"{name}{suffix}").exists() for suffix in LABELS_SUFFIXES)
         and (folder / f"{name}{POLYGONS_SUFFIX}").exists()
         and (folder / f"{name}{OVERLAY_SUFFIX}").exists()
     )
 
 
-def is_of_another(results: Results, source: Mapping[str, str]) -> bool:
-    """Whether earlier results are of another image of the same name, which still exists."""
-    before = results.info["file"]
-    return (
-        before not in (None, source["file"])
-        and results.info["image"] != source["image"]
-        and Path(before).exists()
-    )
+def is_same_work(before: Mapping[str, Any], info: Mapping[str, Any]) -> bool:
+    """Whether earlier results were made of the same file with the same model and settings.
+
+    Args:
+        before: how they were made.
+        info: how they would be made now; the path of the file is not compared.
+    """
+    return all(before.get(key) == value for key, value in info.items() if key != "file")
+
+
+def check_owner(
+    before: Mapping[str, Any], source: Mapping[str, Any], path: Path, folder: Path
+) -> None:
+    """Make sure that earlier results are not of another image of the same name that still exists.
+
+    Args:
+        before: how they were made.
+        source: the image now, see `image_source`.
+        path: its file.
+        folder: of the results.
+
+    Raises:
+        UserError: they are.
+    """
+    file = before.get("file")
+    if (
+        file not in (None, source["file"])
+        and before.get("image") != source["image"]
+        and Path(file).exists()
+    ):
+        raise UserError(
+            f"{path} has the name of {file}, whose results are in {folder}: "
+            "give another --out, or --replace to write over them."
+        )
