@@ -25,6 +25,9 @@ from samlet.stacks.segment import records_to_label_map
 from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch
 
+MAX_SHORT = np.iinfo(np.uint16).max
+"""The largest label of a file with 16 bits."""
+
 
 def segment_stacks(
     outcome: Outcome,
@@ -114,7 +117,7 @@ class _StackRun:
         state = self._journal.read()
         assert state is not None
         highest = state.objects
-        if highest > np.iinfo(np.uint16).max:
+        if highest > MAX_SHORT:
             # Linked objects are far fewer, and other programs prefer 16 bits.
             linker = SliceLinker(axis)
             for _ in linker.link(self._label_maps(height, width)):
