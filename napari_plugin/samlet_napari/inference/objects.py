@@ -64,12 +64,14 @@ class FoundObject(NamedTuple):
         steps: its prompts.
         box: of the mask, half open, in pixels of the plane.
         mask: bool, h x w; None stands for no object, where there was one.
+        track: number that the object has in all slices of one search; None if it is in one slice.
     """
 
     plane: Plane
     steps: Steps
     box: Box
     mask: np.ndarray | None
+    track: int | None = None
 
 
 def _plane(axes: Sequence[Any], index: Sequence[Any]) -> Plane:

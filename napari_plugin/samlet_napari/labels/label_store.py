@@ -160,7 +160,10 @@ class LabelStore:
         metadata_before = self.metadata.raw(label)
         old = self.metadata.object_in(label, plane)
         # Its box is searched only where there may be more of it than is known.
-        old_box = old.box if old and self._boxes_are_known else self._find_box(plane, label)
+        if self._boxes_are_known:
+            old_box = old.box if old else None
+        else:
+            old_box = self._find_box(plane, label)
         region = box if old_box is None else _union(box, old_box)
         before = self._read(plane, region).copy()
         after = np.where(before == label, 0, before)

@@ -69,7 +69,11 @@ class LabelWriter:
         self.last = (number, plane)
 
     def write_objects(
-        self, objects: Iterable[FoundObject], label: int | None = None, continues: bool = False
+        self,
+        objects: Iterable[FoundObject],
+        label: int | None = None,
+        continues: bool = False,
+        track_labels: dict[int, int] | None = None,
     ) -> int:
         """Write what was found in other ways than by clicks.
 
@@ -78,6 +82,8 @@ class LabelWriter:
             label: of all of them, in place of what had it there; None gives each a new one, and
                 leaves out those of which less than half is free.
             continues: whether this and the objects written before are undone together.
+            track_labels: the labels of tracks that have been written before, which further slices
+                of them get; labels of new tracks are added.
 
         Returns:
             how many were written.
@@ -86,14 +92,18 @@ class LabelWriter:
             UserError: the labels cannot be written, or only some of the objects.
         """
         store = self.require_store()
+        labels = {} if track_labels is None else track_labels
         changes: list[Change] = []
         try:
             with store.batch():
-                for plane, steps, box, mask in objects:
+                for plane, steps, box, mask, track in objects:
                     if label is None and (mask is None or not self._is_free(plane, box, mask)):
                         continue
-                    number = store.next_label() if label is None else label
+                    number = label if track is None else labels.get(track)
+                    number = store.next_label() if number is None else number
                     changes.append(store.write(plane, box, mask, number, steps, self.overwrite))
+                    if track is not None:
+                        labels[track] = number
         finally:
             # Meanwhile the user may have committed something, or undone the first part.
             if continues and any(batch is self._latest_batch for batch in self._history):

@@ -53,6 +53,7 @@ class Controller:
         tasks: long work on the image.
         model: the name or file of the model.
         sources: whose pixels the model sees.
+        all_slices: whether everything mode searches all slices of a stack.
     """
 
     busy = Signal(bool)
@@ -63,6 +64,7 @@ class Controller:
         self.tasks = TaskRunner(self.workspace)
         self.sources = SourceLayers(viewer, self._on_pixels, self._on_data)
         self.model = models.names()[0]
+        self.all_slices = False
         self._worker = InferenceWorker(self._on_response, self._on_encoding)
         self._auto_commit = False
         self._overwrite = False
@@ -155,12 +157,12 @@ class Controller:
     # What a user starts and stops.
 
     def segment_everything(self, only_visible: bool = False) -> None:
-        """Find all objects of the plane, or those in view, and write them.
+        """Find all objects of the plane or of all slices, or those in view, and write them.
 
         Raises:
             UserError: there is no image, or another task is running.
         """
-        make_task = partial(EverythingTask, self.workspace, only_visible)
+        make_task = partial(EverythingTask, self.workspace, only_visible, self.all_slices)
         self.tasks.start(make_task, "Looking for all objects ...")
 
     def propagate(self, forward: bool = True) -> None:

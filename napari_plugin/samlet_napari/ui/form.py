@@ -14,6 +14,7 @@ NEW_LAYER = "new layer"
 OTHER_FILE = "a file ..."
 THIS_LAYER, ALL_LAYERS = "this layer", "all visible layers, blended"
 AS_SHOWN, PERCENTILES = "as shown", "by percentiles"
+THIS_SLICE, ALL_SLICES = "this slice", "all slices"
 MAX_COLOURS = 8
 """Longest axis that may be one of channels."""
 
@@ -87,6 +88,13 @@ class Form:
         self.overwrite = CheckBox(
             text="overwrite", tooltip="Objects may take pixels of other objects."
         )
+        self.slices = ComboBox(
+            label="everything in",
+            choices=[THIS_SLICE, ALL_SLICES],
+            tooltip="Where Everything searches a stack. In all slices, objects that overlap from "
+            "slice to slice get the same number.",
+            visible=False,
+        )
         self.beside_image = CheckBox(
             text="keep embeddings beside the image",
             tooltip="In the folder IMAGE.samlet, for use on other computers; otherwise in your "
@@ -98,7 +106,7 @@ class Form:
         """All controls, from top to bottom."""
         return [
             self.image, self.channels, self.contrast, self.model, self.labels, self.mode,
-            self.live, self.auto_commit, self.overwrite, self.beside_image,
+            self.live, self.auto_commit, self.overwrite, self.beside_image, self.slices,
         ]  # fmt: skip
 
     def images(self, _: Any = None) -> list[tuple[str, Image]]:
@@ -140,6 +148,11 @@ class Form:
                 choice.value = value if value in choice.choices else None
         with self.channels.changed.blocked():
             self.channels.reset_choices()
+
+    def refresh_slices(self) -> None:
+        """Show the choice of slices only for a stack."""
+        workspace = self._workspace
+        self.slices.visible = workspace.image is not None and workspace.view().is_stack
 
     def refresh_models(self, model: str | None = None) -> None:
         """List models anew, and select one; by default, the one that is selected."""

@@ -18,7 +18,7 @@ from samlet.errors import UserError
 from samlet_napari.inference import models
 from samlet_napari.ui import commands
 from samlet_napari.ui.controller import Controller
-from samlet_napari.ui.form import ALL_LAYERS, AS_SHOWN, OTHER_FILE, Form
+from samlet_napari.ui.form import ALL_LAYERS, ALL_SLICES, AS_SHOWN, OTHER_FILE, Form
 from samlet_napari.ui.input_bindings import InputBindings, MouseMode
 from samlet_napari.viewer.overlays import Overlays
 
@@ -152,6 +152,7 @@ class SegmentWidget(QWidget):
         form.auto_commit.changed.connect(controller.set_auto_commit)
         form.overwrite.changed.connect(controller.set_overwrite)
         form.beside_image.changed.connect(controller.keep_beside_image)
+        form.slices.changed.connect(self._on_slices)
         self._workspace.status.connect(self._on_status)
         self._workspace.opened.connect(self._refresh)
         controller.busy.connect(self._on_busy)
@@ -200,6 +201,8 @@ class SegmentWidget(QWidget):
             colour_axis=channels if isinstance(channels, int) else None,
             is_blended=channels == ALL_LAYERS,
         )
+        # An axis of colours is none of slices.
+        self.form.refresh_slices()
 
     def _on_model(self, name: str) -> None:
         if name == OTHER_FILE:
@@ -216,6 +219,9 @@ class SegmentWidget(QWidget):
 
     def _on_labels(self, labels: Labels | None) -> None:
         self._reporting(lambda: self.controller.choose_labels(labels))()
+
+    def _on_slices(self, slices: str) -> None:
+        self.controller.all_slices = slices == ALL_SLICES
 
     def _on_mode(self, mode: MouseMode) -> None:
         self.input_bindings.mode = mode

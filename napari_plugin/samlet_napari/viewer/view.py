@@ -120,6 +120,12 @@ class View:
         """Height and width of a plane."""
         return plane.size(self.shape)
 
+    @property
+    def is_stack(self) -> bool:
+        """Whether the image has several slices, whichever two axes are shown."""
+        lengths = (n for axis, n in enumerate(self.shape) if axis != self._colour_axis)
+        return sum(length > 1 for length in lengths) > 2
+
     def slice_axes(self, plane: Plane) -> list[int]:
         """The axes along which an image is a stack of planes; empty if it is no stack."""
         return [
