@@ -1,5 +1,6 @@
-"""What several benchmarks share: command-line options, timing, memory and tables of times."""
+"""What several benchmarks share: options, precision, timing, memory and tables of times."""
 
+import os
 import resource
 import statistics
 import time
@@ -9,6 +10,9 @@ from typing import Annotated
 
 import numpy as np
 import typer
+
+# Published figures are in float32, unless they name another precision.
+os.environ.setdefault("SAMLET_PRECISION", "float32")
 
 Data = Annotated[Path, typer.Argument(help="Folder with images/ and labels/ of BBBC038.")]
 ModelName = Annotated[str, typer.Option("--model", help="Name of a model, or a checkpoint file.")]

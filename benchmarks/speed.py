@@ -4,12 +4,18 @@
     python benchmarks/speed.py --repeats 5
 
 All models have random weights, since speed does not depend on them, and run at 1024 px; official
-MobileSAM and samlet have the same architecture. Each row is a separate process. The processes take
-turns, so that a slow minute of the machine affects all of them. Prints a Markdown table of medians,
-with the median over all rounds of the ratio to MobileSAM. FastSAM has no clicks: its single pass is
-the encode column. A second table compares each encoder with the machine's matrix-product rate.
-Everything mode has its own benchmark, `everything.py`, since random weights find no objects. Run
-nothing beside it.
+MobileSAM and samlet have the same architecture. Rows in bfloat16 are left out where the processor
+does not compute in it; all others are in float32. Each row is a separate process. The processes
+take turns, so that a slow minute of the machine affects all of them. Prints a Markdown table of
+medians, with the median over all rounds of the ratio to MobileSAM. FastSAM has no clicks: its
+single pass is the encode column. A second table compares each encoder with the machine's
+matrix-product rate in float32. Everything mode has its own benchmark, `everything.py`, since random
+weights find no objects. Run nothing beside it.
+
+The encoders alone:
+
+    python benchmarks/speed.py --rows MobileSAM --rows "samlet, OpenVINO" \
+        --rows "samlet, OpenVINO bfloat16"
 """
 
 import importlib.util
@@ -30,6 +36,8 @@ import typer
 from common import median_seconds, peak_megabytes
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
+
+from samlet.engines.precision import computes_in_bfloat16
 
 SIZE = 1024
 BATCH = 32
@@ -113,12 +121,12 @@ class FastSAM(Row):
 class Samlet(Row):
     """MobileSAM's architecture in samlet."""
 
-    def __init__(self, engine: str) -> None:
+    def __init__(self, engine: str, precision: str = "float32") -> None:
         import samlet
 
         self.model = _random_mobile_sam()
         self.encoder = self.model.image_encoder
-        self.predictor = samlet.Predictor(self.model, engine)
+        self.predictor = samlet.Predictor(self.model, engine, precision=precision)
 
     def encode(self, image: np.ndarray) -> None:
         """`encode`."""
@@ -172,7 +180,9 @@ ROWS: dict[str, Callable[[], Row]] = {
     "FastSAM-x": lambda: FastSAM("yolov8x-seg.yaml"),
     "FastSAM-s": lambda: FastSAM("yolov8s-seg.yaml"),
     "samlet, torch": lambda: Samlet("torch"),
+    "samlet, torch bfloat16": lambda: Samlet("torch", "bfloat16"),
     "samlet, OpenVINO": lambda: Samlet("openvino"),
+    "samlet, OpenVINO bfloat16": lambda: Samlet("openvino", "bfloat16"),
     "samlet, OpenVINO int8": SamletInt8,
 }
 REFERENCE = "MobileSAM"
@@ -207,7 +217,7 @@ def main(
     rows: Annotated[list[str] | None, typer.Option(help="Rows of the table; default: all.")] = None,
 ) -> None:
     """Measure, and print the table."""
-    names = [name for name in rows or ROWS if _installed(name)]
+    names = [name for name in rows or ROWS if _possible(name)]
     rate = _gemm()
     print(f"{torch.get_num_threads()} threads, matrix product {rate:.0f} GFLOP/s")
     context = multiprocessing.get_context("spawn")
@@ -306,8 +316,11 @@ def _prepare(name: str) -> None:
         SamletInt8.export()
 
 
-def _installed(name: str) -> bool:
-    return not name.startswith("FastSAM") or importlib.util.find_spec("ultralytics") is not None
+def _possible(name: str) -> bool:
+    """Whether a row can be measured here."""
+    if name.startswith("FastSAM"):
+        return importlib.util.find_spec("ultralytics") is not None
+    return not name.endswith("bfloat16") or computes_in_bfloat16("cpu")
 
 
 def _gemm() -> float:

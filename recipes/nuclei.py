@@ -317,7 +317,9 @@ def measure(
     examples = load_examples(data, only=validation_names())[:only]
     for run in runs:
         path = run / "model.safetensors" if run.is_dir() else run
-        report = measure_with_labels(samlet.Predictor(samlet.load(path)), examples, microscopy_kind)
+        # The published figures are in float32, which every processor has.
+        predictor = samlet.Predictor(samlet.load(path), precision="float32")
+        report = measure_with_labels(predictor, examples, microscopy_kind)
         print(f"{path}\n\n{report.text()}")
         if only is None:
             with atomic_path(path.with_name(FIGURES)) as temporary:

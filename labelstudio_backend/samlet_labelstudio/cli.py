@@ -28,6 +28,14 @@ Model = Annotated[
     typer.Option(help="A name from `samlet models`, or a checkpoint; nuclei by default."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino.")]
+PrecisionName = Annotated[
+    str | None,
+    typer.Option(
+        "--precision",
+        help="Of the image encoder: auto, float32, or bfloat16 (faster, on processors that compute "
+        "in it).",
+    ),
+]
 Project = Annotated[int, typer.Option(help="Project number.", min=1)]
 Labels = Annotated[str, typer.Option(help="Labels of the objects, separated by commas.")]
 
@@ -35,6 +43,8 @@ Labels = Annotated[str, typer.Option(help="Labels of the objects, separated by c
 def main() -> None:
     """The command `samlet-labelstudio`."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
+    # The precision that images are encoded in.
+    logging.getLogger("samlet").setLevel(logging.INFO)
     run_app(app)
 
 
@@ -48,6 +58,7 @@ def serve(
     port: Annotated[int, typer.Option(help="Port to listen on.", min=1, max=65535)] = 9090,
     model: Model = None,
     engine: EngineName = None,
+    precision: PrecisionName = None,
     label_studio_url: Url = None,
     api_key: Key = None,
     allow_host: Annotated[
@@ -69,7 +80,10 @@ def serve(
     """
     if context.invoked_subcommand is not None:
         return
+    import torch
+
     from samlet.checkpoints.loading import resolve_path
+    from samlet.engines import choose_precision
     from samlet_labelstudio.server import serving
     from samlet_labelstudio.settings import Settings
 
@@ -77,6 +91,7 @@ def serve(
         {
             "model": model,
             "engine": engine,
+            "precision": precision,
             "label_studio_url": label_studio_url,
             "api_key": api_key,
             "allowed_hosts": tuple(allow_host) if allow_host else None,
@@ -84,8 +99,9 @@ def serve(
         }
     )
     settings = serving.check_listening(given, host, port)
-    # A missing model is downloaded, or reported, before the first request.
+    # A missing model is downloaded, or reported, before the first request, like a wrong precision.
     resolve_path(settings.model)
+    choose_precision(settings.precision, torch.device("cpu"))
     console.print(f"samlet serves {settings.model} at http://{host}:{port} (Ctrl-C stops it).")
     if settings.label_studio_url is None:
         console.print(
@@ -138,6 +154,7 @@ def preannotate(
     ] = 2,
     model: Model = None,
     engine: EngineName = None,
+    precision: PrecisionName = None,
     label_studio_url: Url = None,
     api_key: Key = None,
 ) -> None:
@@ -151,6 +168,7 @@ def preannotate(
         {
             "model": model,
             "engine": engine,
+            "precision": precision,
             "label_studio_url": label_studio_url,
             "api_key": api_key,
         }

@@ -53,6 +53,7 @@ class Settings(PreannotationSettings, BaseSettings):
     Attributes:
         model: a name from `samlet models`, or a checkpoint.
         engine: see `samlet.engines.open_engine`.
+        precision: of the image encoder, see there.
         label_studio_url: where Label Studio is, as seen from here (LABEL_STUDIO_URL); with None,
             only images that tasks contain themselves, or from `allowed_hosts`, can be used.
         label_studio_host: where browsers find Label Studio, if elsewhere: Label Studio's own
@@ -83,6 +84,7 @@ class Settings(PreannotationSettings, BaseSettings):
 
     model: str = "nuclei"
     engine: str = "auto"
+    precision: str = "auto"
     label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
     label_studio_host: str | None = Field(None, validation_alias="LABEL_STUDIO_HOST")
     api_key: str | None = Field(None, validation_alias="LABEL_STUDIO_API_KEY", repr=False)

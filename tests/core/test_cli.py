@@ -20,6 +20,7 @@ from typer.testing import CliRunner
 import samlet
 from samlet import samples
 from samlet.cli.main import main
+from samlet.engines import precision
 from samlet.masks import deepest_point, from_label_map, from_rle, iou
 from samlet.outputs import read_label_map
 
@@ -118,6 +119,7 @@ def test_more_prompts(
         (["segment", "IMAGE", "--point", "1,1", "--channels", "7"], "channels"),
         (["segment", "IMAGE", "--point", "1,1", "--channels", "x"], "--channels takes numbers"),
         (["segment", "IMAGE", "--point", "1,1", "--engine", "tensorrt"], "no engine tensorrt"),
+        (["segment", "IMAGE", "--point", "1,1", "--precision", "half"], "no precision half"),
         (["everything", "EMPTY"], "holds no image"),
         (["everything", "IMAGE", "--tile", "100", "--overlap", "120"], "100 pixels cannot overlap"),
         (["everything", "IMAGE", "--prompts", "random"], "prompts must be grid"),
@@ -249,6 +251,43 @@ def test_done_means_these_weights_and_this_file(
     crop_of("stained_2", image, (100, 100, 220, 200))
     assert "finished before" not in samlet_call(*arguments)[1]
     assert "finished before" in samlet_call(*arguments)[1]
+
+
+def test_results_name_their_precision_and_done_means_the_same(
+    tmp_path: Path, small_file: Path, samlet_call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
+    image, coco = tmp_path / "a.png", tmp_path / "out" / "a.png.coco.json"
+    crop_of("stained_2", image)
+    arguments = ("everything", image, "--out", tmp_path / "out", "--model", small_file, *FAST)
+    assert samlet_call(*arguments)[0] == 0
+    written = json.loads(coco.read_text())
+    assert written["info"]["samlet"].pop("precision") == "float32"
+    # Results of before the precision could be chosen.
+    coco.write_text(json.dumps(written))
+    assert "finished before" in samlet_call(*arguments)[1]
+    assert "finished before" not in samlet_call(*arguments, "--precision", "bfloat16")[1]
+    assert json.loads(coco.read_text())["info"]["samlet"]["precision"] == "bfloat16"
+    assert "finished before" in samlet_call(*arguments, "--precision", "bfloat16")[1]
+    segment = ("segment", image, "--box", "10,10,90,90", "--out", tmp_path / "out", "--add")
+    assert samlet_call(*segment, "--model", small_file)[0] == 0
+    (prompted,) = json.loads(coco.read_text())["info"]["samlet"]["prompts"]
+    assert prompted["precision"] == "float32"
+
+
+def test_auto_names_bfloat16_in_one_line(
+    tmp_path: Path, small_file: Path, samlet_call: Call, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
+    monkeypatch.delenv("SAMLET_PRECISION")
+    precision._log_choice.cache_clear()
+    segment = ("segment", STAINED, "--box", "10,10,90,90", "--model", small_file)
+    _, out, err = samlet_call(*segment, "--out", tmp_path / "a")
+    assert "encoded" not in out
+    assert err.startswith("Images are encoded in bfloat16") and err.count("\n") == 1
+    precision._log_choice.cache_clear()
+    chosen = ("--precision", "float32", "--out", tmp_path / "b")
+    assert samlet_call(*segment, *chosen)[2] == ""
 
 
 @pytest.mark.parametrize("place", ["results", ".", "..", "link"])

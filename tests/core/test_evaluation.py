@@ -112,6 +112,7 @@ def report() -> Report:
         ],
         clicks=[ClickScore("a", "", 4, (0.5, 0.9), 4), ClickScore("b", "", 5, (0.2,) * 4, 4)],
         agreement=[AgreementScore("a", "100 px", 3.5, 4, 0.25)],
+        made_with={"model": "a.safetensors", "precision": "float32"},
     )
 
 
@@ -123,6 +124,8 @@ def test_a_report_writes_what_was_measured(report: Report, tmp_path: Path) -> No
     assert "| all | 0.600 | 2 | 0.800 |" in written[0].read_text()
     assert "| 100 px | 0.250 | 1 |" in written[0].read_text()
     figures = json.loads(written[1].read_text())
+    assert figures.pop("made with") == {"model": "a.safetensors", "precision": "float32"}
+    assert "Made with model a.safetensors, precision float32." in written[0].read_text()
     assert figures == json.loads(json.dumps(report.tables()))
     assert figures["prompts"]["all"]["box"] == pytest.approx(0.8)
     rows = list(csv.DictReader((tmp_path / "new" / "clicks.csv").open()))

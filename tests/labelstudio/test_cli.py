@@ -14,6 +14,7 @@ from samlet_labelstudio.cli import main
     ("arguments", "sentence"),
     [
         (["--model", "nope"], "There is no model nope: choose one of nuclei, "),
+        (["--precision", "half"], "There is no precision half: choose one of auto, float32, "),
         (["--label-studio-url", "localhost:8080"], "give it as http://host:port"),
         (["preannotate"], "Say what to pre-annotate: --project N, or --images FOLDER."),
         (["preannotate", "--project", "1", "--images", "."], "--project N, or --images FOLDER"),

@@ -9,6 +9,7 @@ import pytest
 from PIL import Image
 
 import samlet
+from samlet.engines import precision
 from samlet.errors import UserError
 from samlet_labelstudio.bulk.folder import PARTIAL, preannotate_folder
 from samlet_labelstudio.images.image_resolver import open_file
@@ -118,7 +119,7 @@ def test_it_goes_on_where_it_stopped(
     assert not part.exists()
 
 
-@pytest.mark.parametrize("changed", ["model", "retrained", "label", "score", "file"])
+@pytest.mark.parametrize("changed", ["model", "retrained", "precision", "label", "score", "file"])
 def test_nothing_else_is_mixed_in(
     changed: str,
     tmp_path: Path,
@@ -130,11 +131,14 @@ def test_nothing_else_is_mixed_in(
     model = tmp_path / "model.safetensors"
     model.write_bytes(models[0].read_bytes())
     assert stop_before(service_of(tmp_path, model), images, monkeypatch) == 2
-    labels, more, again = "cell", {}, 2
+    labels, more, again = "cell", dict[str, Any](), 2
     if changed == "model":
         model = models[1]
     elif changed == "retrained":
         model.write_bytes(models[1].read_bytes())
+    elif changed == "precision":
+        monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
+        more = {"precision": "bfloat16"}
     elif changed == "label":
         labels = "nucleus,cell"
     elif changed == "score":
@@ -148,6 +152,9 @@ def test_nothing_else_is_mixed_in(
     fresh = run(service_of(tmp_path / "fresh", model, **more), images, labels)
     assert drawn(tasks) == drawn(fresh)
     assert {task["predictions"][0]["model_version"] for task in tasks} == {str(model)}
+    assert {task["meta"]["samlet"]["precision"] for task in tasks} == {
+        more.get("precision", "float32")
+    }
     warnings = [r.getMessage() for r in caplog.records if "are done again" in r.getMessage()]
     assert len(warnings) == bool(again) and all(
         f"{again} images were done with" in t for t in warnings

@@ -14,6 +14,14 @@ Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or ch
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, torch or openvino (the fastest on a CPU).")
 ]
+PrecisionName = Annotated[
+    str,
+    typer.Option(
+        "--precision",
+        help="Of the image encoder: auto, float32, or bfloat16 (faster, on processors that compute "
+        "in it).",
+    ),
+]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
 Channels = Annotated[
     str | None,

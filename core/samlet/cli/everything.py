@@ -7,7 +7,15 @@ from typing import Annotated, cast
 import typer
 
 import samlet
-from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, parse_channels
+from samlet.cli.common import (
+    Channels,
+    EngineName,
+    MaxPixels,
+    Model,
+    Out,
+    PrecisionName,
+    parse_channels,
+)
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
@@ -18,6 +26,7 @@ def everything(
     out: Out,
     model: Model = "nuclei",
     engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
     prompts: Annotated[
         str | None,
         typer.Option(help="Point prompts: regions, grid or hierarchical.", show_default="regions"),
@@ -82,10 +91,10 @@ def everything(
     In a stack (a TIFF with several slices along z or time) objects that overlap from slice to slice
     get the same number.
 
-    Images whose results exist already, from the same file, model and settings, are skipped, so an
-    interrupted run resumes; a stack resumes at the slice where it was. Results with objects from
-    `samlet segment` are kept. Files in OUT, and those that samlet wrote elsewhere (by their names),
-    are not read as images.
+    Images whose results exist already, from the same file, model, precision and settings, are
+    skipped, so an interrupted run resumes; a stack resumes at the slice where it was. Results with
+    objects from `samlet segment` are kept. Files in OUT, and those that samlet wrote elsewhere (by
+    their names), are not read as images.
     """
     from samlet import images
     from samlet.everything.batch import segment_images
@@ -100,7 +109,7 @@ def everything(
     paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
     loaded = samlet.load(model)
-    predictor = samlet.Predictor(loaded, engine)
+    predictor = samlet.Predictor(loaded, engine, precision=precision)
     options = {
         "prompts": prompts,
         "points_per_side": points_per_side,
@@ -116,6 +125,7 @@ def everything(
     info = {
         "model": model,
         "weights": model_fingerprint(loaded),
+        "precision": predictor.engine.precision,
         "settings": settings | {"tile": tile, "overlap": overlap},
         "channels": channels,
     }

@@ -7,7 +7,7 @@ import typer
 
 import samlet
 from samlet.cli import everything, models, segment, training
-from samlet.utils.console import run_app
+from samlet.utils.console import print_log, run_app
 
 app = typer.Typer(
     help="A small Segment Anything: from clicks and boxes to masks, offline, on a laptop.",
@@ -20,6 +20,7 @@ app = typer.Typer(
 
 def main() -> None:
     """The command `samlet`."""
+    print_log()
     run_app(app)
 
 

@@ -6,7 +6,16 @@ from typing import Annotated
 import typer
 
 import samlet
-from samlet.cli.common import Channels, EngineName, MaxPixels, Model, Out, parse_numbers, read_image
+from samlet.cli.common import (
+    Channels,
+    EngineName,
+    MaxPixels,
+    Model,
+    Out,
+    PrecisionName,
+    parse_numbers,
+    read_image,
+)
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
@@ -25,6 +34,7 @@ def segment(
     box: Annotated[str | None, typer.Option(help="X1,Y1,X2,Y2 of a box around the object.")] = None,
     model: Model = "nuclei",
     engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
     channels: Channels = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     add: Annotated[
@@ -65,7 +75,7 @@ def segment(
     coords = positive + beside
     labels = [1] * len(positive) + [0] * len(beside)
     loaded = samlet.load(model)
-    predictor = samlet.Predictor(loaded, engine)
+    predictor = samlet.Predictor(loaded, engine, precision=precision)
     prediction = predictor.segment(
         predictor.encode(pixels),
         coords or None,
@@ -76,7 +86,11 @@ def segment(
     mask, score = prediction.best, float(prediction.iou_predictions[prediction.best_index])
     if not mask.any():
         raise UserError("The mask is empty: click elsewhere on the object, or give a box.")
-    made = {"model": model, "weights": model_fingerprint(loaded)}
+    made = {
+        "model": model,
+        "weights": model_fingerprint(loaded),
+        "precision": predictor.engine.precision,
+    }
     records, info = before or Results([], made | source)
     records.append({"segmentation": mask, "predicted_iou": score})
     prompts = {"points": coords, "point_labels": labels, "box": corners}

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
+from samlet.cli.common import EngineName, PrecisionName
 from samlet.cli.settings_command import field_help, settings_command
 from samlet.errors import UserError
 from samlet.training.settings import DistillSettings, FinetuneSettings
@@ -117,7 +118,8 @@ def evaluate(
     limit: Annotated[
         int | None, typer.Option(help="Measure on only this many images.", min=1)
     ] = None,
-    engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
+    engine: EngineName = "auto",
+    precision: PrecisionName = "auto",
     split: Annotated[bool | None, typer.Option(help=field_help(_FINETUNE["split"]))] = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures (JSON, CSV) and plots.")
@@ -132,7 +134,9 @@ def evaluate(
     if labels is None and (data / "labels").is_dir() and (data / "images").is_dir():
         data, labels = data / "images", data / "labels"
     with _graceful_exit():
-        report: Report = run_evaluation(model, data, labels, teacher, only, limit, engine, split)
+        report: Report = run_evaluation(
+            model, data, labels, teacher, only, limit, engine, split, precision
+        )
     console.print(report.text())
     if out is not None:
         for path in report.write(out):

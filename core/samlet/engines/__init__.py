@@ -8,13 +8,20 @@ from weakref import WeakValueDictionary
 import torch
 
 from samlet.engines.engine import DecoderTokens, Engine, ImageState
-from samlet.engines.precision import PRECISIONS, Precision, choose_precision
+from samlet.engines.precision import Precision, choose_precision
 from samlet.engines.torch_engine import TorchEngine
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import Sam
 
-__all__ = ["ENGINES", "PRECISIONS", "DecoderTokens", "Engine", "ImageState", "open_engine"]
+__all__ = [
+    "ENGINES",
+    "DecoderTokens",
+    "Engine",
+    "ImageState",
+    "choose_precision",
+    "open_engine",
+]
 
 ENGINES = ("auto", "torch", "openvino")
 ENVIRONMENT = "SAMLET_ENGINE"

@@ -19,6 +19,7 @@ from samlet.evaluation.number_of_clicks import evaluate_clicks
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts
 from samlet.evaluation.tables import GroupOf
+from samlet.modeling.fingerprint import model_fingerprint
 from samlet.predict.predictor import Predictor
 from samlet.utils.progress import print_status, progress_bar
 
@@ -37,6 +38,7 @@ def run_evaluation(
     limit: int | None = None,
     engine: str = "auto",
     split: bool | None = None,
+    precision: str = "auto",
 ) -> Report:
     """Measure a model on files, as `samlet evaluate` does.
 
@@ -51,6 +53,7 @@ def run_evaluation(
         limit: number of images to measure; None for all.
         engine: see `samlet.engines.open_engine`.
         split: see `samlet.datasets.checking.check_labels`.
+        precision: of the image encoders, see `samlet.engines.open_engine`.
 
     Raises:
         UserError: an unknown measurement, labels or teacher missing for one, or a file that cannot
@@ -62,15 +65,17 @@ def run_evaluation(
         checked = check_labels(find_labelled_images(data, labels).first(limit), split)
         for message in checked.messages():
             print_status(message)
-    predictor, report = Predictor(samlet.load(model), engine), Report()
+    predictor, report = Predictor(samlet.load(model), engine, precision=precision), Report()
     if checked is not None:
         report = measure_with_labels(predictor, LabelledDataset(checked.usable), only=wanted)
         report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
         named = ((path.name, images.read(path)) for path in paths)
-        reference = Predictor(samlet.load(teacher), engine)
+        reference = Predictor(samlet.load(teacher), engine, precision=precision)
         report.agreement = measure_agreement(reference, predictor, named, len(paths))
+    report.made_with = {"model": model, "weights": model_fingerprint(predictor.model)}
+    report.made_with |= {"precision": predictor.engine.precision}
     return report
 
 

@@ -53,6 +53,8 @@ class Report:
         everything: everything mode.
         agreement: agreement with a teacher.
         notes: paragraphs about the labels: how many images have labels, and what was left out.
+        made_with: "model", "weights" (`model_fingerprint`) and "precision" (of the image encoder),
+            as far as they are known.
     """
 
     prompts: list[ObjectScore] = field(default_factory=list)
@@ -60,6 +62,7 @@ class Report:
     everything: list[EverythingScore] = field(default_factory=list)
     agreement: list[AgreementScore] = field(default_factory=list)
     notes: Sequence[str] = ()
+    made_with: dict[str, str] = field(default_factory=dict)
 
     def tables(self) -> dict[str, Table]:
         """The mean figures of all that was measured, by the name of the measurement."""
@@ -79,9 +82,9 @@ class Report:
     def write(self, folder: Path) -> list[Path]:
         """Write the report into a folder, which is created if it is missing.
 
-        - report.md: `text` and the notes.
+        - report.md: `text`, `made_with` and the notes.
         - figures.json: `tables`, as {measurement: {row: {figure: number}}}; a figure that is not
-          defined is null.
+          defined is null. `made_with` is under "made with".
         - prompts.csv, clicks.csv, everything.csv, agreement.csv: one line per score.
         - iou.png, predicted-iou.png, clicks.png: plots.
 
@@ -93,8 +96,11 @@ class Report:
                 the plots has been written.
         """
         report, figures = folder / "report.md", folder / "figures.json"
-        _write_text(report, "\n\n".join([self.text(), *self.notes]) + "\n")
-        _write_text(figures, json.dumps(_without_nan(self.tables()), indent=1) + "\n")
+        made_with = ", ".join(f"{name} {value}" for name, value in self.made_with.items())
+        paragraphs = [self.text(), *([f"Made with {made_with}."] if made_with else []), *self.notes]
+        _write_text(report, "\n\n".join(paragraphs) + "\n")
+        content = _without_nan(self.tables()) | {"made with": self.made_with}
+        _write_text(figures, json.dumps(content, indent=1) + "\n")
         written = [report, figures]
         for name, section in _SECTIONS.items():
             if scores := getattr(self, name):

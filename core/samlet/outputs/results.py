@@ -1,8 +1,9 @@
 """The files that the command line writes for one image, and the record of how they were made.
 
-The record is under "samlet" in COCO's "info": "model", "weights" (`model_fingerprint`), "image"
-(the file's SHA-256), "file" (its path at that time), the settings of everything mode, and under
-"prompts" the prompts of `samlet segment`, one entry for each of the last objects.
+The record is under "samlet" in COCO's "info": "model", "weights" (`model_fingerprint`), "precision"
+(of the image encoder), "image" (the file's SHA-256), "file" (its path at that time), the settings
+of everything mode, and under "prompts" the prompts of `samlet segment`, one entry for each of the
+last objects.
 """
 
 import json
@@ -116,7 +117,9 @@ def read_results(folder: Path, image_path: Path) -> Results | None:
     path = folder / f"{image_path.name}{COCO_SUFFIX}"
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        info = {"image": None, "file": None, **content["info"]["samlet"]}
+        # Before the precision could be chosen, it was float32.
+        earlier = {"image": None, "file": None, "precision": "float32"}
+        info = earlier | content["info"]["samlet"]
         records = [
             {"predicted_iou": annotation.get("score", 0.0), **annotation}
             for annotation in content["annotations"]

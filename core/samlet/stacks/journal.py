@@ -3,7 +3,7 @@
 The first line tells how they are made, each further line holds the objects of one slice, and the
 last one tells that the slices have been linked. Each is JSON:
 
-    {"samlet": {"model": ..., "weights": ..., "settings": ..., "image": ...}}
+    {"samlet": {"model": ..., "weights": ..., "precision": ..., "settings": ..., "image": ...}}
     {"annotations": [{"segmentation": ..., "area": ..., "bbox": ..., "score": ...}, ...]}
     {"linked": "z"}
 """

@@ -1,5 +1,6 @@
 """What the command lines of samlet and its backend share: the console, and error handling."""
 
+import logging
 import sys
 import warnings
 from typing import TextIO
@@ -21,6 +22,22 @@ def run_app(commands: typer.Typer) -> None:
     except UserError as error:
         print(f"Error: {error}", file=sys.stderr)
         sys.exit(1)
+
+
+class _LogPrinter(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        # Looked up each time, as progress bars and tests replace it.
+        print(record.getMessage(), file=sys.stderr)
+
+
+_log_printer = _LogPrinter()
+
+
+def print_log() -> None:
+    """Print what samlet's modules log, from now on, on standard error."""
+    log = logging.getLogger("samlet")
+    log.setLevel(logging.INFO)
+    log.addHandler(_log_printer)
 
 
 def _show_warning(

@@ -37,8 +37,8 @@ def preannotate_folder(
         folder: of the images.
         out: the JSON file; a labeling config of the same name, with the suffix .xml, is written
             beside it. Until all is done, finished tasks are kept in a file beside it, too: a
-            second call resumes from those that were made with this model, these labels and
-            settings, and of these files.
+            second call resumes from those that were made with this model, in this precision, with
+            these labels and settings, and of these files.
         labels: of the labeling config; objects get the first, or the one of the settings.
         prefix: what comes before an image's path in the folder to make the address that Label
             Studio will find it at.
@@ -62,7 +62,12 @@ def preannotate_folder(
     partial = out.with_name(out.name + PARTIAL)
     paths = [path.relative_to(folder).as_posix() for path in images.find(folder)]
     context = RequestContext("", config, service.settings)
-    origin = _origin_key(service, context, text)
+    predictor, version = service.models.of_project(context.project)
+    made_with = {
+        "weights": model_fingerprint(predictor.model),
+        "precision": predictor.engine.precision,
+    }
+    origin = _origin_key(version, made_with, predictor.model.card, context, text)
     earlier = _read_partial(partial)
     _warn_of_other_origin(partial, earlier, origin)
     done: dict[str, dict[str, Any]] = {}
@@ -95,7 +100,11 @@ def preannotate_folder(
         temporary.write_text(text, encoding="utf-8")
     with atomic_path(out) as temporary:
         tasks = [
-            {"data": {"image": prefix + quote(name)}, "predictions": [done[name]]}
+            {
+                "data": {"image": prefix + quote(name)},
+                "predictions": [done[name]],
+                "meta": {"samlet": made_with},
+            }
             for name in paths
             if name in done
         ]
@@ -104,17 +113,17 @@ def preannotate_folder(
     return len(tasks), failed
 
 
-def _origin_key(service: Service, context: RequestContext, config: str) -> str:
+def _origin_key(
+    version: str,
+    made_with: dict[str, str],
+    card: dict[str, Any],
+    context: RequestContext,
+    config: str,
+) -> str:
     """Twelve hex digits that change with all that predictions depend on, except the image."""
-    predictor, version = service.models.of_project(context.project)
-    facts = (
-        version,
-        model_fingerprint(predictor.model),
-        predictor.model.card,
-        config,
-        [getattr(context.settings, name) for name in PER_PROJECT],
-    )
-    return hashlib.sha256(json.dumps(facts, sort_keys=True, default=str).encode()).hexdigest()[:12]
+    settings = [getattr(context.settings, name) for name in PER_PROJECT]
+    facts = json.dumps((version, made_with, card, config, settings), sort_keys=True, default=str)
+    return hashlib.sha256(facts.encode()).hexdigest()[:12]
 
 
 def _read_partial(path: Path) -> dict[tuple[str, str], dict[str, Any]]:
@@ -135,7 +144,8 @@ def _warn_of_other_origin(
     repeated = {name for name, _ in earlier} - {n for n, key in earlier if key.startswith(origin)}
     if repeated:
         log.warning(
-            "%s: %d images were done with another model, labels or settings, and are done again.",
+            "%s: %d images were done with another model, precision, labels or settings, and are "
+            "done again.",
             path,
             len(repeated),
         )

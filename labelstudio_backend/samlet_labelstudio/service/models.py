@@ -14,13 +14,13 @@ class Models:
     """Loads models; safe to use from any number of threads.
 
     Args:
-        settings: the model that the backend starts with, and the engine.
+        settings: the model that the backend starts with, its engine and precision.
         versions: which trained model each project uses.
     """
 
     def __init__(self, settings: Settings, versions: Versions) -> None:
         self.default = settings.model
-        self._engine = settings.engine
+        self._engine, self._precision = settings.engine, settings.precision
         self._versions = versions
         self._predictors: SingleFlightCache[Predictor] = SingleFlightCache(
             MAX_MODELS, lambda predictor: 1
@@ -35,7 +35,10 @@ class Models:
         Raises:
             UserError: see `samlet.load`.
         """
-        return self._predictors.get(name, lambda: Predictor(samlet.load(name), self._engine))
+        return self._predictors.get(name, lambda: self._open(name))
+
+    def _open(self, name: str) -> Predictor:
+        return Predictor(samlet.load(name), self._engine, precision=self._precision)
 
     def of_project(self, project: str) -> tuple[Predictor, str]:
         """The model that a project uses, and its version's name.

@@ -1,10 +1,12 @@
 """Runs tasks in napari's worker threads, one at a time."""
 
+import logging
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import create_worker
+from napari.utils.notifications import show_info
 from psygnal import Signal
 from superqt.utils import ensure_main_thread
 
@@ -110,7 +112,13 @@ class TaskRunner:
 def load_model(
     name: str, on_loaded: Callable[[Predictor], None], on_error: Callable[[str], None]
 ) -> None:
-    """Load a model in a thread, and call back in the GUI thread with it, or with an error."""
+    """Load a model in a thread, and call back in the GUI thread with it, or with an error.
+
+    What samlet's modules log is shown as napari's notifications.
+    """
+    log = logging.getLogger("samlet")
+    log.setLevel(logging.INFO)
+    log.addHandler(_log_notifier)
 
     def receive(loaded: Predictor | str) -> None:
         if isinstance(loaded, str):
@@ -121,6 +129,14 @@ def load_model(
     worker = create_worker(_load, name, _start_thread=False)
     worker.returned.connect(receive)
     worker.start()
+
+
+class _LogNotifier(logging.Handler):
+    def emit(self, record: logging.LogRecord) -> None:
+        show_info(record.getMessage())
+
+
+_log_notifier = _LogNotifier()
 
 
 def _load(name: str) -> Predictor | str:

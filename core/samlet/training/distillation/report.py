@@ -59,11 +59,14 @@ def write_report(distilled: Distilled, settings: DistillSettings, out: Path) -> 
     """
     measured = distilled.validation[:MAX_MEASURED]
     # Both are used for minutes: converting them for a faster engine would not pay.
-    models = {"teacher": Predictor(distilled.teacher, "torch", zoom=False)}
-    models["student"] = Predictor(distilled.student, "torch", zoom=False)
+    # In float32, so that figures of different machines can be compared.
+    models = {
+        name: Predictor(model, "torch", zoom=False, precision="float32")
+        for name, model in (("teacher", distilled.teacher), ("student", distilled.student))
+    }
     pairs = ((item.key, _read(item)) for item in measured)
     scores = measure_agreement(models["teacher"], models["student"], pairs, len(measured))
-    Report(agreement=scores).write(out / "evaluation")
+    Report(agreement=scores, made_with={"precision": "float32"}).write(out / "evaluation")
     keys = [item.key for item in measured if item.key in distilled.truth]
     examples = LabelledDataset([distilled.truth[key] for key in keys])
     table, log = summarize_agreement(scores), _log(out)
