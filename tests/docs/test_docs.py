@@ -60,7 +60,9 @@ def namespace(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> dict[str, Any]
     model = Sam(SMALL)
     model.card = {"zoom": True}
     image = samlet.images.read(samples.IMAGES / "stained_1.png")[:100, :140]
-    Image.fromarray(image).save(tmp_path / "cells.tif")
+    picture = Image.fromarray(image)
+    picture.save(tmp_path / "cells.tif")
+    picture.save(tmp_path / "stack.tif", save_all=True, append_images=[picture])
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(samlet, "load", lambda name: model)
     monkeypatch.setattr(samlet, "sam_model_registry", {"vit_t": lambda checkpoint: model})
