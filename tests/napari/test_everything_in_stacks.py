@@ -1,6 +1,6 @@
 """Everything mode through all slices: the same objects as on the command line, in a real window."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import numpy as np
@@ -44,7 +44,7 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(everything, "segment_everything", bright_parts)
 
 
-def discs(*tracks: list[tuple[int, int] | None]) -> np.ndarray:
+def discs(*tracks: Sequence[tuple[int, int] | None]) -> np.ndarray:
     """Bright discs of radius 9 on a dark ground, each at a place (row, column) in every slice."""
     rows, columns = np.mgrid[:90, :120]
     stack = np.full((len(tracks[0]), 90, 120), 10, np.uint8)
@@ -57,8 +57,8 @@ def discs(*tracks: list[tuple[int, int] | None]) -> np.ndarray:
 
 MOVING = [(20, 20 + 4 * t) for t in range(5)]
 STILL = [(60, 60)] * 5
-ENDING: list[tuple[int, int] | None] = [(20, 95), (20, 95), None, None, None]
-MISSING: list[tuple[int, int] | None] = [(65, 100), (65, 100), None, (65, 100), (65, 100)]
+ENDING: Sequence[tuple[int, int] | None] = [(20, 95), (20, 95), None, None, None]
+MISSING: Sequence[tuple[int, int] | None] = [(65, 100), (65, 100), None, (65, 100), (65, 100)]
 
 
 @pytest.fixture
