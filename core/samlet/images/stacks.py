@@ -48,7 +48,9 @@ class ImageStack:
         close: releases what `decode` needs.
 
     Attributes:
-        axis, is_axis_known: see above.
+        axis: what the slices are.
+        is_axis_known: whether that is no guess.
+        close: releases the file.
     """
 
     def __init__(
@@ -88,6 +90,12 @@ class ImageStack:
                 f"The stack is of shape {array.shape}: give N x H x W or N x H x W x C, not empty."
             )
         return cls("The stack", lambda number: DecodedImage(array[number], "colour"), len(array))
+
+    @property
+    def size(self) -> tuple[int, int]:
+        """Height and width of a slice."""
+        height, width = self._decode(0).values.shape[:2]
+        return height, width
 
     def __len__(self) -> int:
         return self._count

@@ -82,15 +82,15 @@ class _StackRun:
                 f"does not tell what its {len(self._stack)} pages are: taken as slices along z "
                 "(--axis time if they are time points, --channels if they are channels)"
             )
-        height, width = self._segment(before, segment)
-        count = self._write_results(height, width)
+        self._segment(before, segment)
+        count = self._write_results(*self._stack.size)
         slices = pluralize(len(self._stack), "slice")
         self._print(f"{pluralize(count, 'object')} in {slices} along {self._stack.axis}")
 
     def _segment(
         self, before: JournalState | None, segment: Callable[..., list[dict[str, Any]]]
-    ) -> tuple[int, int]:
-        """Segment the slices that are missing; return the size of a slice."""
+    ) -> None:
+        """Segment the slices that are missing."""
         journal, stack = self._journal, self._stack
         if before is None:
             journal.start(self._file.info)
@@ -100,7 +100,6 @@ class _StackRun:
         if 0 < first < len(stack):
             self._print(f"resumed at slice {first} of {len(stack)}")
         task = self._progress.add_task(self._name, total=len(stack), completed=first)
-        size = stack[0].shape[:2]
         slices = prefetch(range(first, len(stack)), stack.__getitem__, threads=1, depth=2)
         for number, image in enumerate(slices, start=first):
 
@@ -109,7 +108,6 @@ class _StackRun:
 
             journal.append(segment(image, progress=advance), image.shape[:2])
             self._progress.update(task, completed=number + 1)
-        return size[0], size[1]
 
     def _write_results(self, height: int, width: int) -> int:
         """Link the slices; return the number of objects."""
