@@ -1,5 +1,6 @@
 """Point-click segmentation in a real window: mouse and keys on the canvas, against the labels."""
 
+import logging
 from pathlib import Path
 
 import dask.array as da
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 import zarr
 from napari.layers import Image
+from napari.utils.notifications import notification_manager
 from qtpy.QtCore import Qt
 from qtpy.QtTest import QTest
 
@@ -62,6 +64,13 @@ def test_point_see_press(desk: Desk, cells: Image, truth: np.ndarray) -> None:
     assert np.mean(found) > 0.8
     assert not preview(desk).any()
     assert desk.viewer.layers["cells objects"] is desk.widget.form.labels.value
+
+
+@pytest.mark.usefixtures("cells")
+def test_what_samlet_logs_is_a_notification() -> None:
+    """As the one that says that images are encoded in bfloat16."""
+    logging.getLogger("samlet.engines.precision").info("Images are encoded in bfloat16.")
+    assert notification_manager.records[-1].message == "Images are encoded in bfloat16."
 
 
 def test_hover_shows_the_mask_under_the_cursor(desk: Desk, cells: Image, truth: np.ndarray) -> None:
