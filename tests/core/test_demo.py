@@ -24,9 +24,14 @@ def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
         ],
         capture_output=True,
         text=True,
-        # No network, an empty cache: the bundle must be enough. The engine is what users get.
+        # No network, an empty cache: the bundle must be enough. Engine and precision are what users
+        # get.
         env=os.environ
-        | {"SAMLET_ENGINE": "auto", "SAMLET_CACHE": str(tmp_path / "cache")}
+        | {
+            "SAMLET_ENGINE": "auto",
+            "SAMLET_PRECISION": "auto",
+            "SAMLET_CACHE": str(tmp_path / "cache"),
+        }
         | {"COLUMNS": "200", "HTTPS_PROXY": "http://127.0.0.1:9"},
     )
     assert done.returncode == 0, done.stderr
