@@ -20,6 +20,10 @@ NAPARI = ("tests/napari",)
 
 def main(options: list[str]) -> int:
     """Run all, show napari's results last, and give the exit status of the first that failed."""
+    # Trainings that tests start give way to all other programs. With the lowest priority for the
+    # tests, too, they need not wait until everything else is done.
+    if hasattr(os, "nice"):
+        os.nice(19)
     with (
         tempfile.TemporaryDirectory(prefix="samlet-tests-") as cache,
         tempfile.TemporaryFile() as shown_later,

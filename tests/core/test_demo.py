@@ -7,25 +7,69 @@ import sys
 from pathlib import Path
 
 import numpy as np
+import pytest
 from PIL import Image
 
 from samlet import samples
+from samlet.cli import demo
+from tests.models import nuclei_at
+
+CUT = 128
+"""Pixels of a side that is left of the samples where the model's quality does not matter."""
 
 
-def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
+def check_picture(path: Path, original: Image.Image, panels: int) -> None:
+    picture, w = np.asarray(Image.open(path)), original.width
+    assert picture.shape == (original.height, panels * w + 6 * (panels - 1), 3)
+    # The panels with masks are not the bare image, which is the first.
+    for number in range(1, panels):
+        start = number * (w + 6)
+        assert (picture[:, :w] != picture[:, start : start + w]).any()
+
+
+def check_figures(name: str, shown: str) -> None:
+    assert re.search(
+        rf"{name}: .* encoded in .* s, \d+ ms per click\n  IoU of clicks .* mean 0\.\d\d", shown
+    ), shown
+
+
+def test_a_picture_and_figures_of_each_sample(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for folder in ("IMAGES", "LABELS"):
+        (tmp_path / folder).mkdir()
+        for name in samples.NAMES:
+            whole = Image.open(getattr(samples, folder) / f"{name}.png")
+            whole.crop((0, 0, CUT, CUT)).save(tmp_path / folder / f"{name}.png")
+        monkeypatch.setattr(samples, folder, tmp_path / folder)
+    monkeypatch.setattr(demo, "load", lambda name: nuclei_at(256))
+    demo.run(tmp_path / "out")
+    shown = capsys.readouterr().out
+    assert str(tmp_path / "out") in shown
+    assert len(re.findall(r"everything: [1-9]\d* masks in .* objects found", shown)) == 3
+    for name in samples.NAMES:
+        check_figures(name, shown)
+        with_everything = name in demo.WITH_EVERYTHING
+        check_picture(
+            tmp_path / "out" / f"{name}.png",
+            Image.open(samples.IMAGES / f"{name}.png"),
+            5 if with_everything else 4,
+        )
+
+
+def test_it_needs_only_what_is_installed(tmp_path: Path) -> None:
+    """No network and an empty cache: the bundled model, engine and precision as users get them."""
+    code = (
+        "from samlet.cli import demo\n"
+        # One of six, without everything mode: what is left does the same, for longer.
+        "demo.samples.NAMES, demo.WITH_EVERYTHING = ('stained_1',), ()\n"
+        "from samlet.cli.main import main\n"
+        "main()"
+    )
     done = subprocess.run(
-        [
-            sys.executable,
-            "-c",
-            "from samlet.cli.main import main; main()",
-            "demo",
-            "--out",
-            str(tmp_path / "out"),
-        ],
+        [sys.executable, "-c", code, "demo", "--out", str(tmp_path / "out")],
         capture_output=True,
         text=True,
-        # No network, an empty cache: the bundle must be enough. Engine and precision are what users
-        # get.
         env=os.environ
         | {
             "SAMLET_ENGINE": "auto",
@@ -35,17 +79,7 @@ def test_demo_writes_pictures_and_figures(tmp_path: Path) -> None:
         | {"COLUMNS": "200", "HTTPS_PROXY": "http://127.0.0.1:9"},
     )
     assert done.returncode == 0, done.stderr
-    assert str(tmp_path / "out") in done.stdout
-    for name in samples.NAMES:
-        assert re.search(
-            rf"{name}: .* encoded in .* s, \d+ ms per click\n  IoU of clicks .* mean 0\.\d\d",
-            done.stdout,
-        ), done.stdout
-        original = Image.open(samples.IMAGES / f"{name}.png")
-        picture = np.asarray(Image.open(tmp_path / "out" / f"{name}.png"))
-        panels = round(picture.shape[1] / original.width)
-        assert panels in (4, 5)
-        assert picture.shape == (original.height, panels * original.width + 6 * (panels - 1), 3)
-        # The panel with clicks is not the bare image.
-        w = original.width
-        assert (picture[:, :w] != picture[:, w + 6 : 2 * w + 6]).any()
+    check_figures("stained_1", done.stdout)
+    check_picture(
+        tmp_path / "out" / "stained_1.png", Image.open(samples.IMAGES / "stained_1.png"), 4
+    )

@@ -339,7 +339,8 @@ def answer(predictor, embedding=None):
     return predictor.segment(embedding, [[60, 45]], [1]).low_res_masks
 
 def jobs_of(model, engine):
-    predictor = samlet.Predictor(model, engine, zoom=True)
+    # A model of its own is converted for zooming, which takes seconds in each process.
+    predictor = samlet.Predictor(model, engine, zoom=engine == "torch")
     drop_in = samlet.SamPredictor(model, engine)
     drop_in.set_image(image)
     generator = samlet.SamAutomaticMaskGenerator(

@@ -344,7 +344,12 @@ def test_wrong_arguments_are_told(discs: Discovery, options: dict[str, Any], sen
 
 
 @pytest.mark.parametrize(
-    ("name", "least"), [("fluorescence_2", 15), ("stained_2", 15), ("brightfield_1", 1)]
+    ("name", "least"),
+    [
+        ("fluorescence_2", 15),
+        ("stained_2", 15),
+        pytest.param("brightfield_1", 1, marks=pytest.mark.slow),
+    ],
 )
 def test_what_a_user_types_first_finds_objects(name: str, least: int) -> None:
     """No threshold given: those of the model's card, since segment_anything's reject all masks.

@@ -26,7 +26,7 @@ from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import free_port
-from tests.models import nuclei_at
+from tests.models import nuclei_at, quick_nuclei
 
 NAME = "fluorescence_2"
 IMAGE = payloads.image_file(NAME)
@@ -51,7 +51,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 def quick_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model at half its size, for what does not depend on how good it is."""
     path = tmp_path_factory.mktemp("quick") / "nuclei.safetensors"
-    samlet.save(nuclei_at(512), path)
+    samlet.save(quick_nuclei(512), path)
     return path
 
 
@@ -307,23 +307,23 @@ def test_what_is_kept_of_everything(quick_client: Any) -> None:
     assert answer.status_code == 400 and "nothing to draw nobody with" in answer.json["error"]
 
 
-def test_boxes_of_a_detector(client: Any, everything: Any) -> None:
+def test_boxes_of_a_detector(client: Any, quick_client: Any, quick_model: Path) -> None:
     labels = ["debris", "cell", "debris"]
     boxes = [
         payloads.box_around(nucleus, label)
         for nucleus, label in zip(NUCLEI[1:4], labels, strict=True)
     ]
     by_score = {"score": 0.9, "result": boxes}
-    theirs, own = by_score | {"model_version": "yolo"}, by_score | {"model_version": "nuclei"}
-    regions = found(client, predictions=[theirs])
+    regions = found(client, predictions=[by_score | {"model_version": "yolo"}])
     assert len(regions) == 3
     for nucleus, label in zip(NUCLEI[1:4], labels, strict=True):
         ious = [iou(payloads.mask_of([region], SIZE), nucleus) for region in regions]
         best = regions[int(np.argmax(ious))]
         assert max(ious) > LEAST_IOU and best["value"]["brushlabels"] == [label]
     # What samlet itself has predicted before is no reason to leave the rest out.
-    again = found(client, predictions=[own])
-    assert len(again) == len(everything) > 3
+    own = by_score | {"model_version": str(quick_model)}
+    again = found(quick_client, predictions=[own])
+    assert len(again) == len(found(quick_client)) > 3
 
 
 def test_more_boxes_than_are_answered_at_once(client: Any, quick_client: Any) -> None:
@@ -335,13 +335,15 @@ def test_more_boxes_than_are_answered_at_once(client: Any, quick_client: Any) ->
     assert len(masks) == len(boxes) and np.mean(best) > LEAST_IOU
 
 
-def test_memory_of_many_boxes(quick_model: Path, tmp_path: Path) -> None:
+def test_memory_of_many_boxes(tmp_path: Path) -> None:
     """A mask as large as the image for each box would be 40 times 9 MB."""
     image = np.tile(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")), (8, 8, 1))[:3000, :3000]
     size = image.shape[:2]
     corners = [(70 * i + 5.0, 60 * i + 5.0, 70 * i + 45.0, 60 * i + 45.0) for i in range(40)]
     boxes = [payloads.box(each, size) for each in corners]
-    service = Service(Settings(model=str(quick_model), engine="auto", folder=tmp_path))
+    samlet.save(nuclei_at(512), tmp_path / "zooms.safetensors")
+    model = str(tmp_path / "zooms.safetensors")
+    service = Service(Settings(model=model, engine="torch", folder=tmp_path))
     predictor, _ = service.models.of_project("1")
     task_image = TaskImage("a", lambda: image)
     service.preannotator.segment_boxes(predictor, task_image, boxes[:1])
@@ -358,7 +360,8 @@ def test_memory_of_many_boxes(quick_model: Path, tmp_path: Path) -> None:
 def test_one_broken_task_of_several(client: Any) -> None:
     boxes = [{"model_version": "yolo", "result": [payloads.box_around(NUCLEUS)]}]
     broken = [payloads.task(IMAGE[:2000], 2), {"id": 3, "data": {"other": "x"}}]
-    tasks = [payloads.task(IMAGE, 1, predictions=boxes), *broken, payloads.task(PART, 4)]
+    good = [payloads.task(IMAGE, number, predictions=boxes) for number in (1, 4)]
+    tasks = [good[0], *broken, good[1]]
     results = predict(client, payloads.request(tasks))
     assert [bool(prediction["result"]) for prediction in results] == [True, False, False, True]
     assert results[1] == {"result": [], "score": 0.0, "model_version": "nuclei"}

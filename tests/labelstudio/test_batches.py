@@ -24,7 +24,7 @@ from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import CONFIGS
-from tests.models import nuclei_at
+from tests.models import quick_nuclei
 
 COUNT = 3
 SOON_S = 60.0
@@ -51,7 +51,7 @@ class Gate:
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "nuclei.safetensors"
-    samlet.save(nuclei_at(256), path)
+    samlet.save(quick_nuclei(), path)
     return path
 
 
@@ -338,13 +338,28 @@ def test_many_boxes_can_be_cancelled(
         service.preannotator.preannotate(context, task, progress=cancel)
 
 
-def test_the_end_waits_for_what_computes() -> None:
-    """PyTorch aborts a process that ends while a thread is in it."""
+def test_the_end_waits_for_the_model(tmp_path: Path) -> None:
+    """A server that is stopped as soon as it is started loads its model at that time."""
+    code = f"""
+from pathlib import Path
+from samlet_labelstudio.service import Service
+from samlet_labelstudio.settings import Settings
+Service(Settings(engine="torch", folder=Path({str(tmp_path)!r}))).warm_up()
+"""
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stderr == ""
+
+
+def test_the_end_of_the_server() -> None:
+    """It tells what is left, and waits: PyTorch aborts a process that ends while it computes."""
     code = """
 import threading, time, torch
 from samlet_labelstudio.service import background
 background.SHUTDOWN_SECONDS = 0
 batches, began = background.BackgroundBatches(), threading.Event()
+with batches.claim("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
+    batches.take_over(claim)
+batches.release("3", 2)
 def work():
     matrix = torch.ones(300, 300)
     began.set()
@@ -358,30 +373,7 @@ batches.start(work)
 began.wait()
 """
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert (done.stdout, done.stderr) == ("Its batch is done.\n", "")
-
-
-def test_the_end_waits_for_the_model(tmp_path: Path) -> None:
-    """A server that is stopped as soon as it is started loads its model at that time."""
-    code = f"""
-from pathlib import Path
-from samlet_labelstudio.service import Service
-from samlet_labelstudio.settings import Settings
-Service(Settings(engine="torch", folder=Path({str(tmp_path)!r}))).warm_up()
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
-    assert done.stderr == ""
-
-
-def test_what_is_left_when_the_server_ends() -> None:
-    code = """
-from samlet_labelstudio.service.background import BackgroundBatches
-batches = BackgroundBatches()
-with batches.claim("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
-    batches.take_over(claim)
-batches.release("3", 2)
-"""
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout == "Its batch is done.\n"
     assert done.stderr == (
         "Project 3: the server stops before 2 tasks are done: request them again.\n"
     )

@@ -18,7 +18,7 @@ from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
-from tests.models import nuclei_at
+from tests.models import quick_nuclei
 
 NUCLEUS = payloads.objects("stained_1")[0]
 # Everything mode, which spoiled requests come to without their prompts, is soon done with it.
@@ -45,7 +45,7 @@ def examples(count: int) -> hypothesis.settings:
 @pytest.fixture(scope="module")
 def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
     folder = tmp_path_factory.mktemp("backend")
-    samlet.save(nuclei_at(256), folder / "nuclei.safetensors")
+    samlet.save(quick_nuclei(), folder / "nuclei.safetensors")
     settings = Settings(
         model=str(folder / "nuclei.safetensors"),
         engine="torch",

@@ -16,7 +16,7 @@ from samlet_labelstudio.images.image_resolver import open_file
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
-from tests.models import nuclei_at
+from tests.models import quick_nuclei
 
 NAMES = ("a.png", "b.png", "c.png")
 PREFIX = "/data/local-files/?d="
@@ -26,7 +26,7 @@ PREFIX = "/data/local-files/?d="
 def models(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     """Two small models of the same encoder; the second one's decoder is another."""
     folder = tmp_path_factory.mktemp("models")
-    model = nuclei_at(256)
+    model = quick_nuclei()
     samlet.save(model, folder / "one.safetensors")
     for weights in model.mask_decoder.iou_prediction_head.parameters():
         weights.data *= 0.9

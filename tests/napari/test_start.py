@@ -45,7 +45,7 @@ import samlet
 from qtpy.QtCore import QCoreApplication, QRunnable, QThreadPool
 from samlet import images, samples
 image = images.read(samples.IMAGES / "fluorescence_2.png")
-predictor = samlet.Predictor(samlet.load("nuclei"), engine="openvino")
+predictor = samlet.Predictor(samlet.load("nuclei"), engine="openvino", zoom=False)
 class Work(QRunnable):
     def run(self):
         embedding = predictor.encode(image)

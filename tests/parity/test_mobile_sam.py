@@ -82,7 +82,29 @@ def note(maxima: dict[str, float], name: str, a: np.ndarray, b: np.ndarray) -> f
     return difference
 
 
-@pytest.mark.parametrize("image_name", IMAGES)
+@pytest.mark.parametrize("image_name", ["tiny", "large"])
+def test_same_masks_at_the_edges(
+    image_name: str,
+    predictors: tuple[Any, samlet.SamPredictor, samlet.Predictor],
+    maxima: dict[str, float],
+) -> None:
+    """Where images are smallest and largest, one prompt tells whether they are resized alike."""
+    theirs, drop_in, _ = predictors
+    image = IMAGES[image_name]
+    theirs.set_image(image)
+    drop_in.set_image(image)
+    expected = theirs.get_image_embedding().detach().numpy()
+    assert expected.std() > 0.1
+    assert note(maxima, "embedding", expected, drop_in.get_image_embedding().numpy()) < 1e-4
+    prompt = prompt_for(image, "box and points")
+    reference, answer = theirs.predict(**prompt), drop_in.predict(**prompt)
+    assert [x.shape for x in answer] == [x.shape for x in reference]
+    assert (answer[0] == reference[0]).mean() >= 0.9999
+    assert note(maxima, "low_res_masks", reference[2], answer[2]) < 1e-3
+    assert any(0.02 < mask.mean() < 0.98 for mask in answer[0])
+
+
+@pytest.mark.parametrize("image_name", ["wide", "tall"])
 def test_same_masks_for_every_prompt(
     image_name: str,
     predictors: tuple[Any, samlet.SamPredictor, samlet.Predictor],
