@@ -1,7 +1,7 @@
 """Ties a workspace to its viewer's events, to the model and to Qt.
 
 Everything here runs in the GUI thread. What takes longer than a blink runs elsewhere, on snapshots,
-and is brought back to this thread by superqt.
+and is brought back to this thread.
 """
 
 from functools import partial
@@ -12,7 +12,6 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from superqt.utils import ensure_main_thread
 
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
@@ -25,6 +24,7 @@ from samlet_napari.inference.worker import InferenceWorker
 from samlet_napari.layers.layer_data import shape_of
 from samlet_napari.layers.layer_reader import LayerSnapshot
 from samlet_napari.session.session import Session
+from samlet_napari.ui.main_thread import in_main_thread
 from samlet_napari.ui.task_runner import TaskRunner, load_model
 from samlet_napari.ui.viewer_events import ViewerEvents
 from samlet_napari.viewer.everything_task import EverythingTask
@@ -325,7 +325,7 @@ class Controller:
 
     # What comes from the model's threads.
 
-    @ensure_main_thread
+    @in_main_thread
     def _on_response(self, response: Response) -> None:
         session = self.workspace.session
         if session is not None and session.receive(response):
@@ -333,7 +333,7 @@ class Controller:
             if response.request.kind == "object" or response.error:
                 self.workspace.report()
 
-    @ensure_main_thread
+    @in_main_thread
     def _on_encoding(self, is_encoding: bool) -> None:
         self.busy.emit(is_encoding)
         session = self.workspace.session

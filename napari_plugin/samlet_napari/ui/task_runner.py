@@ -8,12 +8,12 @@ from typing import Any
 from napari.qt.threading import create_worker
 from napari.utils.notifications import show_info
 from psygnal import Signal
-from superqt.utils import ensure_main_thread
 
 from samlet.errors import UserError
 from samlet.predict.predictor import Predictor
 from samlet_napari.inference import models
 from samlet_napari.inference.objects import FoundObject
+from samlet_napari.ui.main_thread import in_main_thread
 from samlet_napari.viewer.task import Task
 from samlet_napari.viewer.workspace import Workspace
 
@@ -103,7 +103,7 @@ class TaskRunner:
             # napari would show a dialog for an error that is raised.
             yield str(error)
 
-    @ensure_main_thread
+    @in_main_thread
     def _emit_progress(self, fraction: float) -> None:
         if self.is_running:
             self.progress.emit(fraction)
