@@ -28,9 +28,9 @@ from samlet.masks import to_rle as rle_of
 from samlet.training import run_state, train_logger
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.finetune import finetune
+from samlet.training.finetuning.proposal_losses import proposal_targets
 from samlet.training.held_out import hash_position, held_out_names
 from samlet.training.loop import UnsavedError, train
-from samlet.training.losses import dense_targets
 from samlet.training.run_files import PARTIAL_MODEL, SKIPPED
 from samlet.training.run_state import PREVIOUS_STATE, STATE
 from samlet.training.settings import FinetuneSettings, LoopSettings
@@ -263,8 +263,8 @@ def test_numbers_in_the_millions_cost_no_more() -> None:
     image = np.random.default_rng(0).integers(0, 256, (64, 64, 3), np.uint8)
     batches = [Crops([Example("a", image, v)], 64, 64, 2).batch(0) for v in (few, large)]
     assert torch.equal(batches[0].labels.clamp(min=0) * 700_000_000, batches[1].labels.clamp(min=0))
-    for small, same in zip(*(dense_targets(b.labels, 4) for b in batches), strict=True):
-        assert torch.equal(small, same)
+    small, same = (vars(proposal_targets(batch.labels)) for batch in batches)
+    assert all(torch.equal(value, same[name]) for name, value in small.items())
 
 
 def saved(folder: Path, steps: int) -> float:

@@ -25,6 +25,7 @@ from samlet.training.distillation.decoupled import (
 from samlet.training.finetuning.crops import CropBatch, Crops
 from samlet.training.finetuning.decoder_crops import DecoderCrops, place_decoder_crops
 from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
+from samlet.training.finetuning.proposal_losses import proposal_targets
 from samlet.training.finetuning.simulated_prompts import (
     corrective_points,
     jittered_boxes,
@@ -32,7 +33,7 @@ from samlet.training.finetuning.simulated_prompts import (
     sample_objects,
 )
 from samlet.training.loop import train
-from samlet.training.losses import dense_targets, embedding_loss, mask_iou, mask_loss
+from samlet.training.losses import embedding_loss, mask_iou, mask_loss
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
 
@@ -148,17 +149,21 @@ def test_embedding_loss_leaves_padding_out() -> None:
     assert embedding_loss(student, teacher, valid).item() == pytest.approx(1.0)
 
 
-def test_dense_targets_point_at_centroids() -> None:
+def test_proposal_targets_point_at_centroids_and_sides() -> None:
     labels = torch.zeros(2, 1, 16, 16, dtype=torch.long)
     labels[0, 0, 4:12, 0:8] = 3
     labels[1, 0, :4, :4] = 1
-    foreground, offsets = dense_targets(labels, 4)
-    assert foreground[0, 0].tolist() == [[0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]]
-    # Cells (0..1, 1..2) have their centroid at (0.5, 1.5); units are 4 cells.
-    assert offsets[0, :, 1, 0].tolist() == [0.125, 0.125]
-    assert offsets[0, :, 2, 1].tolist() == [-0.125, -0.125]
-    assert offsets[0, :, 0, 0].tolist() == [0, 0]
-    assert offsets[1, :, 0, 0].tolist() == [0, 0]
+    targets = proposal_targets(labels)
+    assert targets.foreground[0, 0].tolist() == [
+        [0, 0, 0, 0], [1, 1, 0, 0], [1, 1, 0, 0], [0, 0, 0, 0]
+    ]  # fmt: skip
+    # Cells (0..1, 1..2) have their centroid at (0.5, 1.5) and its box ends at 0, 1, 2 and 3; units
+    # are 4 cells, and distances begin in a cell's middle.
+    assert targets.geometry[0, :, 1, 0].tolist() == [0.125, 0.125, 0.125, 0.125, 0.375, 0.375]
+    assert targets.geometry[0, :, 2, 1].tolist() == [-0.125, -0.125, 0.375, 0.375, 0.125, 0.125]
+    assert targets.geometry[0, :, 0, 0].tolist() == [0] * 6
+    assert targets.geometry[1, :2, 0, 0].tolist() == [0, 0]
+    assert targets.weight[0, 0, 1, 0] == 0.5 and targets.weight[0, 0, 0, 0] == 0
 
 
 def test_simulated_prompts_lie_where_they_should(batch: CropBatch) -> None:

@@ -15,14 +15,16 @@ from samlet.checkpoints.downloads import REMOTE_FILES, fetch
 from samlet.checkpoints.official import infer_config, to_official
 from samlet.checkpoints.weight_files import read_weights
 from samlet.errors import UserError
+from samlet.modeling import proposal_head
 from samlet.modeling.official_names import to_official_names, to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first
 
-FORMAT = 1
-"""Version of samlet's format; files of a higher one are refused."""
+FORMAT = 2
+"""Version of samlet's format; files of a higher one are refused. Those of a model without a
+proposal head have version 1, as then older versions of samlet can read them."""
 METADATA_KEY = "samlet"
 """Where the safetensors metadata has the config and the model card, as JSON."""
 BUNDLED = {"nuclei": Path(__file__).parents[1] / "weights" / "nuclei.safetensors"}
@@ -98,7 +100,7 @@ def save(
             torch.save(state, temporary)
     elif path.suffix == ".safetensors":
         facts = {
-            "format": FORMAT,
+            "format": 1 if model.proposal_head is None else FORMAT,
             "config": model.config.to_dict(),
             "card": dict(model.card if card is None else card),
         }
@@ -150,6 +152,9 @@ def _load_ours(path: Path) -> Sam:
             state = {key: file.get_tensor(key) for key in file.keys()}  # noqa: SIM118
     except SafetensorError as error:
         raise UserError(f"{path} is damaged; download it again.") from error
+    head = facts["config"].get("proposal_head") or {}
+    if head.get("version", 0) > proposal_head.VERSION:
+        raise UserError(f"{path} was written by a newer version of samlet; upgrade with pip.")
     model = Sam(SamConfig.from_dict(facts["config"]))
     model.card = facts["card"]
     _load_strict(model, state, path)

@@ -16,7 +16,7 @@ def to_official(model: Sam) -> dict[str, Tensor]:
     """A model's weights under the names that `mobile_sam`, or `segment_anything`, loads.
 
     `mobile_sam` builds only the 5M variant of TinyViT and `segment_anything` only ViT-B, L and H,
-    all for an input of 1024 pixels; only samlet loads the others.
+    all for an input of 1024 pixels; only samlet loads the others. A proposal head is left out.
 
     Raises:
         UserError: the image encoder is neither a TinyViT nor one of SAM's.
@@ -26,7 +26,8 @@ def to_official(model: Sam) -> dict[str, Tensor]:
             f"{model.name} has an encoder for which there is no official layout; "
             "write a .safetensors file instead."
         )
-    return model.state_dict()
+    state = model.state_dict()
+    return {name: state[name] for name in state if not name.startswith("proposal_head.")}
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:

@@ -21,8 +21,10 @@ TOKENS_PER_BATCH = 8 * 4096
 class ImageState:
     """What all prompts on an image share; computed once by `Engine.prepare`.
 
+    Or the states of A images, for a prompt on each.
+
     Attributes:
-        features: 1 x C x h x w, from the image encoder.
+        features: A x C x h x w, from the image encoder.
         shared: see `samlet.engines.decoder.ImageBranch`.
     """
 
@@ -69,6 +71,7 @@ class Engine(ABC):
         self.prompt_encoder: PromptEncoder = copy.deepcopy(model.prompt_encoder).eval()
         self.grid = self.prompt_encoder.image_embedding_size
         self.batch_size = max(1, TOKENS_PER_BATCH // (self.grid[0] * self.grid[1]))
+        self._proposal_head = copy.deepcopy(model.proposal_head)
 
     @abstractmethod
     def encode(self, images: Tensor) -> Tensor:
@@ -89,8 +92,22 @@ class Engine(ABC):
         """Tokens (B x N x C) and K kernels of each prompt to logits, B x K x S/4 x S/4."""
 
     @torch.no_grad()
+    def propose(self, features: Tensor) -> Tensor:
+        """What the model's proposal head predicts, see `ProposalHead`; the model must have one.
+
+        Args:
+            features: A x C x h x w, from the image encoder.
+
+        Returns:
+            float32, A x 7 x 4h x 4w.
+        """
+        assert self._proposal_head is not None
+        predicted: Tensor = self._proposal_head(features.to(self.device))
+        return predicted
+
+    @torch.no_grad()
     def prepare(self, features: Tensor) -> ImageState:
-        """Compute once per image what does not depend on prompts; features are 1 x C x h x w."""
+        """Compute once per image what does not depend on prompts; features are A x C x h x w."""
         features = features.to(self.device)
         no_mask = self.prompt_encoder.no_mask_embed.weight.view(1, -1, 1, 1)
         return ImageState(features, self._image_branch(features, no_mask))
@@ -105,7 +122,8 @@ class Engine(ABC):
     ) -> Iterator[DecoderTokens]:
         """Decode prompts in batches that fit the cache; see `PromptEncoder` for their shapes.
 
-        The tokens of a batch are only valid until the next is drawn.
+        They are all on one image, or each on its own. The tokens of a batch are only valid until
+        the next is drawn.
         """
         given = [x for x in (points and points[0], boxes, masks) if x is not None]
         for start in range(0, len(given[0]) if given else 1, self.batch_size):
@@ -115,9 +133,10 @@ class Engine(ABC):
                 None if boxes is None else boxes[part],
                 None if masks is None else masks[part],
             )
-            shared = image.shared
+            rows = part if len(image.features) > 1 else slice(None)
+            shared = tuple(tensor[rows] for tensor in image.shared)
             if masks is not None:
-                features = image.features.expand(len(dense), -1, -1, -1)
+                features = image.features[rows].expand(len(dense), -1, -1, -1)
                 shared = self._image_branch(features, dense)
             with self._prompt_branch(sparse, shared) as tokens:
                 yield tokens

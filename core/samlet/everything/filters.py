@@ -32,19 +32,21 @@ def without_small_regions(
     return box_nms(cleaned, untouched, nms_thresh)
 
 
-def without_covered(
-    candidates: Sequence[Candidate], size: tuple[int, int], max_covered: float
-) -> list[Candidate]:
+def without_covered(candidates: Sequence[Candidate], max_covered: float) -> list[Candidate]:
     """Drop masks that lie mostly under masks with a higher predicted IoU.
 
     Args:
         candidates: of one image; of equal ones the first stays.
-        size: (H, W) of the image.
         max_covered: share of a mask, 0 to 1, that may be covered.
     """
-    covered, kept = np.zeros(size, dtype=bool), []
+    if not candidates:
+        return []
+    boxes = np.array([candidate.box for candidate in candidates])
+    left, top = boxes[:, :2].min(axis=0)
+    width, height = boxes[:, 2:].max(axis=0) + 1 - (left, top)
+    covered, kept = np.zeros((height, width), dtype=bool), []
     for i in sorted(range(len(candidates)), key=lambda i: -candidates[i].predicted_iou):
-        x0, y0, x1, y1 = candidates[i].box
+        x0, y0, x1, y1 = boxes[i] - (left, top, left, top)
         mask, below = from_rle(candidates[i].rle), covered[y0 : y1 + 1, x0 : x1 + 1]
         if below[mask].mean() <= max_covered:
             below |= mask

@@ -19,7 +19,7 @@ from samlet.everything.crops import crop_boxes, layer_grids
 from samlet.everything.filters import without_covered, without_small_regions
 from samlet.everything.refine import refine_candidates
 from samlet.everything.search import MaskFilter, PointSearch
-from samlet.everything.settings import PROMPTS, default_settings
+from samlet.everything.settings import POINT_PROMPTS, default_settings
 from samlet.images import to_rgb
 from samlet.masks import Box, CroppedMask, area
 from samlet.modeling.sam import Sam
@@ -110,7 +110,7 @@ class SamAutomaticMaskGenerator:
         self.predictor = _predictor_for(model, engine, zoom, precision)
         self.model = self.predictor.model
         self.zooms = self.predictor.zoom is not None and zoom is not False
-        card = default_settings(self.model)
+        card = default_settings(self.model, prompts)
         if pred_iou_thresh is None:
             pred_iou_thresh = card["pred_iou_thresh"]
         if stability_score_thresh is None:
@@ -132,8 +132,8 @@ class SamAutomaticMaskGenerator:
             raise UserError(f"max_covered must be 0 to 1, not {max_covered}.")
         if output_mode not in OUTPUT_MODES:
             raise UserError(f"output_mode must be {', '.join(OUTPUT_MODES)}, not {output_mode!r}.")
-        if prompts not in PROMPTS:
-            raise UserError(f"prompts must be {', '.join(PROMPTS)}, not {prompts!r}.")
+        if prompts not in POINT_PROMPTS:
+            raise UserError(f"prompts must be {', '.join(POINT_PROMPTS)}, not {prompts!r}.")
         if prompts == "hierarchical" and points_per_side is None:
             raise UserError("Hierarchical prompts need points_per_side, not grids of your own.")
         self.point_grids = layer_grids(
@@ -229,7 +229,7 @@ class SamAutomaticMaskGenerator:
             nms_thresh = max(self.box_nms_thresh, self.crop_nms_thresh)
             kept = without_small_regions(kept, size, self.min_mask_region_area, nms_thresh)
         if self.max_covered < 1:
-            kept = without_covered(kept, size, self.max_covered)
+            kept = without_covered(kept, self.max_covered)
         if not kept and self.warns:
             self.warn_of_nothing()
         return [self._record(candidate, size) for candidate in kept]

@@ -11,6 +11,7 @@ import numpy as np
 
 from samlet.everything.duplicates import without_duplicates
 from samlet.everything.generator import SamAutomaticMaskGenerator
+from samlet.everything.proposal_generator import ProposalMaskGenerator
 from samlet.everything.settings import EverythingSettings, complete_settings
 from samlet.everything.tiling import TiledMaskGenerator
 from samlet.predict.predictor import Predictor
@@ -27,13 +28,15 @@ def segment_everything(
 ) -> list[dict[str, Any]]:
     """Find all objects of an image of any size, each once.
 
-    Large images are searched tile by tile, small objects are refined in regions of interest if the
-    predictor zooms, and of several masks of one object the best stays.
+    Objects are found by the model's proposal head, if it has one, and else by points. Large images
+    are searched tile by tile, small objects are seen enlarged in regions of interest, and of
+    several masks of one object the best stays.
 
     Args:
         predictor: what predicts.
         image: RGB uint8, H x W x 3, or any other array that `samlet.images.to_rgb` takes.
-        tile: side of the tiles in pixels, see `TiledMaskGenerator`.
+        tile: side of the tiles in pixels, see `TiledMaskGenerator`; with proposals None chooses it
+            by the objects' size.
         overlap: pixels that neighbouring tiles share, see there.
         progress: called with the fraction done, above 0 to 1. What it raises ends the work and
             reaches the caller.
@@ -60,13 +63,17 @@ def open_generator(
     tile: int | None = None,
     overlap: int | None = None,
     **settings: Unpack[EverythingSettings],
-) -> TiledMaskGenerator:
+) -> TiledMaskGenerator | ProposalMaskGenerator:
     """The generator that `segment_everything` uses; it keeps duplicates.
 
     Raises:
         UserError: a setting is out of its range.
     """
     chosen = complete_settings(predictor.model, settings)
+    if chosen["prompts"] == "proposals":
+        for name in ("prompts", "points_per_side", "points_per_batch", "zoom"):
+            chosen.pop(name, None)
+        return ProposalMaskGenerator(predictor, tile=tile, overlap=overlap, **chosen)
     if "zoom" not in settings:
         chosen["zoom"] = predictor.zoom is not None
     return TiledMaskGenerator(SamAutomaticMaskGenerator(predictor, **chosen), tile, overlap)

@@ -4,8 +4,11 @@ from typing import Any, TypedDict
 
 from samlet.modeling.sam import Sam
 
-PROMPTS = ("grid", "hierarchical", "regions")
-"""Where everything mode places its points; see `samlet.everything.point_prompts`."""
+POINT_PROMPTS = ("grid", "hierarchical", "regions")
+"""Where everything mode places points without a head; see `samlet.everything.point_prompts`."""
+
+PROMPTS = ("proposals", *POINT_PROMPTS)
+"""Where everything mode gets its prompts from: the model's own proposals, or points."""
 
 THRESHOLDS = {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.95, "max_covered": 1.0}
 """Those of segment_anything, for models whose cards do not ask for others."""
@@ -24,18 +27,25 @@ class EverythingSettings(TypedDict, total=False):
     zoom: bool
 
 
-def default_settings(model: Sam) -> dict[str, Any]:
+def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
     """Settings that suit a model: those of its card, or else segment_anything's thresholds.
 
-    Prompts are by region: on BBBC038 that finds what a grid of 32 x 32 finds in a third of the
-    time, with fewer masks that are no object (`benchmarks/everything.py`).
+    Prompts are the model's proposals, if it has a head for them. Without one they are by region: on
+    BBBC038 that finds what a grid of 32 x 32 finds in a third of the time, with fewer masks that
+    are no object (`benchmarks/everything.py`).
+
+    Args:
+        model: see `samlet.load`.
+        prompts: one of `PROMPTS`; None for those that suit the model.
     """
+    prompts = prompts or ("regions" if model.proposal_head is None else "proposals")
     standard = {
         "zoom": bool(model.card.get("zoom")),
-        "prompts": "regions",
+        "prompts": prompts,
         "points_per_side": 32,
     }
-    return standard | THRESHOLDS | model.card.get("everything", {})
+    own = model.card.get("proposals" if prompts == "proposals" else "everything", {})
+    return standard | THRESHOLDS | own
 
 
 def complete_settings(model: Sam, chosen: EverythingSettings) -> dict[str, Any]:
@@ -43,5 +53,5 @@ def complete_settings(model: Sam, chosen: EverythingSettings) -> dict[str, Any]:
 
     Choosing points per side chooses a grid, where no other prompts are chosen.
     """
-    implied = {"prompts": "grid"} if "points_per_side" in chosen else {}
-    return default_settings(model) | implied | chosen
+    prompts = chosen.get("prompts", "grid" if "points_per_side" in chosen else None)
+    return default_settings(model, prompts) | chosen

@@ -3,7 +3,7 @@
 Masks are kept as run lengths within their boxes, so that nothing is as large as the image.
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
 from itertools import compress
@@ -13,6 +13,8 @@ import numpy as np
 from scipy.sparse import coo_array
 from scipy.sparse.csgraph import connected_components
 
+from samlet.everything.candidates import Candidate
+from samlet.everything.crops import is_cut_off
 from samlet.masks import Box, CroppedMask, area, crop_mask, from_rle, to_rle
 
 SAME_OBJECT_IOU = 0.5
@@ -51,6 +53,20 @@ class TilePart:
         }
         rest = {key: value for key, value in record.items() if key != "segmentation"}
         return TilePart(tile, box, to_rle(cutout.mask), record["area"], rest | moved)
+
+    @staticmethod
+    def of_candidate(candidate: Candidate) -> "TilePart":
+        """A candidate is in the image already."""
+        x0, y0, x1, y1 = candidate.box
+        left, top, right, bottom = candidate.crop
+        record = {
+            "predicted_iou": candidate.predicted_iou,
+            "point_coords": [candidate.point],
+            "stability_score": candidate.stability_score,
+            "crop_box": [left, top, right - left, bottom - top],
+        }
+        pixels = area(from_rle(candidate.rle))
+        return TilePart(candidate.crop, (x0, y0, x1 + 1, y1 + 1), candidate.rle, pixels, record)
 
     def pixels(self, window: Box) -> np.ndarray:
         """What of the mask lies in a window within its box: bool, h x w."""
@@ -113,6 +129,42 @@ class TiledObject:
         far = [int((left + width).max()), int((top + height).max())]
         found["crop_box"] = [*corner, far[0] - corner[0], far[1] - corner[1]]
         return records[int(np.argmax(areas))] | found
+
+
+class TileMerger:
+    """Collects the masks of one tile after another, and makes objects of them.
+
+    Args:
+        tiles: all tiles of the image.
+        size: (H, W) of the image.
+        tolerance: masks that end this near to a border between tiles count as cut there, in pixels.
+    """
+
+    def __init__(self, tiles: Sequence[Box], size: tuple[int, int], tolerance: int) -> None:
+        self._tiles, self._size, self._tolerance = tiles, size, tolerance
+        self._whole: list[TiledObject] = []
+        self._cut: list[TilePart] = []
+
+    def add(self, parts: Iterable[TilePart]) -> None:
+        """Add the masks of a tile."""
+        for part in parts:
+            if not self._is_cut(part, part.tile):
+                self._whole.append(TiledObject((part,)))
+            elif not any(
+                intersection(part.box, other) == part.box and not self._is_cut(part, other)
+                for other in self._tiles
+                if other != part.tile and intersection(other, part.tile)
+            ):
+                self._cut.append(part)
+
+    def records(self) -> list[dict[str, Any]]:
+        """The objects' records, see `TiledMaskGenerator.generate`."""
+        kept = without_tile_duplicates(self._whole, list(joined_parts(self._cut)))
+        records = (found.record(self._size) for found in kept)
+        return sorted(records, key=lambda record: -record["predicted_iou"])
+
+    def _is_cut(self, part: TilePart, tile: Box) -> bool:
+        return is_cut_off(part.box, tile, self._size, self._tolerance)
 
 
 def joined_parts(parts: Sequence[TilePart]) -> Iterator[TiledObject]:

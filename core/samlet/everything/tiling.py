@@ -19,17 +19,11 @@ from typing import Any
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.everything.crops import is_cut_off
 from samlet.everything.generator import SamAutomaticMaskGenerator
-from samlet.everything.tile_merging import (
-    TiledObject,
-    TilePart,
-    intersection,
-    joined_parts,
-    without_tile_duplicates,
-)
+from samlet.everything.tile_merging import TileMerger, TilePart
 from samlet.images import to_rgb
 from samlet.masks import Box
+from samlet.predict.roi import full_image_box
 
 MIN_TILE_SIDE = 32
 
@@ -73,13 +67,7 @@ class TiledMaskGenerator:
         self.untiled_side = UNTILED_RATIO * side if tile is None else tile
         self.tile = side if tile is None else tile
         self.overlap = self.tile // 4 if overlap is None else overlap
-        if self.tile < MIN_TILE_SIDE:
-            raise UserError(f"Tiles must have at least {MIN_TILE_SIDE} pixels, not {self.tile}.")
-        if not 1 <= self.overlap <= self.tile // 2:
-            raise UserError(
-                f"Tiles of {self.tile} pixels cannot overlap by {self.overlap}: give an overlap of "
-                f"1 to {self.tile // 2} pixels, or larger tiles."
-            )
+        check_tiles(self.tile, self.overlap)
         self.generator = copy(generator)
         self.generator.output_mode = "coco_rle"
         # One tile may well be empty.
@@ -116,42 +104,57 @@ class TiledMaskGenerator:
         # Twice this and a smaller object must fit into the overlap, for one tile to see it whole.
         scale = self.tile / self.generator.model.config.image_size
         tolerance = min(ceil(CUT_TOLERANCE * scale), self.overlap // 4)
-        whole: list[TiledObject] = []
-        cut: list[TilePart] = []
+        merger = TileMerger(tiles, size, tolerance)
         for number, tile in enumerate(tiles):
             x0, y0, x1, y1 = tile
             found = self.generator.generate(
                 rgb[y0:y1, x0:x1], progress=_within_tile(progress, number, len(tiles))
             )
-            others = [other for other in tiles if other != tile and intersection(other, tile)]
-            for part in (TilePart.of(record, tile) for record in found):
-                if not is_cut_off(part.box, tile, size, tolerance):
-                    whole.append(TiledObject((part,)))
-                elif not any(
-                    intersection(part.box, other) == part.box
-                    and not is_cut_off(part.box, other, size, tolerance)
-                    for other in others
-                ):
-                    cut.append(part)
-        kept = without_tile_duplicates(whole, list(joined_parts(cut)))
-        if not kept:
+            merger.add(TilePart.of(record, tile) for record in found)
+        records = merger.records()
+        if not records:
             self.generator.warn_of_nothing()
-        return sorted(
-            (found.record(size) for found in kept), key=lambda record: -record["predicted_iou"]
-        )
+        return records
 
     def tiles(self, size: tuple[int, int]) -> list[Box]:
-        """Place tiles over an image of (H, W): evenly, row by row, as (x0, y0, x1, y1)."""
+        """Place tiles over an image of (H, W), see `place_tiles`."""
         if max(size) <= self.untiled_side:
-            return [(0, 0, size[1], size[0])]
-        columns, rows = (list(self._spans(length)) for length in (size[1], size[0]))
-        return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
+            return [full_image_box(size)]
+        return place_tiles(size, self.tile, self.overlap)
 
-    def _spans(self, length: int) -> Iterator[tuple[int, int]]:
-        count = max(1, ceil((length - self.overlap) / (self.tile - self.overlap)))
-        for i in range(count):
-            start = i * (length - self.tile) // (count - 1) if count > 1 else 0
-            yield start, min(start + self.tile, length)
+
+def place_tiles(size: tuple[int, int], tile: int, overlap: int) -> list[Box]:
+    """Place square tiles over an image: evenly, row by row, as (x0, y0, x1, y1).
+
+    Args:
+        size: (H, W) of the image.
+        tile: side of the tiles in pixels.
+        overlap: pixels that neighbouring tiles share at least.
+    """
+    columns, rows = (list(_spans(length, tile, overlap)) for length in (size[1], size[0]))
+    return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
+
+
+def check_tiles(tile: int, overlap: int) -> None:
+    """Check sizes that were asked for.
+
+    Raises:
+        UserError: the tile is too small, or not twice as large as the overlap.
+    """
+    if tile < MIN_TILE_SIDE:
+        raise UserError(f"Tiles must have at least {MIN_TILE_SIDE} pixels, not {tile}.")
+    if not 1 <= overlap <= tile // 2:
+        raise UserError(
+            f"Tiles of {tile} pixels cannot overlap by {overlap}: give an overlap of "
+            f"1 to {tile // 2} pixels, or larger tiles."
+        )
+
+
+def _spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
+    count = max(1, ceil((length - overlap) / (tile - overlap)))
+    for i in range(count):
+        start = i * (length - tile) // (count - 1) if count > 1 else 0
+        yield start, min(start + tile, length)
 
 
 def _within_tile(

@@ -3,7 +3,7 @@
 Source: Segment Anything, arXiv 2304.02643, section 3 and appendix A.
 """
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import torch
@@ -14,6 +14,7 @@ from samlet.modeling.efficientnet import EfficientNetEncoder
 from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.official_names import use_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
+from samlet.modeling.proposal_head import ProposalHead, ProposalHeadConfig
 from samlet.modeling.sam_vit import SamViT, SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.transformer import TwoWayTransformer
@@ -36,6 +37,8 @@ class SamConfig:
         sam_vit: configuration of SAM's own encoder; None for another.
         pixel_mean: RGB means that are subtracted, in units of 0..255.
         pixel_std: RGB standard deviations to divide by, in units of 0..255.
+        proposal_head: configuration of the head that finds objects; None without one, as in
+            official checkpoints.
     """
 
     image_encoder: str = "tiny_vit"
@@ -44,18 +47,29 @@ class SamConfig:
     sam_vit: SamViTConfig | None = None
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
+    proposal_head: ProposalHeadConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
-        """As plain values that JSON can hold."""
-        return asdict(self)
+        """As plain values that JSON can hold, which older versions of samlet can read if they can.
+
+        So a head that is not there is not mentioned.
+        """
+        values = asdict(self)
+        if self.proposal_head is None:
+            del values["proposal_head"]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
         """The inverse of `to_dict`; tuples may have become lists, as in JSON."""
         values = _with_tuples(values)
-        for name, encoder_config in (("tiny_vit", TinyViTConfig), ("sam_vit", SamViTConfig)):
+        for name, part_config in (
+            ("tiny_vit", TinyViTConfig),
+            ("sam_vit", SamViTConfig),
+            ("proposal_head", ProposalHeadConfig),
+        ):
             if values.get(name) is not None:
-                values[name] = encoder_config(**_with_tuples(values[name]))
+                values[name] = part_config(**_with_tuples(values[name]))
         return cls(**values)
 
 
@@ -67,6 +81,7 @@ class Sam(nn.Module):
 
     Attributes:
         config: what it was built from.
+        proposal_head: finds the objects of an image; None without one.
         name: the name or path that it was loaded by.
         card: its model card.
         mask_threshold: logits above it are mask.
@@ -93,11 +108,25 @@ class Sam(nn.Module):
             TwoWayTransformer(depth=2, embedding_dim=EMBED_DIM, num_heads=8, mlp_dim=2048),
             transformer_dim=EMBED_DIM,
         )
+        self.proposal_head = (
+            None if config.proposal_head is None else ProposalHead(config.proposal_head, EMBED_DIM)
+        )
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
         if config.tiny_vit is not None or config.sam_vit is not None:
             vit = config.tiny_vit
             use_official_names(self, None if vit is None else vit.embed_dims[-1])
+
+    def add_proposal_head(self, config: ProposalHeadConfig | None = None) -> None:
+        """Add an untrained proposal head, unless there is one.
+
+        Args:
+            config: of the head; None for the standard one.
+        """
+        if self.proposal_head is None:
+            config = config or ProposalHeadConfig()
+            self.config = replace(self.config, proposal_head=config)
+            self.proposal_head = ProposalHead(config, EMBED_DIM).to(self.device)
 
     @property
     def device(self) -> torch.device:

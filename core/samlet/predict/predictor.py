@@ -18,10 +18,20 @@ from samlet.predict.prediction import MaskPrediction
 from samlet.predict.prompts import Prompts, single
 from samlet.predict.roi import logit_grid_of
 from samlet.predict.runner import Runner
-from samlet.predict.zoom import RoiPrediction, Zoom, half_resolution_model
+from samlet.predict.zoom import (
+    RoiPrediction,
+    Zoom,
+    half_resolution_model,
+    smaller_input_model,
+)
+from samlet.utils.single_flight import SingleFlightCache
 
 Masks = MaskPrediction
 """The name that `MaskPrediction` had before 0.2."""
+
+
+MAX_SMALLER_RUNNERS = 8
+"""Input sizes beside the model's own that a predictor keeps open."""
 
 
 class Predictor:
@@ -68,12 +78,28 @@ class Predictor:
         self.runner = Runner(model, engine, precision)
         self.model, self.engine = model, self.runner.engine
         self.model_id, self.transform = self.runner.model_id, self.runner.transform
+        self._smaller_runners = SingleFlightCache[Runner](MAX_SMALLER_RUNNERS, lambda _: 1)
         wanted = bool(model.card.get("zoom")) if zoom is None else zoom
-        self.zoom = self._open_zoom() if wanted else None
+        self.zoom = Zoom(self.runner, self._half_runner()) if wanted else None
 
-    def _open_zoom(self) -> Zoom:
-        half = Runner(half_resolution_model(self.model), self.engine.name, self.engine.precision)
-        return Zoom(self.runner, half)
+    def _half_runner(self) -> Runner:
+        half = self._open_runner(half_resolution_model(self.model))
+        return self._smaller_runners.get(str(half.model.config.image_size), lambda: half)
+
+    def runner_at(self, size: int) -> Runner:
+        """What runs the model for a smaller input, see `smaller_input_model`; opened once.
+
+        Args:
+            size: side of the input in pixels.
+        """
+        if size == self.model.config.image_size:
+            return self.runner
+        return self._smaller_runners.get(
+            str(size), lambda: self._open_runner(smaller_input_model(self.model, size))
+        )
+
+    def _open_runner(self, model: Sam) -> Runner:
+        return Runner(model, self.engine.name, self.engine.precision)
 
     def encode(self, image: np.ndarray) -> ImageEmbedding:
         """Compute an image's embedding.

@@ -48,23 +48,39 @@ MAX_PASSES = 4
 def half_resolution_model(model: Sam) -> Sam:
     """The same weights at half the input size, which is that of ROIs.
 
-    Positions are those of the middle of the larger input: the Fourier features that encode them
-    are as far apart as they were.
-
     Raises:
         UserError: the model's encoder is tied to its own size, or half of it does not fit.
     """
     size = model.config.image_size
-    if model.config.sam_vit is not None or size % 64:
+    if not has_free_size(model) or size % 64:
         raise UserError(
             f"{model.name} cannot zoom, as its encoder cannot be used at {size // 2} px, half its "
             "input size: leave zoom out."
         )
-    half = Sam(replace(model.config, image_size=size // 2))
-    half.load_state_dict(model.state_dict())
-    half.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix /= 2
-    half.name = model.name
-    return half.to(model.device).eval()
+    return smaller_input_model(model, size // 2)
+
+
+def has_free_size(model: Sam) -> bool:
+    """Whether a model's encoder takes images of other sizes than its own."""
+    return model.config.sam_vit is None
+
+
+def smaller_input_model(model: Sam, size: int) -> Sam:
+    """The same weights for a smaller input, which lies in the middle of the model's own.
+
+    Positions are those of the middle: the Fourier features that encode them are as far apart as
+    they were.
+
+    Args:
+        model: one whose encoder takes images of any size, see `has_free_size`.
+        size: of the new input in pixels, a multiple of 32.
+    """
+    smaller = Sam(replace(model.config, image_size=size))
+    smaller.load_state_dict(model.state_dict())
+    positions = smaller.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
+    positions *= size / model.config.image_size
+    smaller.name, smaller.card = model.name, model.card
+    return smaller.to(model.device).eval()
 
 
 @dataclass(frozen=True)

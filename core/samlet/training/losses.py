@@ -86,34 +86,3 @@ def embedding_loss(student: Tensor, teacher: Tensor, valid: Tensor) -> Tensor:
     error = (student.float() - teacher.float()).square().mean(dim=1, keepdim=True)
     each = (error * weight).flatten(1).sum(1) / weight.flatten(1).sum(1).clamp(min=1e-6)
     return each.mean()
-
-
-def dense_targets(labels: Tensor, cell: int) -> tuple[Tensor, Tensor]:
-    """What each cell of an image belongs to: foreground, and where its object's centre is.
-
-    Args:
-        labels: int64, B x L x H x W; 0 is background, -1 padding. Where layers overlap, the last
-            counts.
-        cell: side of a cell in pixels.
-
-    Returns:
-        foreground: in 0..1, B x 1 x H/cell x W/cell.
-        offsets: B x 2 x H/cell x W/cell: (x, y) from the cell to the centroid of the object at
-            its upper left pixel, in units of 4 cells; zero on the background.
-    """
-    top = labels[:, 0]
-    for layer in labels.unbind(1)[1:]:
-        top = torch.where(layer > 0, layer, top)
-    foreground = F.avg_pool2d((top > 0).float().unsqueeze(1), cell)
-    small = top[:, ::cell, ::cell].clamp(min=0)
-    batch, h, w = small.shape
-    ids = small + torch.arange(batch).view(-1, 1, 1) * (int(small.max()) + 1)
-    # Counting goes up to the highest number, and those of a label map may be in the millions.
-    index = ids.flatten().unique(return_inverse=True)[1]
-    y, x = torch.meshgrid(torch.arange(h), torch.arange(w), indexing="ij")
-    position = torch.stack([x, y]).float().expand(batch, -1, -1, -1)
-    flat = position.permute(1, 0, 2, 3).flatten(1)
-    count = torch.bincount(index).clamp(min=1)
-    centres = torch.stack([torch.bincount(index, weights=axis) for axis in flat]) / count
-    offsets = (centres[:, index].float() - flat).view(2, batch, h, w).permute(1, 0, 2, 3) / 4
-    return foreground, offsets * (small > 0).unsqueeze(1)

@@ -101,9 +101,16 @@ class PromptDecoder(Protocol):
 
 
 def attach_decoder(teacher: PromptDecoder, student: Sam) -> Sam:
-    """Give the student the teacher's prompt encoder and mask decoder, unchanged."""
+    """Give the student the teacher's prompt encoder and mask decoder, unchanged.
+
+    And its proposal head, if it has one.
+    """
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
+    if isinstance(teacher, Sam) and teacher.proposal_head is not None:
+        student.add_proposal_head(teacher.config.proposal_head)
+        assert student.proposal_head is not None
+        student.proposal_head.load_state_dict(teacher.proposal_head.state_dict())
     return student
 
 

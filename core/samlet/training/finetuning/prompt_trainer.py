@@ -8,10 +8,9 @@ from dataclasses import dataclass
 from typing import Literal
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 
-from samlet.modeling.sam import EMBED_DIM, Sam
+from samlet.modeling.sam import Sam
 from samlet.modeling.tiny_vit import STRIDE
 from samlet.training.distillation.batches import normalize_images
 from samlet.training.finetuning.corrective_clicks import (
@@ -22,15 +21,12 @@ from samlet.training.finetuning.corrective_clicks import (
 )
 from samlet.training.finetuning.crops import CropBatch
 from samlet.training.finetuning.decoder_crops import place_decoder_crops
+from samlet.training.finetuning.proposal_losses import proposal_losses
 from samlet.training.finetuning.simulated_prompts import (
     jittered_boxes,
     random_points,
     sample_objects,
 )
-from samlet.training.losses import dense_targets
-
-MASK_STRIDE = 4
-"""Pixels of the input to a pixel of the low-resolution masks."""
 
 MAX_SCRIBBLE_POINTS = 6
 """Maximum number of clicks of a scribble."""
@@ -74,14 +70,13 @@ class PromptPlan:
 
 
 class PromptTrainer(nn.Module):
-    """A model in training with masks, and a dense head that helps its embedding at the start.
+    """A model in training with masks, and with its proposal head.
 
-    The head reads from every token which of its 4 x 4 cells are foreground and where their
-    objects' centres lie: a signal at every pixel, where clicks give one an object. It is discarded
-    after training.
+    The head is trained along, as everything mode needs it; and it helps the embedding at the start,
+    as it gives a signal at every pixel, where clicks give one an object.
 
     Args:
-        model: the model in training.
+        model: the model in training; it gets a proposal head if it has none.
         plan: how to prompt.
         train: "all", or "decoder" to leave the image encoder (and its statistics) as it is.
         encoder_autocast: run the image encoder in half precision, too, where the rest is. On CPU
@@ -102,10 +97,9 @@ class PromptTrainer(nn.Module):
         self.plan = plan
         self.encoder_autocast = encoder_autocast
         self.freeze_encoder = train == "decoder"
-        self.dense_head = nn.Conv2d(EMBED_DIM, 3 * (STRIDE // MASK_STRIDE) ** 2, kernel_size=1)
+        model.add_proposal_head()
         if self.freeze_encoder:
             model.image_encoder.requires_grad_(False)
-            self.dense_head.requires_grad_(False)
 
     def train(self, mode: bool = True) -> "PromptTrainer":
         """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
@@ -126,23 +120,6 @@ class PromptTrainer(nn.Module):
             batch: crops of a side that is a multiple of 16 and at most the model's input size.
         """
         return prompt_losses(self, batch, self.plan)
-
-    def dense_losses(self, embeddings: Tensor, batch: CropBatch) -> dict[str, Tensor]:
-        """The head's losses: cross-entropy of the foreground, and distance to the centres."""
-        foreground, offsets = (
-            x.to(embeddings.device) for x in dense_targets(batch.labels, MASK_STRIDE)
-        )
-        predicted = F.pixel_shuffle(self.dense_head(embeddings.float()), STRIDE // MASK_STRIDE)
-        valid = F.avg_pool2d(batch.valid.float().unsqueeze(1), MASK_STRIDE).to(embeddings.device)
-        cross_entropy = F.binary_cross_entropy_with_logits(
-            predicted[:, :1], foreground, reduction="none"
-        )
-        error = F.smooth_l1_loss(predicted[:, 1:], offsets, reduction="none", beta=0.25)
-        inside = (offsets != 0).any(1, keepdim=True)
-        return {
-            "foreground": (cross_entropy * valid).sum() / valid.sum().clamp(min=1),
-            "offsets": (error * inside).sum() / inside.sum().clamp(min=1),
-        }
 
 
 def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) -> dict[str, Tensor]:
@@ -195,9 +172,8 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
                 plan.loser_weight, is_roi, rng,
             )  # fmt: skip
             losses = {name: loss + losses.get(name, 0) for name, loss in terms.items()}
-    if not learner.freeze_encoder:
-        losses |= learner.dense_losses(embeddings, batch)
-    return losses
+    assert model.proposal_head is not None
+    return losses | proposal_losses(model.proposal_head(embeddings.float()), batch)
 
 
 def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
