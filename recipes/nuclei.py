@@ -260,6 +260,36 @@ def deepen(
     )
 
 
+@app.command()
+def proposals(
+    data: Data,
+    out: Out,
+    deepen: Annotated[Path, typer.Option(help="The checkpoint of the deeper encoder.")],
+    steps: int = 2400,
+    learning_rate: float = 2.5e-4,
+) -> None:
+    """Add the head that finds objects, and learn to outline them from a point and a box.
+
+    That is how everything mode prompts, at a scale at which objects are 50 to 150 pixels large.
+    """
+    torch.manual_seed(12)
+    plan = replace(
+        CROWD_PLAN,
+        objects=5,
+        box_share=0.6,
+        box_jitter=0.06,
+        click_in_box_share=0.7,
+        correction_share=0.15,
+        corrections=4,
+        roi_share=0.6,
+        whole_share=0.15,
+    )
+    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=12, ema=0.998)
+    _train_on_crowded_images(
+        samlet.load(deepen), plan, data, out, settings, (0.4, 1.6), zoom_share=0.6, crops=4
+    )
+
+
 def _train_on_crowded_images(
     model: Sam,
     plan: PromptPlan,

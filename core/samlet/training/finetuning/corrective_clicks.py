@@ -101,7 +101,7 @@ def interactive_losses(
     Args:
         model: the model in training.
         batch: inputs and targets of the prompts.
-        prompt: one box each, or the same number of clicks each.
+        prompt: one box each, the same number of clicks each, or both.
         corrected: indices of the prompts that corrective clicks follow.
         rounds: number of corrective clicks.
         loser_weight: see `PromptPlan`.

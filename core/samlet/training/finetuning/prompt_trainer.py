@@ -4,7 +4,7 @@ Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm").
 """
 
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import torch
@@ -41,6 +41,8 @@ class PromptPlan:
         min_area: smaller objects are skipped, in pixels of the crop.
         box_jitter: how imprecise boxes are; see `jittered_boxes`.
         box_share: share of the prompts that are boxes; the others are clicks.
+        click_in_box_share: share of the boxes that come with a click on the object, as the
+            proposals of everything mode do.
         scribble_share: share of the clicked prompts that are several clicks at once, a scribble.
         correction_share: share of the prompts that corrective clicks follow.
         corrections: their maximum number; each is drawn where the mask before is wrong.
@@ -60,6 +62,7 @@ class PromptPlan:
     min_area: int = 16
     box_share: float = 0.3
     box_jitter: float = 0.1
+    click_in_box_share: float = 0.5
     scribble_share: float = 0.2
     correction_share: float = 0.35
     corrections: int = 1
@@ -160,9 +163,15 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
     )
     rounds = int(torch.randint(plan.corrections, (), generator=rng)) + 1
     boxed = torch.rand(len(ids), generator=rng) < plan.box_share
+    clicked = boxed & (torch.rand(len(ids), generator=rng) < plan.click_in_box_share)
     several = ~boxed & (torch.rand(len(ids), generator=rng) < plan.scribble_share)
     losses: dict[str, Tensor] = {}
-    for rows, prompt_with in ((boxed, _boxes), (several, _scribbles), (~boxed & ~several, _clicks)):
+    for rows, prompt_with in (
+        (boxed & ~clicked, _boxes),
+        (clicked, _boxes_with_clicks),
+        (several, _scribbles),
+        (~boxed & ~several, _clicks),
+    ):
         if rows.any():
             part = decoder_batch.rows(rows.nonzero().squeeze(1))
             prompt = prompt_with(part.masks, plan, rng)
@@ -182,6 +191,11 @@ def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
 
 def _boxes(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
     return Prompt(boxes=2 * jittered_boxes(masks, rng, plan.box_jitter))
+
+
+def _boxes_with_clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator) -> Prompt:
+    boxes = _boxes(masks, plan, rng).boxes
+    return replace(_clicks(masks, plan, rng), boxes=boxes)
 
 
 def _clicks(masks: Tensor, plan: PromptPlan, rng: torch.Generator, count: int = 1) -> Prompt:
