@@ -18,7 +18,7 @@ import json
 import math
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import numpy as np
 import torch
@@ -265,28 +265,20 @@ def proposals(
     data: Data,
     out: Out,
     deepen: Annotated[Path, typer.Option(help="The checkpoint of the deeper encoder.")],
-    steps: int = 2400,
-    learning_rate: float = 2.5e-4,
+    steps: int = 1500,
+    learning_rate: float = 2e-3,
 ) -> None:
-    """Add the head that finds objects, and learn to outline them from a point and a box.
+    """Add the head that finds objects for everything mode; masks stay as they are.
 
-    That is how everything mode prompts, at a scale at which objects are 50 to 150 pixels large.
+    It sees objects at all scales: small ones as in a whole image at half the input size, and large
+    ones as in the regions in which they are outlined.
     """
     torch.manual_seed(12)
-    plan = replace(
-        CROWD_PLAN,
-        objects=5,
-        box_share=0.6,
-        box_jitter=0.06,
-        click_in_box_share=0.7,
-        correction_share=0.15,
-        corrections=4,
-        roi_share=0.6,
-        whole_share=0.15,
+    settings = LoopSettings(
+        steps=steps, learning_rate=learning_rate, seed=12, ema=0.99, weight_decay=0.01
     )
-    settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=12, ema=0.998)
     _train_on_crowded_images(
-        samlet.load(deepen), plan, data, out, settings, (0.4, 1.6), zoom_share=0.6, crops=4
+        samlet.load(deepen), PromptPlan(), data, out, settings, (0.3, 1.6), 0.5, 4, "head"
     )
 
 
@@ -299,6 +291,7 @@ def _train_on_crowded_images(
     scale_jitter: tuple[float, float],
     zoom_share: float = 0.0,
     crops: int = 2,
+    train_only: Literal["all", "head"] = "all",
 ) -> None:
     """Learn masks from some crops a step; crowded images are drawn more often."""
     accelerator = open_accelerator(all_used=False)
@@ -310,7 +303,7 @@ def _train_on_crowded_images(
         settings.seed, weights, scale_jitter, zoom_share,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    _train_prompts(PromptTrainer(model, plan), batches, out, settings, accelerator)
+    _train_prompts(PromptTrainer(model, plan, train_only), batches, out, settings, accelerator)
 
 
 def _balance(examples: list[Example]) -> list[float]:

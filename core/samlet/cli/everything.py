@@ -29,7 +29,10 @@ def everything(
     precision: PrecisionName = "auto",
     prompts: Annotated[
         str | None,
-        typer.Option(help="Point prompts: regions, grid or hierarchical.", show_default="regions"),
+        typer.Option(
+            help="Prompts: the model's own proposals, or points by regions, grid or hierarchical.",
+            show_default="proposals, or regions for a model without a head for them",
+        ),
     ] = None,
     points_per_side: Annotated[
         int | None,
@@ -64,7 +67,8 @@ def everything(
     tile: Annotated[
         int | None,
         typer.Option(
-            help="Tile side for large images, in pixels.", show_default="the model's input size"
+            help="Tile side for large images, in pixels.",
+            show_default="by the objects' size, or the model's input size",
         ),
     ] = None,
     overlap: Annotated[

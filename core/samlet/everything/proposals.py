@@ -136,8 +136,18 @@ def _peaks(
         size: (height, width) in cells.
     """
     height, width = size
-    columns, rows = votes.round().astype(int).clip(0, (width - 1, height - 1)).T
-    counts = np.bincount(rows * width + columns, weights, height * width).reshape(height, width)
+    counts = np.zeros((height + 1, width + 1))
+    inside = votes.clip(0, (width - 1, height - 1))
+    corner = inside.astype(int)
+    right, down = (inside - corner).T
+    # Shared between the four nearest cells, as small objects are only a few cells apart.
+    for dx, share_x in ((0, 1 - right), (1, right)):
+        for dy, share_y in ((0, 1 - down), (1, down)):
+            cells = (corner[:, 1] + dy) * (width + 1) + corner[:, 0] + dx
+            counts += np.bincount(cells, weights * share_x * share_y, counts.size).reshape(
+                counts.shape
+            )
+    counts = counts[:height, :width]
     smooth: np.ndarray = ndimage.gaussian_filter(counts, VOTE_SPREAD, mode="constant")
     total = smooth * (2 * np.pi * VOTE_SPREAD**2)
     is_peak = (total == ndimage.maximum_filter(total, 3)) & (total > MIN_PEAK)

@@ -41,7 +41,7 @@ def segment_everything(
         progress: called with the fraction done, above 0 to 1. What it raises ends the work and
             reaches the caller.
         settings: arguments of `SamAutomaticMaskGenerator` that differ from what suits the model
-            (`samlet.everything.settings.default_settings`).
+            (`samlet.everything.settings.default_settings`); "prompts" can also be "proposals".
 
     Returns:
         one dictionary per object, by falling "predicted_iou", with the keys of
@@ -71,8 +71,7 @@ def open_generator(
     """
     chosen = complete_settings(predictor.model, settings)
     if chosen["prompts"] == "proposals":
-        for name in ("prompts", "points_per_side", "points_per_batch", "zoom"):
-            chosen.pop(name, None)
+        del chosen["prompts"]
         return ProposalMaskGenerator(predictor, tile=tile, overlap=overlap, **chosen)
     if "zoom" not in settings:
         chosen["zoom"] = predictor.zoom is not None

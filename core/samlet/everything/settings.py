@@ -2,6 +2,7 @@
 
 from typing import Any, TypedDict
 
+from samlet.errors import UserError
 from samlet.modeling.sam import Sam
 
 POINT_PROMPTS = ("grid", "hierarchical", "regions")
@@ -14,8 +15,15 @@ THRESHOLDS = {"pred_iou_thresh": 0.88, "stability_score_thresh": 0.95, "max_cove
 """Those of segment_anything, for models whose cards do not ask for others."""
 
 
+POINT_SETTINGS = ("points_per_side", "points_per_batch", "zoom")
+"""Settings that only points have; proposals choose number and scale by themselves."""
+
+
 class EverythingSettings(TypedDict, total=False):
-    """Arguments of `SamAutomaticMaskGenerator` that people choose; see there."""
+    """Arguments of `SamAutomaticMaskGenerator` that people choose; see there.
+
+    `prompts` can also be "proposals", which take none of `POINT_SETTINGS`.
+    """
 
     prompts: str
     points_per_side: int
@@ -39,19 +47,32 @@ def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
         prompts: one of `PROMPTS`; None for those that suit the model.
     """
     prompts = prompts or ("regions" if model.proposal_head is None else "proposals")
+    if prompts == "proposals":
+        return {"prompts": prompts} | THRESHOLDS | model.card.get("proposals", {})
     standard = {
         "zoom": bool(model.card.get("zoom")),
         "prompts": prompts,
         "points_per_side": 32,
     }
-    own = model.card.get("proposals" if prompts == "proposals" else "everything", {})
-    return standard | THRESHOLDS | own
+    return standard | THRESHOLDS | model.card.get("everything", {})
 
 
 def complete_settings(model: Sam, chosen: EverythingSettings) -> dict[str, Any]:
     """The model's default settings, and those that were chosen in their place.
 
     Choosing points per side chooses a grid, where no other prompts are chosen.
+
+    Raises:
+        UserError: there are no such prompts, or they do not take one of the settings.
     """
     prompts = chosen.get("prompts", "grid" if "points_per_side" in chosen else None)
-    return default_settings(model, prompts) | chosen
+    if prompts is not None and prompts not in PROMPTS:
+        raise UserError(f"prompts must be {', '.join(PROMPTS)}, not {prompts!r}.")
+    settings = default_settings(model, prompts) | chosen
+    of_points = [name for name in POINT_SETTINGS if name in settings]
+    if settings["prompts"] == "proposals" and of_points:
+        raise UserError(
+            f"Proposals have no {of_points[0]}: leave it out, or choose prompts by "
+            f"{', '.join(POINT_PROMPTS)}."
+        )
+    return settings

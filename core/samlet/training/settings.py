@@ -183,7 +183,7 @@ class FinetuneSettings(TrainSettings):
     Label Studio."""
     model: str = "nuclei"
     """Model to start from: a name or a checkpoint file."""
-    train: Literal["all", "decoder"] = "all"
+    train: Literal["all", "decoder", "head"] = "all"
     """What is trained: all, or only the decoder, which is safer with few labels and keeps stored
     embeddings valid."""
     objects: PositiveInt = 8

@@ -81,7 +81,8 @@ class PromptTrainer(nn.Module):
     Args:
         model: the model in training; it gets a proposal head if it has none.
         plan: how to prompt.
-        train: "all", or "decoder" to leave the image encoder (and its statistics) as it is.
+        train: "all"; "decoder" to leave the image encoder (and its statistics) as it is; or "head"
+            for the proposal head alone, which leaves masks as they are.
         encoder_autocast: run the image encoder in half precision, too, where the rest is. On CPU
             that pays for TinyViT, but not for EfficientNet, whose depthwise 5 x 5 kernels have no
             fast backward pass in it.
@@ -91,7 +92,7 @@ class PromptTrainer(nn.Module):
         self,
         model: Sam,
         plan: PromptPlan,
-        train: Literal["all", "decoder"] = "all",
+        train: Literal["all", "decoder", "head"] = "all",
         encoder_autocast: bool = True,
     ) -> None:
         super().__init__()
@@ -99,10 +100,14 @@ class PromptTrainer(nn.Module):
         self.model = model
         self.plan = plan
         self.encoder_autocast = encoder_autocast
-        self.freeze_encoder = train == "decoder"
+        self.train_only = train
         model.add_proposal_head()
-        if self.freeze_encoder:
+        assert model.proposal_head is not None
+        if train != "all":
             model.image_encoder.requires_grad_(False)
+        if train == "head":
+            model.requires_grad_(False)
+            model.proposal_head.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "PromptTrainer":
         """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
@@ -112,7 +117,7 @@ class PromptTrainer(nn.Module):
         """
         super().train(mode)
         for module in self.model.image_encoder.modules():
-            if self.freeze_encoder or isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
+            if self.train_only != "all" or isinstance(module, nn.BatchNorm2d | nn.SyncBatchNorm):
                 module.eval()
         return self
 
@@ -136,6 +141,10 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
     images = normalize_images(model, batch.images, batch.valid.to(model.device))
     with _autocast(model.device, learner.encoder_autocast):
         embeddings = model.image_encoder(images)
+    assert model.proposal_head is not None
+    losses = proposal_losses(model.proposal_head(embeddings.float()), batch)
+    if learner.train_only == "head":
+        return losses
 
     tokens = images.shape[-1] // STRIDE
     side = tokens
@@ -165,7 +174,6 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
     boxed = torch.rand(len(ids), generator=rng) < plan.box_share
     clicked = boxed & (torch.rand(len(ids), generator=rng) < plan.click_in_box_share)
     several = ~boxed & (torch.rand(len(ids), generator=rng) < plan.scribble_share)
-    losses: dict[str, Tensor] = {}
     for rows, prompt_with in (
         (boxed & ~clicked, _boxes),
         (clicked, _boxes_with_clicks),
@@ -181,8 +189,7 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
                 plan.loser_weight, is_roi, rng,
             )  # fmt: skip
             losses = {name: loss + losses.get(name, 0) for name, loss in terms.items()}
-    assert model.proposal_head is not None
-    return losses | proposal_losses(model.proposal_head(embeddings.float()), batch)
+    return losses
 
 
 def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:
