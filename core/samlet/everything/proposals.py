@@ -147,8 +147,9 @@ def _peaks(
             counts += np.bincount(cells, weights * share_x * share_y, counts.size).reshape(
                 counts.shape
             )
-    counts = counts[:height, :width]
-    smooth: np.ndarray = ndimage.gaussian_filter(counts, VOTE_SPREAD, mode="constant")
+    smooth: np.ndarray = ndimage.gaussian_filter(
+        counts[:height, :width], VOTE_SPREAD, mode="constant"
+    )
     total = smooth * (2 * np.pi * VOTE_SPREAD**2)
     is_peak = (total == ndimage.maximum_filter(total, 3)) & (total > MIN_PEAK)
     rows, columns = np.nonzero(is_peak)

@@ -38,7 +38,8 @@ class EverythingSettings(TypedDict, total=False):
 def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
     """Settings that suit a model: those of its card, or else segment_anything's thresholds.
 
-    Prompts are the model's proposals, if it has a head for them. Without one they are by region: on
+    Prompts are the model's proposals, if it has a head for them and its card does not ask for
+    others. Without one they are by region: on
     BBBC038 that finds what a grid of 32 x 32 finds in a third of the time, with fewer masks that
     are no object (`benchmarks/everything.py`).
 
@@ -46,7 +47,8 @@ def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
         model: see `samlet.load`.
         prompts: one of `PROMPTS`; None for those that suit the model.
     """
-    prompts = prompts or ("regions" if model.proposal_head is None else "proposals")
+    suitable = "regions" if model.proposal_head is None else "proposals"
+    prompts = prompts or model.card.get("prompts", suitable)
     if prompts == "proposals":
         return {"prompts": prompts} | THRESHOLDS | model.card.get("proposals", {})
     standard = {

@@ -184,8 +184,9 @@ class FinetuneSettings(TrainSettings):
     model: str = "nuclei"
     """Model to start from: a name or a checkpoint file."""
     train: Literal["all", "decoder", "head"] = "all"
-    """What is trained: all, or only the decoder, which is safer with few labels and keeps stored
-    embeddings valid."""
+    """What is trained: all; only the decoder, which is safer with few labels and keeps stored
+    embeddings valid; or only the head that finds objects for everything mode. The decoder and all
+    include that head."""
     objects: PositiveInt = 8
     """Prompted objects per image."""
     corrections: PositiveInt = 3

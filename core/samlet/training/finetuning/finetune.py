@@ -1,6 +1,7 @@
 """`samlet finetune`: train a model on labelled images; SAM's own recipe."""
 
 import json
+import math
 from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from samlet.datasets.examples import LabelledDataset
 from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
 from samlet.evaluation.measure import measure_prompts
+from samlet.evaluation.proposal_recall import proposal_f1
 from samlet.evaluation.single_prompts import summarize_prompts
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
@@ -37,6 +39,11 @@ DECODER_CROP_SIZE = 256
 MAX_CROP_SIZE = 512
 """Side of training crops in pixels, for encoders that take any size: a quarter of the work and
 memory of 1024. The bundled model was trained so, too (docs/model-nuclei.md)."""
+
+MIN_PROPOSAL_F1 = 0.5
+"""With less on the held-out images, everything mode does not use a proposal head."""
+MAX_HEAD_IMAGES = 8
+"""Held-out images on which that is measured."""
 
 ROI_SHARE = 0.5
 """Share of training crops that are ROIs, for models that predict with them."""
@@ -124,12 +131,16 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     def write(trained: nn.Module, path: Path) -> Path:
         assert isinstance(trained, PromptTrainer)
         trained.model.name = str(path)
-        trained.model.card = before.card | {
-            "finetuned from": before.name,
-            "finetuned on": f"{settings.images}, {len(training)} images with {settings.labels}",
-            "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
-            f"{settings.batch_size} images",
-        }
+        trained.model.card = (
+            before.card
+            | _prompts_of_everything(trained.model, held_out, before.proposal_head is not None)
+            | {
+                "finetuned from": before.name,
+                "finetuned on": f"{settings.images}, {len(training)} images with {settings.labels}",
+                "finetuned by": f"samlet {samlet.__version__}: {settings.train}, {steps} steps of "
+                f"{settings.batch_size} images",
+            }
+        )
         if accelerator.is_main_process:
             samlet.save(trained.model, path)
         return path
@@ -145,6 +156,23 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         before, averaged.model, len(training), LabelledDataset(held_out[:MAX_EVALUATED]), path,
         checked.left_out, checked.messages(), checked.warnings,
     )  # fmt: skip
+
+
+def _prompts_of_everything(
+    model: Sam, held_out: Sequence[LabelledImage], had_head: bool
+) -> dict[str, str]:
+    """What everything mode is to prompt with, by how well the proposal head finds objects.
+
+    A new head may need more steps than the rest of the model.
+    """
+    f1 = proposal_f1(Predictor(model, "torch"), LabelledDataset(held_out[:MAX_HEAD_IMAGES]))
+    if f1 >= MIN_PROPOSAL_F1 or (math.isnan(f1) and had_head):
+        return {"prompts": "proposals"}
+    print_status(
+        "Everything mode prompts by regions with this model, as its proposal head does not find "
+        "enough yet: train it further, with train: head and a learning rate of 2e-3."
+    )
+    return {"prompts": "regions"}
 
 
 def measure_held_out(
