@@ -74,7 +74,8 @@ nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours;
 	$(BIN)/python recipes/nuclei.py detail $(DATA) $(RUNS)/detail --native $(RUNS)/native/model.safetensors
 	$(BIN)/python recipes/nuclei.py zoom $(DATA) $(RUNS)/zoom --detail $(RUNS)/detail/model.safetensors
 	$(BIN)/python recipes/nuclei.py deepen $(DATA) $(RUNS)/deepen --zoom $(RUNS)/zoom/model.safetensors
-	$(BIN)/python recipes/nuclei.py measure $(DATA) $(RUNS)/teacher $(RUNS)/student $(RUNS)/deepen
+	$(BIN)/python recipes/nuclei.py proposals $(DATA) $(RUNS)/proposals --deepen $(RUNS)/deepen/model.safetensors
+	$(BIN)/python recipes/nuclei.py measure $(DATA) $(RUNS)/teacher $(RUNS)/student $(RUNS)/proposals
 	$(BIN)/python recipes/nuclei.py bundle $(RUNS)
 
 clean: ## Remove what was made, the environment too

@@ -7,7 +7,8 @@
     python recipes/nuclei.py detail   DATA runs/detail   --native runs/native/model.safetensors
     python recipes/nuclei.py zoom     DATA runs/zoom     --detail runs/detail/model.safetensors
     python recipes/nuclei.py deepen   DATA runs/deepen   --zoom runs/zoom/model.safetensors
-    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/deepen
+    python recipes/nuclei.py proposals DATA runs/proposals --deepen runs/deepen/model.safetensors
+    python recipes/nuclei.py measure  DATA runs/teacher runs/student runs/proposals
     python recipes/nuclei.py bundle   runs
 
 `make nuclei DATA=...` runs them one after the other. Each can be stopped and run again with the
@@ -79,7 +80,12 @@ CARD = {
     "pixels, where it misses many objects below about 8.",
     # Answer from a part of the image that shows the object large: see samlet.predict.zoom.
     "zoom": True,
-    # What everything mode uses by default.
+    # What everything mode uses by default: with its proposals, and with points.
+    "proposals": {
+        "pred_iou_thresh": 0.65,
+        "stability_score_thresh": 0.6,
+        "max_covered": 0.5,
+    },
     "everything": {
         "points_per_side": 24,
         "pred_iou_thresh": 0.65,
@@ -351,14 +357,14 @@ def measure(
 
 @app.command()
 def bundle(
-    runs: Annotated[Path, typer.Argument(help="Folder that holds the seven runs.")],
+    runs: Annotated[Path, typer.Argument(help="Folder that holds the eight runs.")],
     out: Annotated[Path, typer.Option(help="The file to write.")] = BUNDLED["nuclei"],
 ) -> None:
     """Write the finetuned model in half precision, with its card, into the package."""
-    stages = ("teacher", "student", "finetune", "native", "detail", "zoom", "deepen")
+    stages = ("teacher", "student", "finetune", "native", "detail", "zoom", "deepen", "proposals")
     figures = {
         stage: json.loads((runs / stage / FIGURES).read_text())
-        for stage in ("teacher", "student", "deepen")
+        for stage in ("teacher", "student", "proposals")
     }
     states = {
         stage: torch.load(runs / stage / STATE, map_location="cpu", weights_only=True)
@@ -368,11 +374,11 @@ def bundle(
         "version": samlet.__version__,
         "steps": {stage: state["step"] for stage, state in states.items()},
         "minutes": {stage: round(state["seconds"] / 60) for stage, state in states.items()},
-        "figures": figures["deepen"],
+        "figures": figures["proposals"],
         "figures of the teacher": figures["teacher"],
         "figures of the student before finetuning": figures["student"],
     }
-    samlet.save(samlet.load(runs / "deepen" / "model.safetensors"), out, card, torch.float16)
+    samlet.save(samlet.load(runs / "proposals" / "model.safetensors"), out, card, torch.float16)
     print(f"{out}: {out.stat().st_size / 1e6:.1f} MB")
 
 
