@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from filelock import FileLock
 
 import samlet
 from samlet import samples
@@ -196,6 +197,24 @@ def test_it_is_converted_once(small: Sam, capfd: pytest.CaptureFixture[str]) -> 
     assert [path.name for path in folder.parent.iterdir()] == [folder.name]
     # Others on this machine or cluster may read it, as far as the umask goes.
     assert folder.stat().st_mode & 0o777 == folder.parent.stat().st_mode & 0o777
+
+
+def test_processes_that_start_together_convert_once(small: Sam, cache: Path) -> None:
+    """One that opened the graphs while the other replaced them found none."""
+    with concurrent.futures.ThreadPoolExecutor(2) as threads:
+        # Each opens the lock file for itself, as two processes do.
+        folders = list(threads.map(lambda _: folder_of(small), range(2)))
+    first = {path.name: path.stat().st_ino for path in folders[0].iterdir()}
+    assert folders[0] == folders[1] == folder_of(small)
+    lock = FileLock(cache / "locks" / f"{folders[0].name}.lock")
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with lock:
+            (folders[0] / conversion.MANIFEST).rename(cache / "kept")
+            waiting = threads.submit(folder_of, small)
+            assert concurrent.futures.wait([waiting], timeout=0.5).not_done
+            (cache / "kept").rename(folders[0] / conversion.MANIFEST)
+        assert waiting.result() == folders[0]
+    assert {path.name: path.stat().st_ino for path in folders[0].iterdir()} == first
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed", "missing", "manifest", "no manifest"])

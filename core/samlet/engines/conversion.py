@@ -6,11 +6,13 @@ Only this module uses OpenVINO's PyTorch frontend below its public API; if that 
 
 import json
 import warnings
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import openvino as ov
 import torch
+from filelock import FileLock
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rich.console import Console
@@ -40,20 +42,45 @@ def converted(model: Sam) -> dict[str, Path | ov.Model]:
     key = f"{model_fingerprint(model)}-{size}-openvino-{version}-{FORMAT}"
     folder = cache_dir() / "engines" / key
     if not _is_whole(folder):
-        messages = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
-        messages.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
-        converted_graphs = graphs(model)
-        try:
-            _write(converted_graphs, folder)
-        except UserError as error:
-            # Another process may have written them meanwhile.
-            if not _is_whole(folder):
-                messages.print(
-                    f"{error} Until then {model.name} is prepared at every start; SAMLET_CACHE can "
-                    "name another folder."
-                )
-                return dict(converted_graphs)
+        with _one_process_at_a_time(folder):
+            # Another one may have written them meanwhile.
+            if not _is_whole(folder) and (in_memory := _convert(model, folder)):
+                return in_memory
     return {name: folder / f"{name}.xml" for name in PARTS}
+
+
+def _convert(model: Sam, folder: Path) -> dict[str, Path | ov.Model]:
+    """Write a model's graphs; what is returned are those that could not be written."""
+    messages = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
+    messages.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
+    converted_graphs = graphs(model)
+    try:
+        _write(converted_graphs, folder)
+    except UserError as error:
+        messages.print(
+            f"{error} Until then {model.name} is prepared at every start; SAMLET_CACHE can "
+            "name another folder."
+        )
+        return dict(converted_graphs)
+    return {}
+
+
+@contextmanager
+def _one_process_at_a_time(folder: Path) -> Iterator[None]:
+    """One that opens the graphs while another replaces them would find none."""
+    path = cache_dir() / "locks" / f"{folder.name}.lock"
+    lock = FileLock(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        lock.acquire()
+    except OSError:
+        # Where nothing can be written, nothing will be replaced.
+        yield
+        return
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def graphs(model: Sam) -> dict[str, ov.Model]:
