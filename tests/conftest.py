@@ -45,15 +45,15 @@ WITH_SERVER = tuple(
 
 LONGEST = (
     *WITH_SERVER,
-    "tests/core/test_engines.py",
+    "tests/core/engines/test_engines.py",
     "tests/labelstudio/test_api.py",
     "tests/parity/test_mobile_sam.py",
-    "tests/core/test_predictor.py",
-    "tests/core/test_export.py",
+    "tests/core/predict/test_predictor.py",
+    "tests/core/export/test_export.py",
     "tests/labelstudio/test_preannotate.py",
-    "tests/core/test_training.py",
-    "tests/core/test_distillation.py",
-    "tests/core/test_cli.py",
+    "tests/core/training/test_training.py",
+    "tests/core/training/test_distillation.py",
+    "tests/core/cli/test_cli.py",
     "tests/parity/test_everything_parity.py",
 )
 """Files that take half a minute or more, the longest first."""

@@ -1,7 +1,7 @@
 """A model's OpenVINO graphs, converted once, kept on disk and checked whenever they are loaded.
 
 Only this module uses OpenVINO's PyTorch frontend below its public API; if that moves,
-`tests/core/test_engines.py` fails.
+`tests/core/engines/test_engines.py` fails.
 """
 
 import json

@@ -1,6 +1,7 @@
 """All that samlet uses of timm beyond its documented functions, imported in this one place.
 
-`tests/core/test_timm_blocks.py` fails where a version of timm has moved or changed any of it.
+`tests/core/modeling/test_timm_blocks.py` fails where a version of timm has moved or changed any of
+it.
 """
 
 from timm.models.tiny_vit import (

@@ -1,6 +1,6 @@
 """A short real distillation, to be run, killed and run again by test_training.py.
 
-python -m tests.core.training_worker OUT BATCH_SIZE PAUSE
+python -m tests.core.training.training_worker OUT BATCH_SIZE PAUSE
 """
 
 import sys
@@ -18,8 +18,7 @@ from samlet.training.distillation.decoupled import EmbeddingDistiller, teacher_e
 from samlet.training.distillation.sources import open_source
 from samlet.training.loop import train
 from samlet.training.settings import LoopSettings
-
-from .conftest import SMALL
+from tests.core.conftest import SMALL
 
 STEPS = 20
 

@@ -31,18 +31,17 @@ from samlet.training.stream import Batches, Position
 from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch, prefetch_iterator
 from samlet.utils.progress import _Rate
+from tests.core.training import training_worker
+from tests.core.training.training_worker import STEPS
 
-from . import training_worker
-from .training_worker import STEPS
-
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 ENVIRONMENT = {"COLUMNS": "200", "OMP_NUM_THREADS": "1", "ACCELERATE_USE_CPU": "1"}
 
 
 def start(out: Path, pause: float = 0, **environment: str) -> subprocess.Popen:
     """Train in a process of its own."""
     return subprocess.Popen(
-        [sys.executable, "-m", "tests.core.training_worker", str(out), "4", str(pause)],
+        [sys.executable, "-m", "tests.core.training.training_worker", str(out), "4", str(pause)],
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

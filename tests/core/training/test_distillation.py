@@ -34,8 +34,7 @@ from samlet.training.distillation.embedding_store import Entry, content_hash
 from samlet.training.distillation.sources import open_source
 from samlet.training.finetuning.finetune import finetune
 from samlet.training.settings import DistillSettings, FinetuneSettings, resolve_settings
-
-from .conftest import SMALL
+from tests.core.conftest import SMALL
 
 RUNNER = CliRunner()
 

@@ -34,8 +34,7 @@ from samlet.training.loop import UnsavedError, train
 from samlet.training.run_files import PARTIAL_MODEL, SKIPPED
 from samlet.training.run_state import PREVIOUS_STATE, STATE
 from samlet.training.settings import FinetuneSettings, LoopSettings
-
-from .test_training import Line, numbers
+from tests.core.training.test_training import Line, numbers
 
 RUNNER = CliRunner()
 

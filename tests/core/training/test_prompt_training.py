@@ -36,8 +36,7 @@ from samlet.training.loop import train
 from samlet.training.losses import embedding_loss, mask_iou, mask_loss
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
-
-from .conftest import SMALL
+from tests.core.conftest import SMALL
 
 
 @pytest.fixture(scope="module")

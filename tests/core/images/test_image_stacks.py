@@ -13,7 +13,7 @@ from PIL import Image
 from samlet import images
 from samlet.errors import UserError
 from samlet.images.stacks import SAMPLED_VALUES
-from tests.core.test_tiff import multi_file
+from tests.core.images.test_tiff import multi_file
 
 RNG = np.random.default_rng(1)
 GREY8 = RNG.integers(0, 256, (5, 40, 70), dtype=np.uint8)

@@ -24,7 +24,7 @@ from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from samlet.predict.mask_upsampler import MaskUpsampler
 from samlet.predict.transforms import ResizeLongestSide
-from tests.core.seeing import Scripted
+from tests.core.everything.scripted_engines import Scripted
 
 Discovery = Callable[..., SamAutomaticMaskGenerator]
 

@@ -36,10 +36,9 @@ from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SamViTConfig
 from samlet.outputs import read_label_map
+from tests.core.conftest import SMALL
 
-from .conftest import SMALL
-
-EXAMPLE = Path(__file__).parents[2] / "examples" / "onnx_segment.py"
+EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_segment.py"
 
 Run = Callable[[dict[str, np.ndarray]], dict[str, np.ndarray]]
 

@@ -172,7 +172,7 @@ def test_a_limit_on_a_files_size(tmp_path: Path) -> None:
         "from pathlib import Path\n"
         "from samlet.errors import UserError\n"
         "from samlet.utils.files import atomic_path\n"
-        "from tests.core.test_files import WRITERS\n"
+        "from tests.core.utils.test_files import WRITERS\n"
         "import signal\n"
         "signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"

@@ -21,10 +21,9 @@ from samlet.engines import Engine, conversion, open_engine
 from samlet.engines.openvino_engine import OpenVINOEngine
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam, SamConfig
+from tests.core.conftest import SMALL
 from tests.disks import small_disk
 from tests.models import nuclei_at
-
-from .conftest import SMALL
 
 ENGINES = ("torch", "openvino")
 

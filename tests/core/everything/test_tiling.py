@@ -17,7 +17,7 @@ from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
 from samlet.outputs import read_label_map
 from samlet.outputs.results import write_results
-from tests.core.seeing import Colours, paint
+from tests.core.everything.scripted_engines import Colours, paint
 
 Sight = Callable[..., TiledMaskGenerator]
 

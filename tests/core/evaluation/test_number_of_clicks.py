@@ -14,8 +14,7 @@ from samlet.evaluation.number_of_clicks import evaluate_clicks
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
-
-from .conftest import sample
+from tests.core.conftest import sample
 
 
 def test_the_next_click_is_deep_in_the_largest_error_region() -> None:

@@ -24,8 +24,7 @@ from samlet.evaluation.tables import format_table
 from samlet.everything.settings import EverythingSettings
 from samlet.masks import deepest_point, from_label_map, from_rle, iou
 from samlet.modeling.sam import Sam
-
-from .conftest import sample
+from tests.core.conftest import sample
 
 
 @pytest.fixture(scope="module")

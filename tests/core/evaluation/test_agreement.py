@@ -17,9 +17,8 @@ from samlet.evaluation.agreement import (
 )
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
+from tests.core.conftest import sample
 from tests.models import nuclei_at
-
-from .conftest import sample
 
 
 @pytest.fixture(scope="module")

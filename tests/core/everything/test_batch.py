@@ -183,7 +183,7 @@ def test_names_of_results_that_do_not_fit(out: Path, monkeypatch: pytest.MonkeyP
     """One image's name is its own fault, and ends nothing."""
     long = Path("1" * 245 + ".png")
     long.write_text("")
-    monkeypatch.setattr("tests.core.test_batch.PATHS", [PATHS[0], long, PATHS[1]])
+    monkeypatch.setattr("tests.core.everything.test_batch.PATHS", [PATHS[0], long, PATHS[1]])
     outcome, told = Steps().run(out, {})
     assert len(told) == 2
     assert "too long to add the suffixes of results: rename it" in outcome.failed[0]
