@@ -48,14 +48,14 @@ def choose_precision(name: str, device: torch.device) -> Precision:
     if name == "bfloat16" and not computes_in_bfloat16(device.type):
         what = "This processor" if device.type == "cpu" else f"The device {device.type}"
         raise UserError(
-            f"{what} has no instructions for bfloat16: choose the precision float32, or auto."
+            f"{what} does not compute in bfloat16: choose the precision float32, or auto."
         )
     return cast(Precision, name)
 
 
 @cache
 def computes_in_bfloat16(device_type: str) -> bool:
-    """Whether a device ("cpu", "cuda", ...) has instructions for bfloat16, and does not emulate it.
+    """Whether a device ("cpu", "cuda", ...) has arithmetic in bfloat16, and does not emulate it.
 
     Of processors these are such as have AVX512-BF16, with or without AMX.
     """
@@ -63,14 +63,15 @@ def computes_in_bfloat16(device_type: str) -> bool:
         return torch.cuda.is_bf16_supported(including_emulation=False)
     if device_type != "cpu":
         return False
-    if importlib.util.find_spec("openvino") is not None:
-        import openvino
-
-        return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
-    # Older versions of PyTorch have no public way to ask.
-    if not hasattr(torch.cpu, "get_capabilities"):
+    if hasattr(torch.cpu, "get_capabilities"):
+        return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    # Older versions of PyTorch have no public way to ask. OpenVINO also names processors that only
+    # convert (AVX-NE-CONVERT).
+    if importlib.util.find_spec("openvino") is None:
         return False
-    return bool(torch.cpu.get_capabilities().get("avx512_bf16"))
+    import openvino
+
+    return "BF16" in openvino.Core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
 @cache
