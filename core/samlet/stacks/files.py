@@ -78,7 +78,7 @@ def write_res_track(path: str | Path, tracks: Sequence[Track]) -> None:
     """Write tracks as the Cell Tracking Challenge's res_track.txt.
 
     A line per track: label, first and last frame, counted from 0, and the parent's label or 0.
-    Source: https://celltrackingchallenge.net/annotations/ (naming and file content conventions).
+    Source: "Naming and file content conventions" of https://celltrackingchallenge.net.
 
     Raises:
         UserError: the file cannot be written.
