@@ -64,13 +64,12 @@ def plan_search(
     Args:
         predictor: of a model with a proposal head.
         rgb: uint8, H x W x 3.
-        tile: side of the ROIs in pixels of the image, if that is given.
+        tile: side of the ROIs in pixels of the image, if that is given; then only the input size is
+            chosen.
         overlap: pixels that neighbouring ROIs share, if that is given.
     """
     size, full = (rgb.shape[0], rgb.shape[1]), predictor.runner
     input_size = predictor.model.config.image_size
-    if tile is not None:
-        return _tiled(full, size, tile, _overlap(tile, overlap, 0))
     half = predictor.runner_at(first_input_size(predictor))
     whole, longest = full_image_box(size), max(size)
     embeddings = {}
@@ -85,10 +84,14 @@ def plan_search(
         best_scale = min(OBJECT_SIDE / side, MAX_ENLARGEMENT)
     else:
         side, best_scale = 0.0, 1.0
+    span = longest if tile is None else tile
     for runner in (half, full):
-        if best_scale <= TOLERATED_RATIO * runner.model.config.image_size / longest:
-            return SearchPlan(runner, [whole], embeddings=embeddings if runner is half else {})
-    tile = round(input_size / best_scale)
+        if best_scale <= TOLERATED_RATIO * runner.model.config.image_size / span:
+            if tile is None:
+                return SearchPlan(runner, [whole], embeddings=embeddings if runner is half else {})
+            return _tiled(runner, size, tile, _overlap(tile, overlap, side))
+    if tile is None:
+        tile = round(input_size / best_scale)
     return _tiled(full, size, tile, _overlap(tile, overlap, side))
 
 
@@ -125,5 +128,5 @@ def _tiled(runner: Runner, size: tuple[int, int], tile: int, overlap: int) -> Se
 
 def _overlap(tile: int, given: int | None, object_side: float) -> int:
     if given is not None:
-        return given
+        return min(given, tile // 2)
     return round(np.clip(OVERLAP_RATIO * object_side, MIN_OVERLAP * tile, MAX_OVERLAP * tile))

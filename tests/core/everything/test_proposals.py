@@ -1,27 +1,36 @@
 """The proposal head's output is read right, and objects are searched at the right scale."""
 
+import json
+from copy import deepcopy
 from dataclasses import replace
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from safetensors import safe_open
 from scipy import ndimage
 
 import samlet
+from samlet.datasets.layers import iter_objects
 from samlet.errors import UserError
 from samlet.everything import proposal_generator, working_scale
 from samlet.everything.proposals import Proposals, find_proposals
 from samlet.everything.settings import complete_settings
 from samlet.everything.working_scale import plan_search
-from samlet.masks import from_rle
-from samlet.modeling.proposal_head import CELL, ProposalHead, ProposalHeadConfig
+from samlet.masks import from_rle, iou_matrix, to_rle
+from samlet.modeling.proposal_head import CELL, VERSION, ProposalHead, ProposalHeadConfig
 from samlet.modeling.sam import Sam
 from samlet.predict.runner import Runner
 from samlet.predict.window_decoder import decode_windows
 from samlet.predict.zoom import smaller_input_model
+from samlet.training.distillation.batches import normalize_images
+from samlet.training.distillation.decoupled import attach_decoder
+from samlet.training.finetuning.crops import CropBatch
+from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
 from samlet.training.finetuning.proposal_losses import proposal_targets
-from tests.core.conftest import SMALL
+from tests.core.conftest import SMALL, sample
 
 INPUT = 256
 
@@ -192,3 +201,91 @@ def test_progress_rises_to_the_end(predictor: samlet.Predictor) -> None:
 def test_the_head_is_of_the_size_that_it_says() -> None:
     head = ProposalHead(ProposalHeadConfig(width=8), 256)
     assert head(torch.zeros(2, 256, 5, 6)).shape == (2, 7, 20, 24)
+
+
+def test_the_head_is_kept_in_our_format_only(model: Sam, tmp_path: Path) -> None:
+    ours, official = tmp_path / "a.safetensors", tmp_path / "a.pt"
+    samlet.save(model, ours)
+    samlet.save(model, official)
+    again = samlet.load(ours)
+    assert again.config == model.config
+    assert all(torch.equal(v, again.state_dict()[k]) for k, v in model.state_dict().items())
+    assert not any("proposal" in name for name in torch.load(official, weights_only=True))
+
+
+@pytest.mark.parametrize("with_head", [False, True])
+def test_only_files_with_a_head_need_this_version(
+    model: Sam, small_model: Sam, tmp_path: Path, with_head: bool
+) -> None:
+    path = tmp_path / "a.safetensors"
+    samlet.save(model if with_head else small_model, path)
+    with safe_open(path, "pt") as file:
+        facts = json.loads(file.metadata()["samlet"])
+    assert facts["format"] == 1 + with_head and ("proposal_head" in facts["config"]) == with_head
+
+
+def test_a_head_of_a_later_version_is_refused(model: Sam, tmp_path: Path) -> None:
+    later = Sam(replace(model.config, proposal_head=ProposalHeadConfig(version=VERSION + 1)))
+    path = tmp_path / "a.safetensors"
+    samlet.save(later, path)
+    with pytest.raises(UserError, match="newer version of samlet; upgrade"):
+        samlet.load(path)
+
+
+def test_a_student_gets_the_head_of_its_teacher(model: Sam) -> None:
+    student = attach_decoder(model, Sam(replace(SMALL, image_size=INPUT)))
+    assert student.config.proposal_head == model.config.proposal_head
+    assert student.proposal_head is not None and model.proposal_head is not None
+    for name, value in model.proposal_head.state_dict().items():
+        assert torch.equal(student.proposal_head.state_dict()[name], value)
+
+
+def test_the_head_learns_by_itself(model: Sam) -> None:
+    """Nothing else changes, and what it finds becomes right."""
+    torch.manual_seed(0)
+    learner = PromptTrainer(deepcopy(model), PromptPlan(), "head").train()
+    head = learner.model.proposal_head
+    assert head is not None
+    before = {k: v.clone() for k, v in learner.model.state_dict().items()}
+    pixels = torch.zeros(1, 3, 128, 128)
+    labels = torch.zeros(1, 1, 128, 128, dtype=torch.long)
+    for number, (x, y) in enumerate(((20, 20), (80, 30), (50, 90)), start=1):
+        labels[..., y : y + 32, x : x + 32] = number
+        pixels[..., y : y + 32, x : x + 32] = 255
+    batch = CropBatch(pixels, labels)
+    optimizer = torch.optim.Adam([p for p in learner.parameters() if p.requires_grad], 5e-3)
+    for _ in range(150):
+        losses = learner(batch)
+        optimizer.zero_grad()
+        torch.stack(list(losses.values())).sum().backward()
+        optimizer.step()
+    assert set(losses) == {"foreground", "offsets", "boxes"}
+    after = learner.model.state_dict()
+    changed = {name for name in before if not torch.equal(before[name], after[name])}
+    assert changed and all(name.startswith("proposal_head.") for name in changed)
+    with torch.no_grad():
+        embeddings = learner.model.image_encoder(normalize_images(model, pixels, batch.valid))
+        predicted = head(embeddings)[0].numpy()
+    found = find_proposals(predicted, (128, 128))
+    columns, rows = found.points.astype(int).T
+    assert sorted(labels[0, 0, rows, columns].tolist()) == [1, 2, 3]
+
+
+@pytest.mark.parametrize("name", ["fluorescence_1", "stained_2"])
+def test_real_images(name: str) -> None:
+    """At the size that the bundled model is made for."""
+    example = sample(name)
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    masks = [one["segmentation"] for one in samlet.segment_everything(predictor, example.image)]
+    truth = [to_rle(mask) for _, mask in iter_objects(example.labels)]
+    found = int((iou_matrix(masks, truth) > 0.5).any(axis=0).sum())
+    assert 2 * found / (len(masks) + len(truth)) > 0.75
+
+
+def test_tiles_find_what_the_whole_image_shows() -> None:
+    example = sample("fluorescence_2")
+    predictor = samlet.Predictor(samlet.load("nuclei"))
+    whole = samlet.segment_everything(predictor, example.image)
+    tiled = samlet.segment_everything(predictor, example.image, tile=280, overlap=110)
+    same = iou_matrix(*([one["segmentation"] for one in found] for found in (whole, tiled))) > 0.5
+    assert same.any(axis=1).mean() > 0.8 and same.any(axis=0).mean() > 0.8
