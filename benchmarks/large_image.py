@@ -44,7 +44,7 @@ def main(
     """Build the mosaic, segment it in tiles and in windows, and print the figures."""
     loaded = samlet.load(model)
     generator = samlet.SamAutomaticMaskGenerator(
-        loaded, output_mode="coco_rle", **default_settings(loaded)
+        loaded, output_mode="coco_rle", **default_settings(loaded, "regions")
     )
     tiled = TiledMaskGenerator(generator, tile, overlap)
     canvas = mosaic(images.find(folder), size, cell)

@@ -76,13 +76,13 @@ CARD = {
     "TinyViT (MobileSAM, arXiv 2306.14289), the teacher's decoder plugged on, then finetuned with "
     "masks",
     "limits": "Made for nuclei; not a general model. Images of one experiment are in training and "
-    "validation, so new experiments may do worse. Everything mode searches the image at 1024 "
-    "pixels, where it misses many objects below about 8.",
+    "validation, so new experiments may do worse. Everything mode misses a third of the "
+    "nuclei in brightfield.",
     # Answer from a part of the image that shows the object large: see samlet.predict.zoom.
     "zoom": True,
     # What everything mode uses by default: with its proposals, and with points.
     "proposals": {
-        "pred_iou_thresh": 0.65,
+        "pred_iou_thresh": 0.75,
         "stability_score_thresh": 0.6,
         "max_covered": 0.5,
     },

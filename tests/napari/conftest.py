@@ -1,5 +1,6 @@
 """A real napari in a real window, on a virtual screen where there is no other."""
 
+import gc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -47,6 +48,9 @@ def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(1250, 800)
     QTest.qWait(200)
+    gc.collect()
+    # What is there by now stays, so that collecting what a test leaves is quick.
+    gc.freeze()
     yield viewer
     viewer.close()
 
@@ -60,6 +64,9 @@ def viewer(_window: napari.Viewer, qtbot: QtBot) -> Iterator[napari.Viewer]:
     _window.dims.ndisplay = 2
     _window.dims.order = tuple(range(_window.dims.ndim))
     QTest.qWait(10)
+    # Widgets are in cycles. Python may collect them in whatever thread runs then, and Qt's objects
+    # must not be destroyed in any but the GUI thread.
+    gc.collect()
 
 
 @pytest.fixture

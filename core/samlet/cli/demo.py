@@ -19,14 +19,12 @@ from samlet.utils.files import atomic_path
 CLICKS = 8
 """Objects per image that are clicked on, spread evenly over their sizes."""
 
-WITH_EVERYTHING = ("fluorescence_2", "fluorescence_3", "stained_2")
-
 
 def run(out: Path) -> None:
     """Segment objects by clicks, by boxes and in everything mode.
 
     Args:
-        out: folder for one picture per image: clicks, boxes, everything (of some), ground truth.
+        out: folder for one picture per image: clicks, boxes, everything, ground truth.
 
     Raises:
         UserError: the folder cannot be written.
@@ -37,20 +35,14 @@ def run(out: Path) -> None:
     predictor = Predictor(model)
     console.print(f"Model nuclei loaded in {time.perf_counter() - started:.1f} s")
     for name in samples.NAMES:
-        _show(name, predictor, name in WITH_EVERYTHING, out, console)
+        _show(name, predictor, out, console)
     console.print(
         f"Done in {time.perf_counter() - started:.0f} s. Look at the pictures in {out}: "
-        "image, clicks, boxes, everything (where made), ground truth."
+        "image, clicks, boxes, everything, ground truth."
     )
 
 
-def _show(
-    name: str,
-    predictor: Predictor,
-    with_everything: bool,
-    out: Path,
-    console: Console,
-) -> None:
+def _show(name: str, predictor: Predictor, out: Path, console: Console) -> None:
     image = images.read(samples.IMAGES / f"{name}.png")
     truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / f"{name}.png"))]
     chosen = _spread(truth, CLICKS)
@@ -70,19 +62,22 @@ def _show(
         f"{np.mean([iou(a, b) for a, b in zip(boxed, chosen, strict=True)]):.2f}"
     )
 
+    began = time.perf_counter()
+    found = [from_rle(one["segmentation"]) for one in segment_everything(predictor, image)]
+    seconds = time.perf_counter() - began
+    matched = sum(any(iou(mask, one) >= 0.5 for one in found) for mask in truth)
+    console.print(
+        f"  everything: {len(found)} masks in {seconds:.1f} s; "
+        f"{matched} of {len(truth)} objects found (IoU at least 0.5)"
+    )
     bright = stretched(image)
-    panels = [bright, overlay(bright, clicked, points=points), overlay(bright, boxed, boxes=boxes)]
-    if with_everything:
-        began = time.perf_counter()
-        found = [from_rle(one["segmentation"]) for one in segment_everything(predictor, image)]
-        seconds = time.perf_counter() - began
-        matched = sum(any(iou(mask, one) >= 0.5 for one in found) for mask in truth)
-        console.print(
-            f"  everything: {len(found)} masks in {seconds:.1f} s; "
-            f"{matched} of {len(truth)} objects found (IoU at least 0.5)"
-        )
-        panels.append(overlay(bright, found))
-    panels.append(overlay(bright, truth))
+    panels = [
+        bright,
+        overlay(bright, clicked, points=points),
+        overlay(bright, boxed, boxes=boxes),
+        overlay(bright, found),
+        overlay(bright, truth),
+    ]
     with atomic_path(out / f"{name}.png") as path:
         Image.fromarray(side_by_side(panels)).save(path)
 

@@ -62,12 +62,17 @@ def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
 def complete_settings(model: Sam, chosen: EverythingSettings) -> dict[str, Any]:
     """The model's default settings, and those that were chosen in their place.
 
-    Choosing points per side chooses a grid, where no other prompts are chosen.
+    Where no prompts are chosen, points per side choose a grid, and other settings of points choose
+    regions.
 
     Raises:
         UserError: there are no such prompts, or they do not take one of the settings.
     """
-    prompts = chosen.get("prompts", "grid" if "points_per_side" in chosen else None)
+    prompts = chosen.get("prompts")
+    if prompts is None and "points_per_side" in chosen:
+        prompts = "grid"
+    elif prompts is None and not chosen.keys().isdisjoint(POINT_SETTINGS):
+        prompts = "regions"
     if prompts is not None and prompts not in PROMPTS:
         raise UserError(f"prompts must be {', '.join(PROMPTS)}, not {prompts!r}.")
     settings = default_settings(model, prompts) | chosen

@@ -20,7 +20,7 @@ from samlet.predict.roi import full_image_box
 from samlet.predict.runner import Runner
 from samlet.predict.zoom import has_free_size
 
-OBJECT_SIDE = 75.0
+OBJECT_SIDE = 100.0
 """Side of the median object in the model's input, in pixels, that is aimed at."""
 
 TOLERATED_RATIO = 1.3

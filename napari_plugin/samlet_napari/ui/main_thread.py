@@ -1,6 +1,7 @@
 """Functions that other threads call, and that run in the GUI thread."""
 
 import threading
+from collections import deque
 from collections.abc import Callable
 from functools import partial, wraps
 from typing import ParamSpec
@@ -11,15 +12,21 @@ P = ParamSpec("P")
 
 
 class _Caller(QObject):
-    called = Signal(object)
+    called = Signal()
 
     def __init__(self) -> None:
         super().__init__()
+        # No Python object goes through Qt's queue, which would own it there.
+        self._waiting = deque[Callable[[], object]]()
         self.called.connect(self._call, Qt.ConnectionType.QueuedConnection)
 
-    @Slot(object)
-    def _call(self, function: Callable[[], object]) -> None:
-        function()
+    def call(self, function: Callable[[], object]) -> None:
+        self._waiting.append(function)
+        self.called.emit()
+
+    @Slot()
+    def _call(self) -> None:
+        self._waiting.popleft()()
 
 
 # Made in the GUI thread, where plugins are imported, and kept for good: Qt calls it there.
@@ -38,6 +45,6 @@ def in_main_thread(function: Callable[P, None]) -> Callable[P, None]:
         if threading.current_thread() is threading.main_thread():
             function(*arguments, **options)
         else:
-            _caller.called.emit(partial(function, *arguments, **options))
+            _caller.call(partial(function, *arguments, **options))
 
     return call

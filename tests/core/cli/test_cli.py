@@ -122,7 +122,7 @@ def test_more_prompts(
         (["segment", "IMAGE", "--point", "1,1", "--precision", "half"], "no precision half"),
         (["everything", "EMPTY"], "holds no image"),
         (["everything", "IMAGE", "--tile", "100", "--overlap", "120"], "100 pixels cannot overlap"),
-        (["everything", "IMAGE", "--prompts", "random"], "prompts must be grid"),
+        (["everything", "IMAGE", "--prompts", "random"], "prompts must be proposals, grid"),
         (["convert", "nuclei", "model.onnx"], "must end in"),
         (["convert", "TEXT", "model.pt"], "cannot be read"),
     ],

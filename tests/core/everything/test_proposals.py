@@ -165,7 +165,7 @@ def test_settings_of_points_are_refused_with_proposals(model: Sam) -> None:
     assert complete_settings(model, {})["prompts"] == "proposals"
     assert complete_settings(model, {"points_per_side": 4})["prompts"] == "grid"
     with pytest.raises(UserError, match="Proposals have no zoom: leave it out"):
-        complete_settings(model, {"zoom": False})
+        complete_settings(model, {"prompts": "proposals", "zoom": False})
     with pytest.raises(UserError, match="prompts must be proposals, grid"):
         complete_settings(model, {"prompts": "all"})
     with pytest.raises(UserError, match="prompts must be grid"):

@@ -30,7 +30,7 @@ def example() -> Example:
 
 @pytest.fixture(scope="module")
 def found(nuclei: Sam) -> list[dict[str, Any]]:
-    settings = default_settings(nuclei) | ASKED
+    settings = default_settings(nuclei, "regions") | ASKED
     return SamAutomaticMaskGenerator(nuclei, **settings).generate(sample("stained_2").image)
 
 
@@ -82,8 +82,8 @@ def test_all_pass_where_they_are_seen_large(found: list[dict[str, Any]]) -> None
 
 
 def test_the_model_says_whether_to_look_again(model: Sam, nuclei: Sam) -> None:
-    assert not default_settings(model)["zoom"]
-    assert default_settings(nuclei)["zoom"]
+    assert not default_settings(model, "regions")["zoom"]
+    assert default_settings(nuclei, "regions")["zoom"]
     assert SamAutomaticMaskGenerator(nuclei).predictor.zoom is not None
     assert SamAutomaticMaskGenerator(nuclei, zoom=False).predictor.zoom is None
 
@@ -92,7 +92,7 @@ def test_what_is_decoded_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
     nuclei = nuclei_at(256)
     image = sample("fluorescence_2").image[:64, :64]
     generator = SamAutomaticMaskGenerator(
-        nuclei, **default_settings(nuclei) | {"points_per_batch": 1000}
+        nuclei, **default_settings(nuclei, "regions") | {"points_per_batch": 1000}
     )
     zoom, counts = generator.predictor.zoom, []
     assert zoom is not None
@@ -115,7 +115,7 @@ def test_what_is_decoded_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> 
 @pytest.mark.parametrize("empty", [True, False])
 def test_progress_rises_to_one_and_can_cancel(empty: bool) -> None:
     nuclei = nuclei_at(256)
-    generator = SamAutomaticMaskGenerator(nuclei, **default_settings(nuclei))
+    generator = SamAutomaticMaskGenerator(nuclei, **default_settings(nuclei, "regions"))
     image = np.zeros((64, 64, 3), np.uint8) if empty else sample("fluorescence_2").image
     fractions: list[float] = []
     records = generator.generate(image, progress=fractions.append)

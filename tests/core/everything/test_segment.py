@@ -31,7 +31,7 @@ def predictor() -> samlet.Predictor:
 
 @pytest.fixture(scope="module")
 def objects(predictor: samlet.Predictor, image: np.ndarray) -> list[dict[str, Any]]:
-    return samlet.segment_everything(predictor, image)
+    return samlet.segment_everything(predictor, image, prompts="regions")
 
 
 def test_every_object_comes_once(
@@ -44,7 +44,9 @@ def test_every_object_comes_once(
     assert predicted == sorted(predicted, reverse=True)
     # Nothing but duplicates is left out of what the mask generator finds with the same settings.
     generator = samlet.SamAutomaticMaskGenerator(
-        predictor, output_mode="coco_rle", **complete_settings(predictor.model, {})
+        predictor,
+        output_mode="coco_rle",
+        **complete_settings(predictor.model, {"prompts": "regions"}),
     )
     for record in generator.generate(image):
         mask = from_rle(record["segmentation"])
@@ -58,6 +60,7 @@ def test_the_command_line_finds_the_same(
     model = tmp_path / "model.safetensors"
     samlet.save(nuclei_at(256), model, card=nuclei_at(256).card)
     arguments = [tmp_path / "a.png", "--out", tmp_path / "out", "--model", model]
+    arguments += ["--prompts", "regions"]
     result = CliRunner().invoke(app, ["everything", *map(str, arguments)])
     assert result.exit_code == 0, result.output
     written = json.loads((tmp_path / "out" / "a.png.coco.json").read_text())["annotations"]
@@ -86,11 +89,12 @@ def test_duplicates_are_those_of_a_comparison_of_all_pairs() -> None:
 
 def test_settings_complete_those_of_the_model() -> None:
     model = nuclei_at(256)
-    assert complete_settings(model, {}) == complete_settings(model, {"prompts": "regions"})
+    assert complete_settings(model, {}) == complete_settings(model, {"prompts": "proposals"})
+    assert complete_settings(model, {"zoom": False})["prompts"] == "regions"
     assert complete_settings(model, {"points_per_side": 4})["prompts"] == "grid"
     chosen = complete_settings(model, {"points_per_side": 4, "prompts": "hierarchical"})
     assert chosen["prompts"] == "hierarchical" and chosen["zoom"]
-    card = model.card["everything"]
+    card = model.card["proposals"]
     assert complete_settings(model, {"pred_iou_thresh": 0.1}) == {
         **complete_settings(model, {}),
         **card,
@@ -111,5 +115,5 @@ def test_a_generator_uses_the_predictor_that_it_gets(predictor: samlet.Predictor
 
 def test_zoom_can_be_left_out(predictor: samlet.Predictor, image: np.ndarray) -> None:
     coarse = samlet.Predictor(predictor.model, zoom=False)
-    expected = samlet.segment_everything(coarse, image)
+    expected = samlet.segment_everything(coarse, image, prompts="regions")
     assert samlet.segment_everything(predictor, image, zoom=False) == expected
