@@ -22,6 +22,7 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 from samlet.predict.runner import Runner
 from samlet.predict.window_decoder import DecodedMask, decode_windows
+from samlet.predict.zoom import has_free_size
 
 WINDOW_SIZE = 256
 """Side of the window in which an object is decoded, in pixels of the model's input."""
@@ -158,7 +159,7 @@ class ProposalMaskGenerator:
         """Small objects in windows, and the others, and those that do not fit, in the whole ROI."""
         input_size = runner.model.config.image_size
         is_large = np.ones(len(proposals), dtype=bool)
-        if input_size > WINDOW_SIZE:
+        if input_size > WINDOW_SIZE and has_free_size(runner.model):
             sides = (proposals.boxes[:, 2:] - proposals.boxes[:, :2]).max(axis=1, initial=0)
             is_large = sides * WINDOW_RATIO > WINDOW_SIZE
             window = self.predictor.runner_at(WINDOW_SIZE)

@@ -21,7 +21,9 @@ from samlet.everything.settings import complete_settings
 from samlet.everything.working_scale import plan_search
 from samlet.masks import from_rle, iou_matrix, to_rle
 from samlet.modeling.proposal_head import CELL, VERSION, ProposalHead, ProposalHeadConfig
-from samlet.modeling.sam import Sam
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam_vit import SamViTConfig
+from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.runner import Runner
 from samlet.predict.window_decoder import decode_windows
 from samlet.predict.zoom import smaller_input_model
@@ -196,6 +198,39 @@ def test_progress_rises_to_the_end(predictor: samlet.Predictor) -> None:
     image = np.random.default_rng(0).integers(0, 256, (200, 300, 3), np.uint8)
     samlet.segment_everything(predictor, image, tile=150, progress=shares.append)
     assert shares == sorted(shares) and shares[0] > 0 and shares[-1] == 1 and len(shares) > 4
+
+
+def test_an_encoder_that_is_tied_to_its_size() -> None:
+    config = SamConfig("sam_vit", 512, None, SamViTConfig(32, 2, 2, (1,)))
+    model = Sam(replace(config, proposal_head=ProposalHeadConfig())).eval()
+    with torch.no_grad():
+        # Foreground everywhere, so that there is something to decode.
+        model.get_parameter("proposal_head.predict.bias")[0] = 5
+    image = np.random.default_rng(0).integers(0, 256, (60, 80, 3), np.uint8)
+    predictor = samlet.Predictor(model, "torch")
+    records = samlet.segment_everything(
+        predictor, image, pred_iou_thresh=0, stability_score_thresh=0
+    )
+    assert all(from_rle(record["segmentation"]).shape == (60, 80) for record in records)
+
+
+def test_a_large_image_is_searched_in_parts(
+    predictor: samlet.Predictor, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its samples are seen pixel by pixel, and so tell how large objects are."""
+    seen: list[tuple[int, ...]] = []
+
+    def known(runner: Runner, embedding: ImageEmbedding) -> Proposals:
+        seen.append(embedding.original_size)
+        return Proposals(np.zeros((1, 2)), np.array([[0, 0, 80, 80]]), np.ones(1))
+
+    monkeypatch.setattr(working_scale, "proposals_of", known)
+    plan = plan_search(predictor, np.zeros((700, 900, 3), np.uint8), None, None)
+    assert set(seen) == {(128, 128)} and len(seen) == working_scale.SAMPLES_PER_SIDE**2
+    x0, y0, x1, y1 = plan.rois[0]
+    # 80 px become as many as are aimed at.
+    assert x1 - x0 == y1 - y0 == round(256 / working_scale.OBJECT_SIDE * 80)
+    assert plan.overlap >= (x1 - x0) // 4 and len(plan.rois) > 9
 
 
 def test_the_head_is_of_the_size_that_it_says() -> None:
