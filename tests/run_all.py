@@ -1,21 +1,25 @@
-"""The whole suite: napari's tests in a process of their own, beside all others.
+"""The whole suite: napari's tests in processes of their own, beside all others.
 
     python -m tests.run_all [PYTEST'S OPTIONS]
 
-A Qt window must not share a process with servers. Both runs compete for the processors, so that
-none is idle while a server starts or one of them is done early.
+A Qt window must not share a process with servers, nor live for all of the tests: with nearly five
+hundred of them in one process, Qt ended it with a segmentation fault. Both runs compete for the
+processors, so that none is idle while a server starts or one of them is done early.
 """
 
 import os
 import subprocess
 import sys
 import tempfile
-from contextlib import suppress
+from concurrent.futures import ThreadPoolExecutor
+from typing import IO
 
 import pytest
 
 OTHERS = ("-n", "2", "-p", "no:napari", "tests", "--ignore", "tests/napari")
-NAPARI = ("tests/napari",)
+WINDOW = "tests/napari/test_widget.py"
+NAPARI = (("tests/napari", "--ignore", WINDOW), (WINDOW,))
+"""One process after the other."""
 
 
 def main(options: list[str]) -> int:
@@ -27,30 +31,41 @@ def main(options: list[str]) -> int:
     with (
         tempfile.TemporaryDirectory(prefix="samlet-tests-") as cache,
         tempfile.TemporaryFile() as shown_later,
+        ThreadPoolExecutor(1) as beside,
     ):
         variables = os.environ | {"SAMLET_TESTS_CACHE": cache}
         single = variables | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        command = (sys.executable, "-m", "pytest")
-        napari = subprocess.Popen(
-            [*command, *NAPARI, *options],
-            env=single,
-            stdout=shown_later,
-            stderr=subprocess.STDOUT,
-        )
-        others = subprocess.Popen([*command, *OTHERS, *options], env=variables)
-        statuses = []
-        for process in (others, napari):
-            # Ctrl-C reaches both of them, too, and they end by themselves.
-            while process.poll() is None:
-                with suppress(KeyboardInterrupt):
-                    process.wait()
-            statuses.append(process.returncode)
+        napari = beside.submit(_run_windows, options, single, shown_later)
+        statuses = [_run((*OTHERS, *options), variables), *napari.result()]
         shown_later.seek(0)
         print("\nnapari:", flush=True)
         sys.stdout.buffer.write(shown_later.read())
     # With `-m`, one of them may have nothing to do.
     done = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     return next((status for status in statuses if status not in done), 0)
+
+
+def _run_windows(options: list[str], variables: dict[str, str], output: IO[bytes]) -> list[int]:
+    statuses: list[int] = []
+    for tests in NAPARI:
+        statuses.append(_run((*tests, *options), variables, output))
+        if statuses[-1] == pytest.ExitCode.INTERRUPTED:
+            break
+    return statuses
+
+
+def _run(
+    arguments: tuple[str, ...], variables: dict[str, str], output: IO[bytes] | None = None
+) -> int:
+    command = (sys.executable, "-m", "pytest", *arguments)
+    with subprocess.Popen(command, env=variables, stdout=output, stderr=output) as process:
+        # Ctrl-C reaches it, too, and it ends by itself.
+        while process.poll() is None:
+            try:
+                process.wait()
+            except KeyboardInterrupt:
+                continue
+    return process.returncode
 
 
 if __name__ == "__main__":

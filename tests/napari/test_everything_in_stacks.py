@@ -217,5 +217,5 @@ def test_the_model_finds_what_it_finds_elsewhere(
             assert each.mask is not None and each.track is not None
             left, top, right, bottom = each.box
             plane[top:bottom, left:right][each.mask] = each.track
-    assert len(tracks) > 3
+    assert len(tracks) > 1
     np.testing.assert_array_equal(labels, expected)

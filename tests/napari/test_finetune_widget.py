@@ -55,6 +55,12 @@ def stack() -> tuple[np.ndarray, np.ndarray]:
     )
 
 
+def has_begun(widget: FinetuneWidget) -> bool:
+    """Whether the first step is being done: what stops before it leaves no state."""
+    run = widget._run
+    return run is not None and (run.folder / RUN / "train" / "tensorboard").is_dir()
+
+
 def catches_sigterm(widget: FinetuneWidget) -> bool:
     """Whether the training is in its loop, where it ends between steps when asked to."""
     run = widget._run
@@ -93,6 +99,7 @@ def test_from_layers_to_a_model(viewer: Viewer, widget: FinetuneWidget, qtbot: A
     widget.train.native.click()
     assert widget.stop.enabled and not widget.train.enabled
     qtbot.waitUntil(lambda: catches_sigterm(widget), timeout=WAIT_MS)
+    qtbot.waitUntil(lambda: has_begun(widget), timeout=WAIT_MS)
     # What is trained on was written down.
     viewer.layers.clear()
     widget.stop.native.click()

@@ -47,7 +47,7 @@ def test_a_picture_and_figures_of_each_sample(
     shown = capsys.readouterr().out
     assert str(tmp_path / "out") in shown
     found = re.findall(r"everything: (\d+) masks in .* objects found", shown)
-    assert len(found) == len(samples.NAMES) and sum(map(int, found)) > 20
+    assert len(found) == len(samples.NAMES) and sum(map(int, found)) > 10
     for name in samples.NAMES:
         check_figures(name, shown)
         check_picture(
@@ -61,7 +61,7 @@ def test_it_needs_only_what_is_installed(tmp_path: Path) -> None:
     """No network and an empty cache: the bundled model, engine and precision as users get them."""
     code = (
         "from samlet.cli import demo\n"
-        # One of six, without everything mode: what is left does the same, for longer.
+        # One of six: the others do the same, for longer.
         "demo.samples.NAMES = ('stained_1',)\n"
         "from samlet.cli.main import main\n"
         "main()"
@@ -81,5 +81,5 @@ def test_it_needs_only_what_is_installed(tmp_path: Path) -> None:
     assert done.returncode == 0, done.stderr
     check_figures("stained_1", done.stdout)
     check_picture(
-        tmp_path / "out" / "stained_1.png", Image.open(samples.IMAGES / "stained_1.png"), 4
+        tmp_path / "out" / "stained_1.png", Image.open(samples.IMAGES / "stained_1.png"), 5
     )
