@@ -85,6 +85,8 @@ def test_an_array_that_was_replaced_is_let_go(
     cells.visible = is_shown
     replace(desk, cells, picture[::-1].copy())
     cells.visible = True
+    # What vispy is about to draw must not be collected.
+    desk.settle()
 
     def is_let_go() -> bool:
         gc.collect()
