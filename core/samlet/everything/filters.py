@@ -5,8 +5,21 @@ from dataclasses import replace
 
 import numpy as np
 
+from samlet.errors import UserError
 from samlet.everything.candidates import Candidate, box_and_rle, box_nms
 from samlet.masks import from_rle, remove_small_regions
+
+
+def check_limits(min_mask_region_area: int, max_covered: float) -> None:
+    """Check what `without_small_regions` and `without_covered` are asked for.
+
+    Raises:
+        UserError: one of them is out of its range.
+    """
+    if min_mask_region_area < 0:
+        raise UserError(f"min_mask_region_area must be at least 0, not {min_mask_region_area}.")
+    if not 0 <= max_covered <= 1:
+        raise UserError(f"max_covered must be 0 to 1, not {max_covered}.")
 
 
 def without_small_regions(

@@ -16,7 +16,7 @@ from samlet.engines import Engine
 from samlet.errors import UserError
 from samlet.everything.candidates import Candidate, box_nms
 from samlet.everything.crops import crop_boxes, layer_grids
-from samlet.everything.filters import without_covered, without_small_regions
+from samlet.everything.filters import check_limits, without_covered, without_small_regions
 from samlet.everything.refine import refine_candidates
 from samlet.everything.search import MaskFilter, PointSearch
 from samlet.everything.settings import POINT_PROMPTS, default_settings
@@ -122,14 +122,12 @@ class SamAutomaticMaskGenerator:
             ("stability_score_offset", stability_score_offset, 0),
             ("crop_n_layers", crop_n_layers, 0),
             ("crop_n_points_downscale_factor", crop_n_points_downscale_factor, 1),
-            ("min_mask_region_area", min_mask_region_area, 0),
         ):
             if value < least:
                 raise UserError(f"{name} must be at least {least}, not {value}.")
         if not 0 <= crop_overlap_ratio < 1:
             raise UserError(f"crop_overlap_ratio must be 0 to below 1, not {crop_overlap_ratio}.")
-        if not 0 <= max_covered <= 1:
-            raise UserError(f"max_covered must be 0 to 1, not {max_covered}.")
+        check_limits(min_mask_region_area, max_covered)
         if output_mode not in OUTPUT_MODES:
             raise UserError(f"output_mode must be {', '.join(OUTPUT_MODES)}, not {output_mode!r}.")
         if prompts not in POINT_PROMPTS:

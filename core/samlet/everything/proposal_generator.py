@@ -2,7 +2,6 @@
 
 from collections.abc import Callable, Iterator
 from dataclasses import replace
-from math import ceil
 from typing import Any
 
 import numpy as np
@@ -10,11 +9,11 @@ import torch
 
 from samlet.errors import UserError
 from samlet.everything.candidates import Candidate, box_nms
-from samlet.everything.filters import without_covered, without_small_regions
+from samlet.everything.filters import check_limits, without_covered, without_small_regions
 from samlet.everything.proposals import Proposals
 from samlet.everything.search import MaskFilter
 from samlet.everything.tile_merging import TileMerger, TilePart
-from samlet.everything.tiling import CUT_TOLERANCE, check_tiles
+from samlet.everything.tiling import check_tiles, cut_tolerance
 from samlet.everything.working_scale import plan_search, proposals_of
 from samlet.images import to_rgb
 from samlet.masks import Box
@@ -77,10 +76,7 @@ class ProposalMaskGenerator:
                 f"{predictor.model.name} has no proposal head: choose other prompts, or finetune "
                 "it with samlet finetune, which trains one."
             )
-        if min_mask_region_area < 0:
-            raise UserError(f"min_mask_region_area must be at least 0, not {min_mask_region_area}.")
-        if not 0 <= max_covered <= 1:
-            raise UserError(f"max_covered must be 0 to 1, not {max_covered}.")
+        check_limits(min_mask_region_area, max_covered)
         if tile is not None:
             check_tiles(tile, tile // 4 if overlap is None else overlap)
         self.predictor = predictor
@@ -118,9 +114,8 @@ class ProposalMaskGenerator:
         plan = plan_search(self.predictor, rgb, self.tile, self.overlap)
         report(FIRST_LOOK_PROGRESS)
         x0, y0, x1, y1 = plan.rois[0]
-        cell = max(x1 - x0, y1 - y0) / plan.runner.model.config.image_size
-        tolerance = min(ceil(CUT_TOLERANCE * cell), plan.overlap // 4)
-        merger = TileMerger(plan.rois, size, tolerance)
+        scale = max(x1 - x0, y1 - y0) / plan.runner.model.config.image_size
+        merger = TileMerger(plan.rois, size, cut_tolerance(scale, plan.overlap))
         for number, roi in enumerate(plan.rois, start=1):
             x0, y0, x1, y1 = roi
             embedding = plan.embeddings.get(roi)

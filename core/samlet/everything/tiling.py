@@ -24,6 +24,7 @@ from samlet.everything.tile_merging import TileMerger, TilePart
 from samlet.images import to_rgb
 from samlet.masks import Box
 from samlet.predict.roi import full_image_box
+from samlet.utils.progress import progress_of_part
 
 MIN_TILE_SIDE = 32
 
@@ -101,15 +102,12 @@ class TiledMaskGenerator:
             if not records:
                 self.generator.warn_of_nothing()
             return records
-        # Twice this and a smaller object must fit into the overlap, for one tile to see it whole.
         scale = self.tile / self.generator.model.config.image_size
-        tolerance = min(ceil(CUT_TOLERANCE * scale), self.overlap // 4)
-        merger = TileMerger(tiles, size, tolerance)
+        merger = TileMerger(tiles, size, cut_tolerance(scale, self.overlap))
         for number, tile in enumerate(tiles):
             x0, y0, x1, y1 = tile
-            found = self.generator.generate(
-                rgb[y0:y1, x0:x1], progress=_within_tile(progress, number, len(tiles))
-            )
+            within = None if progress is None else progress_of_part(progress, number, len(tiles))
+            found = self.generator.generate(rgb[y0:y1, x0:x1], progress=within)
             merger.add(TilePart.of(record, tile) for record in found)
         records = merger.records()
         if not records:
@@ -135,6 +133,17 @@ def place_tiles(size: tuple[int, int], tile: int, overlap: int) -> list[Box]:
     return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
 
 
+def cut_tolerance(scale: float, overlap: int) -> int:
+    """How near to a border between tiles masks count as cut there, in pixels of the image.
+
+    Args:
+        scale: pixels of the image per pixel of the model's input.
+        overlap: of the tiles, in pixels of the image. Twice the tolerance and a smaller object must
+            fit into it, for one tile to see it whole.
+    """
+    return min(ceil(CUT_TOLERANCE * scale), overlap // 4)
+
+
 def check_tiles(tile: int, overlap: int) -> None:
     """Check sizes that were asked for.
 
@@ -155,11 +164,3 @@ def _spans(length: int, tile: int, overlap: int) -> Iterator[tuple[int, int]]:
     for i in range(count):
         start = i * (length - tile) // (count - 1) if count > 1 else 0
         yield start, min(start + tile, length)
-
-
-def _within_tile(
-    progress: Callable[[float], None] | None, number: int, count: int
-) -> Callable[[float], None] | None:
-    if progress is None:
-        return None
-    return lambda share: progress((number + share) / count)

@@ -18,7 +18,7 @@ from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 from samlet.predict.roi import full_image_box
 from samlet.predict.runner import Runner
-from samlet.predict.zoom import has_free_size
+from samlet.predict.zoom import has_half_resolution
 
 OBJECT_SIDE = 100.0
 """Side of the median object in the model's input, in pixels, that is aimed at."""
@@ -98,7 +98,7 @@ def plan_search(
 def first_input_size(predictor: Predictor) -> int:
     """Input size of the first look: half the model's own, where its encoder can do that."""
     size = predictor.model.config.image_size
-    return size // 2 if has_free_size(predictor.model) and size % 64 == 0 else size
+    return size // 2 if has_half_resolution(predictor.model) else size
 
 
 def proposals_of(runner: Runner, embedding: ImageEmbedding) -> Proposals:

@@ -21,7 +21,7 @@ from samlet.predict.runner import Runner
 from samlet.predict.zoom import (
     RoiPrediction,
     Zoom,
-    half_resolution_model,
+    check_zoom,
     smaller_input_model,
 )
 from samlet.utils.single_flight import SingleFlightCache
@@ -80,11 +80,11 @@ class Predictor:
         self.model_id, self.transform = self.runner.model_id, self.runner.transform
         self._smaller_runners = SingleFlightCache[Runner](MAX_SMALLER_RUNNERS, lambda _: 1)
         wanted = bool(model.card.get("zoom")) if zoom is None else zoom
-        self.zoom = Zoom(self.runner, self._half_runner()) if wanted else None
+        self.zoom = self._open_zoom() if wanted else None
 
-    def _half_runner(self) -> Runner:
-        half = self._open_runner(half_resolution_model(self.model))
-        return self._smaller_runners.get(str(half.model.config.image_size), lambda: half)
+    def _open_zoom(self) -> Zoom:
+        check_zoom(self.model)
+        return Zoom(self.runner, self.runner_at(self.model.config.image_size // 2))
 
     def runner_at(self, size: int) -> Runner:
         """What runs the model for a smaller input, see `smaller_input_model`; opened once.
@@ -94,12 +94,12 @@ class Predictor:
         """
         if size == self.model.config.image_size:
             return self.runner
-        return self._smaller_runners.get(
-            str(size), lambda: self._open_runner(smaller_input_model(self.model, size))
-        )
 
-    def _open_runner(self, model: Sam) -> Runner:
-        return Runner(model, self.engine.name, self.engine.precision)
+        def open_runner() -> Runner:
+            smaller = smaller_input_model(self.model, size)
+            return Runner(smaller, self.engine.name, self.engine.precision)
+
+        return self._smaller_runners.get(str(size), open_runner)
 
     def encode(self, image: np.ndarray) -> ImageEmbedding:
         """Compute an image's embedding.

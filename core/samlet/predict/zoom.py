@@ -45,19 +45,22 @@ MAX_PASSES = 4
 """Passes per prompt at most; more than two where the object is not as large as it seemed."""
 
 
-def half_resolution_model(model: Sam) -> Sam:
-    """The same weights at half the input size, which is that of ROIs.
+def check_zoom(model: Sam) -> None:
+    """Check that a model can be used at half its input size.
 
     Raises:
-        UserError: the model's encoder is tied to its own size, or half of it does not fit.
+        UserError: its encoder is tied to its own size, or half of it does not fit.
     """
-    size = model.config.image_size
-    if not has_free_size(model) or size % 64:
+    if not has_half_resolution(model):
         raise UserError(
-            f"{model.name} cannot zoom, as its encoder cannot be used at {size // 2} px, half its "
-            "input size: leave zoom out."
+            f"{model.name} cannot zoom, as its encoder cannot be used at "
+            f"{model.config.image_size // 2} px, half its input size: leave zoom out."
         )
-    return smaller_input_model(model, size // 2)
+
+
+def has_half_resolution(model: Sam) -> bool:
+    """Whether a model's encoder can be used at half its input size."""
+    return has_free_size(model) and model.config.image_size % 64 == 0
 
 
 def has_free_size(model: Sam) -> bool:
@@ -120,7 +123,7 @@ class Zoom:
 
     Args:
         full: runs the model at its own input size, on whole images.
-        half: runs `half_resolution_model` of it, on ROIs.
+        half: runs the same model for half that size, on ROIs; see `smaller_input_model`.
     """
 
     def __init__(self, full: Runner, half: Runner) -> None:

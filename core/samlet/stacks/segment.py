@@ -12,6 +12,7 @@ from samlet.images.stacks import ImageStack, SliceAxis
 from samlet.masks import to_label_map
 from samlet.predict.predictor import Predictor
 from samlet.stacks.linking import MIN_IOU, SliceLinker, Track
+from samlet.utils.progress import progress_of_part
 
 
 class StackObjects(NamedTuple):
@@ -79,7 +80,7 @@ def segment_stack(
     def label_maps() -> Iterator[np.ndarray]:
         for number in range(count):
             image = slices[number]
-            advance = None if progress is None else _advance(progress, number, count)
+            advance = None if progress is None else progress_of_part(progress, number, count)
             records = segment_everything(
                 predictor, image, tile=tile, overlap=overlap, progress=advance, **settings
             )
@@ -94,10 +95,6 @@ def records_to_label_map(records: Sequence[dict[str, Any]], size: tuple[int, ...
     masks = [record["segmentation"] for record in records]
     scores = [record["predicted_iou"] for record in records]
     return to_label_map(masks or np.zeros((0, *size), dtype=bool), scores)
-
-
-def _advance(progress: Callable[[float], None], number: int, count: int) -> Callable[[float], None]:
-    return lambda share: progress((number + share) / count)
 
 
 def _as_short(labels: np.ndarray) -> np.ndarray:

@@ -1,6 +1,7 @@
-"""Progress bars with rate and remaining time, and status messages."""
+"""Progress: bars with rate and remaining time, fractions of parts, and status messages."""
 
 import os
+from collections.abc import Callable
 
 from rich.console import Console
 from rich.progress import (
@@ -39,6 +40,19 @@ def progress_bar() -> Progress:
         TimeRemainingColumn(),
         console=Console(stderr=True, highlight=False, markup=False, emoji=False, soft_wrap=True),
     )
+
+
+def progress_of_part(
+    progress: Callable[[float], None], number: int, count: int
+) -> Callable[[float], None]:
+    """The progress of one of several equal parts, from that of all of them.
+
+    Args:
+        progress: is called with the fraction done of all parts.
+        number: of the part, from 0.
+        count: of parts.
+    """
+    return lambda share: progress((number + share) / count)
 
 
 def print_status(text: str) -> None:

@@ -10,6 +10,7 @@ from scipy import ndimage
 from samlet.everything.segment import segment_everything
 from samlet.masks import Box, crop_mask
 from samlet.stacks.linking import SliceLinker
+from samlet.utils.progress import progress_of_part
 from samlet_napari.inference.embeddings import EmbeddingProvider
 from samlet_napari.inference.objects import FoundObject
 from samlet_napari.inference.prompts import Step
@@ -64,11 +65,8 @@ def find_linked_objects(
 
     def label_maps() -> Iterator[np.ndarray]:
         for number, plane in enumerate(planes):
-
-            def advance(share: float, number: int = number) -> None:
-                progress((number + share) / len(planes))
-
-            found = find_objects(embeddings, plane, box, advance)
+            within = progress_of_part(progress, number, len(planes))
+            found = find_objects(embeddings, plane, box, within)
             labels = _to_label_map(found, box)
             waiting.append((found, labels))
             yield labels

@@ -12,7 +12,7 @@ from samlet.everything.generator import SamAutomaticMaskGenerator
 from samlet.everything.settings import EverythingSettings, default_settings
 from samlet.masks import iou
 from samlet.modeling.sam import Sam
-from samlet.predict.zoom import half_resolution_model
+from samlet.predict.zoom import smaller_input_model
 from tests.core.conftest import sample
 from tests.models import nuclei_at
 
@@ -50,7 +50,7 @@ def test_what_is_found_is_what_a_click_on_the_cut_out_part_gives(
 ) -> None:
     image = sample("stained_2").image
     near, far = (
-        samlet.Predictor(half_resolution_model(nuclei), zoom=False),
+        samlet.Predictor(smaller_input_model(nuclei, nuclei.config.image_size // 2), zoom=False),
         samlet.Predictor(nuclei, zoom=False),
     )
     parts = 0

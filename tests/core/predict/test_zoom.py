@@ -25,7 +25,7 @@ from samlet.predict.roi import (
     object_box,
     resample_logits,
 )
-from samlet.predict.zoom import half_resolution_model
+from samlet.predict.zoom import smaller_input_model
 from tests.core.conftest import SMALL
 
 NO_POINTS = np.zeros((0, 2))
@@ -100,7 +100,7 @@ def test_a_large_object_is_seen_smaller() -> None:
     """All of the image, at half the input size, unless the object fills it."""
     model = samlet.load("nuclei")
     predictor = samlet.Predictor(model, zoom=True)
-    half = samlet.Predictor(half_resolution_model(model), zoom=False)
+    half = samlet.Predictor(smaller_input_model(model, model.config.image_size // 2), zoom=False)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (90, 150, 3), np.uint8)
     embedding = predictor.encode(image)
@@ -144,7 +144,7 @@ def test_an_extent_is_of_what_was_clicked() -> None:
 
 def test_a_closer_model_answers_as_in_the_middle_of_the_larger_input(small_model: Sam) -> None:
     """Same tokens, same positions: the decoder cannot tell the difference."""
-    half = half_resolution_model(small_model)
+    half = smaller_input_model(small_model, small_model.config.image_size // 2)
     torch.manual_seed(0)
     features = torch.randn(1, 256, 4, 4)
     coords, labels = torch.rand(3, 2, 2) * 64, torch.tensor([[1.0, 0.0]] * 3)

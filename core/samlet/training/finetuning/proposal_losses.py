@@ -39,7 +39,7 @@ class ProposalTargets:
     weight: Tensor
 
 
-def proposal_targets(labels: Tensor, cell: int = CELL) -> ProposalTargets:
+def proposal_targets(labels: Tensor) -> ProposalTargets:
     """What each cell of an image belongs to.
 
     A cell's weight falls with the square root of its object's area: between objects that count
@@ -48,13 +48,12 @@ def proposal_targets(labels: Tensor, cell: int = CELL) -> ProposalTargets:
     Args:
         labels: int64, B x L x H x W; 0 is background, -1 padding. Where layers overlap, the last
             counts.
-        cell: side of a cell in pixels.
     """
     top = labels[:, 0]
     for layer in labels.unbind(1)[1:]:
         top = torch.where(layer > 0, layer, top)
-    foreground = F.avg_pool2d((top > 0).float().unsqueeze(1), cell)
-    small = top[:, cell // 2 :: cell, cell // 2 :: cell].clamp(min=0)
+    foreground = F.avg_pool2d((top > 0).float().unsqueeze(1), CELL)
+    small = top[:, CELL // 2 :: CELL, CELL // 2 :: CELL].clamp(min=0)
     batch, height, width = small.shape
     ids = small + torch.arange(batch).view(-1, 1, 1) * (int(small.max()) + 1)
     # Counting goes up to the highest number, and those of a label map may be in the millions.
