@@ -1,0 +1,161 @@
+"""Make the bundled model `microscopy` from the model `nuclei` and three sets of open data.
+
+    python recipes/microscopy.py kinds   DATA runs/kinds   --start runs/proposals/model.safetensors
+    python recipes/microscopy.py general DATA runs/general --start runs/kinds/model.safetensors \
+        --sprites sprites.npy
+    python recipes/microscopy.py measure DATA runs/general
+
+DATA holds the folders `bbbc038`, `usiigaci` and `axons_sem`, each with images/ and labels/. `make
+microscopy DATA=...` runs them one after the other. Each can be stopped and run again with the same
+words, and is resumed. `docs/developers/microscopy-training-log.md` says what each gave.
+"""
+
+import json
+import math
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated
+
+import torch
+import typer
+from torch.utils.data import ConcatDataset
+
+import samlet
+from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
+from samlet.datasets.examples import Example, load_examples, microscopy_kind
+from samlet.evaluation.measure import measure_with_labels
+from samlet.training.accelerator import open_accelerator
+from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.prompt_trainer import PromptTrainer
+from samlet.training.loop import train
+from samlet.training.settings import LoopSettings
+from samlet.utils.files import atomic_path
+
+CROP_SIZE = 512
+BATCH_SIZE = 4
+
+VALIDATION = Path(__file__).with_name("microscopy-validation.txt")
+FIGURES = "figures.json"
+
+SETS = ("bbbc038", "usiigaci", "axons_sem")
+KINDS = {"usiigaci": "cells", "axons_sem": "axons"}
+"""The kinds of the sets that have only one; nuclei differ by how they were taken."""
+
+SHARES = {
+    "fluorescence": 0.22,
+    "stained": 0.20,
+    "brightfield": 0.16,
+    "cells": 0.27,
+    "axons": 0.15,
+}
+"""How many of the crops show each kind."""
+
+SCENES_SHARE = 0.38
+"""How many of the crops of the second stage show synthetic scenes."""
+
+PLAN = replace(
+    CROWD_PLAN,
+    objects=4,
+    box_share=0.4,
+    box_jitter=0.06,
+    correction_share=0.25,
+    corrections=6,
+    loser_weight=0.3,
+    roi_share=0.6,
+    whole_share=0.35,
+)
+
+app = typer.Typer(no_args_is_help=True, add_completion=False)
+Data = Annotated[Path, typer.Argument(help="Folder of the three sets.")]
+Out = Annotated[Path, typer.Argument(help="Folder of this run.")]
+Start = Annotated[Path, typer.Option(help="The checkpoint of the stage before.")]
+
+
+def kept_out(name: str) -> set[str]:
+    """The images of a set that are never trained on."""
+    if name == "bbbc038":
+        return validation_names()
+    lines = VALIDATION.read_text().splitlines()
+    return {line.split("/")[1] for line in lines if line.startswith(f"{name}/")}
+
+
+def kind_of(name: str, example: Example) -> str:
+    """What an image of a set shows."""
+    return KINDS.get(name) or microscopy_kind(example.image)
+
+
+def training_set(data: Path) -> tuple[list[Example], list[float]]:
+    """The images to train on, and how often to draw each, so that kinds have their shares."""
+    examples, kinds = [], []
+    for name in SETS:
+        found = load_examples(data / name, without=kept_out(name))
+        examples += found
+        kinds += [kind_of(name, example) for example in found]
+    # Crowded images are drawn more often.
+    crowds = [math.sqrt(max(1, len(example.boxes))) for example in examples]
+    totals: Counter[str] = Counter()
+    for kind, crowd in zip(kinds, crowds, strict=True):
+        totals[kind] += crowd
+    return examples, [
+        SHARES[kind] * crowd / totals[kind] for kind, crowd in zip(kinds, crowds, strict=True)
+    ]
+
+
+@app.command()
+def kinds(
+    data: Data, out: Out, start: Start, steps: int = 1000, learning_rate: float = 3e-4
+) -> None:
+    """Train the model for nuclei further on all three sets, with its proposal head."""
+    examples, weights = training_set(data)
+    _train(start, examples, weights, out, LoopSettings(
+        steps=steps, learning_rate=learning_rate, seed=21, ema=0.998
+    ))  # fmt: skip
+
+
+@app.command()
+def general(
+    data: Data,
+    out: Out,
+    start: Start,
+    sprites: Annotated[Path, typer.Option(help="From `python -m recipes.scenes.sprites`.")],
+    steps: int = 2400,
+    learning_rate: float = 2.5e-4,
+) -> None:
+    """Add synthetic scenes, which teach what an object is where nothing was trained on."""
+    from recipes.scenes import Scenes
+
+    examples, weights = training_set(data)
+    scenes = Scenes(sprites)
+    weights = [(1 - SCENES_SHARE) * weight for weight in weights]
+    weights += [SCENES_SHARE / len(scenes)] * len(scenes)
+    _train(start, ConcatDataset([examples, scenes]), weights, out, LoopSettings(
+        steps=steps, learning_rate=learning_rate, seed=22, ema=0.999
+    ))  # fmt: skip
+
+
+def _train(
+    start: Path,
+    examples: Sequence[Example] | ConcatDataset[Example],
+    weights: list[float],
+    out: Path,
+    settings: LoopSettings,
+) -> None:
+    torch.manual_seed(settings.seed)
+    model = samlet.load(start)
+    assert model.config.image_size == DETAIL_SIZE
+    accelerator = open_accelerator(all_used=False)
+    crops = Crops(
+        examples, DETAIL_SIZE, CROP_SIZE, BATCH_SIZE // accelerator.num_processes,
+        settings.seed, weights, scale_jitter=(0.45, 1.4), zoom_share=0.6,
+        rank=accelerator.process_index, world=accelerator.num_processes,
+    )  # fmt: skip
+    averaged = train(PromptTrainer(model, PLAN), crops, settings, out, accelerator)
+    assert isinstance(averaged, PromptTrainer)
+    if accelerator.is_main_process:
+        samlet.save(averaged.model, out / "model.safetensors", card=dict(model.card))
+
+
+if __name__ == "__main__":
+    app()
