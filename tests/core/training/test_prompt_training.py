@@ -3,6 +3,7 @@
 from collections.abc import Iterator
 from itertools import count, islice
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -241,6 +242,28 @@ def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: P
     after = averaged.get_submodule(encoder).state_dict()
     unchanged = all(torch.equal(before[k], after[k]) for k in before)
     assert unchanged is frozen
+
+
+@pytest.mark.parametrize(
+    ("trained", "expected"),
+    [
+        ("all", {"image_encoder", "prompt_encoder", "mask_decoder", "proposal_head"}),
+        ("decoder", {"prompt_encoder", "mask_decoder", "proposal_head"}),
+        ("head", {"proposal_head"}),
+    ],
+)
+def test_each_part_that_is_trained_gets_a_gradient(
+    batch: CropBatch, trained: Literal["all", "decoder", "head"], expected: set[str]
+) -> None:
+    torch.manual_seed(0)
+    learner = PromptTrainer(Sam(SMALL), PromptPlan(objects=2), trained).train()
+    torch.stack(list(learner(batch).values())).sum().backward()
+    moved = {
+        name.split(".")[1]
+        for name, parameter in learner.named_parameters()
+        if parameter.grad is not None and parameter.grad.abs().sum() > 0
+    }
+    assert moved == expected
 
 
 def test_decoder_crops_are_cut_from_the_whole_crop(examples: list[Example]) -> None:

@@ -188,7 +188,7 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
                 model, part, prompt, is_corrected.nonzero().squeeze(1), rounds,
                 plan.loser_weight, is_roi, rng,
             )  # fmt: skip
-            losses = {name: loss + losses.get(name, 0) for name, loss in terms.items()}
+            losses |= {name: loss + losses.get(name, 0) for name, loss in terms.items()}
     return losses
 
 
