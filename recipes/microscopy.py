@@ -20,12 +20,12 @@ from typing import Annotated
 
 import torch
 import typer
+from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
 from torch.utils.data import ConcatDataset
 
 import samlet
-from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
-from samlet.evaluation.measure import measure_with_labels
+from samlet.evaluation.measure import WITH_LABELS, measure_with_labels
 from samlet.training.accelerator import open_accelerator
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.prompt_trainer import PromptTrainer
@@ -105,7 +105,7 @@ def training_set(data: Path) -> tuple[list[Example], list[float]]:
 
 @app.command()
 def kinds(
-    data: Data, out: Out, start: Start, steps: int = 1000, learning_rate: float = 3e-4
+    data: Data, out: Out, start: Start, steps: int = 600, learning_rate: float = 3e-4
 ) -> None:
     """Train the model for nuclei further on all three sets, with its proposal head."""
     examples, weights = training_set(data)
@@ -155,6 +155,30 @@ def _train(
     assert isinstance(averaged, PromptTrainer)
     if accelerator.is_main_process:
         samlet.save(averaged.model, out / "model.safetensors", card=dict(model.card))
+
+
+@app.command()
+def measure(
+    data: Data,
+    runs: Annotated[list[Path], typer.Argument(help="Folders of runs, or checkpoints.")],
+    only: Annotated[list[str] | None, typer.Option(help="Some of the measurements.")] = None,
+) -> None:
+    """Print how good models are on the validation images of each set, and keep it."""
+    measurements = tuple(only or WITH_LABELS)
+    for run in runs:
+        path = run / "model.safetensors" if run.is_dir() else run
+        # The published figures are in float32, which every processor has.
+        predictor = samlet.Predictor(samlet.load(path), precision="float32")
+        figures = {}
+        for name in SETS:
+            examples = load_examples(data / name, only=kept_out(name))
+            group_of = None if name in KINDS else microscopy_kind
+            report = measure_with_labels(predictor, examples, group_of, measurements)
+            print(f"{path}: {name}\n\n{report.text()}")
+            figures[KINDS.get(name, "nuclei")] = report.tables()
+        if set(measurements) == set(WITH_LABELS):
+            with atomic_path(path.with_name(FIGURES)) as temporary:
+                temporary.write_text(json.dumps(figures, indent=1))
 
 
 if __name__ == "__main__":
