@@ -1,0 +1,155 @@
+"""What objects are drawn on: an image, and which pixel belongs to which object."""
+
+from collections.abc import Sequence
+
+import cv2
+import numpy as np
+from scipy import ndimage
+
+from recipes.scenes.noise import blur
+
+MIN_VISIBLE_SHARE = 0.35
+"""Objects of which less is seen have no label, although they stay in the image."""
+MIN_PIXELS = 20
+"""Objects with fewer visible pixels have no label either."""
+
+
+class Canvas:
+    """An image on which objects are put one over the other.
+
+    Attributes:
+        image: float32, H x W or H x W x 3, about 0 to 1.
+        labels: int32, H x W: the object that is on top; 0 is background. Not yet cleared of hardly
+            visible objects; see `visible_labels`.
+    """
+
+    def __init__(self, image: np.ndarray) -> None:
+        self.image = image
+        self.labels = np.zeros(image.shape[:2], np.int32)
+        self._areas = [0]
+
+    def place(
+        self,
+        mask: np.ndarray,
+        surface: np.ndarray | float,
+        x: float,
+        y: float,
+        *,
+        alpha: np.ndarray | None = None,
+        defocus: float = 0.5,
+        labelled: bool = True,
+    ) -> None:
+        """Put an object on top.
+
+        Args:
+            mask: bool, h x w: the object's pixels.
+            surface: what it looks like: float32, h x w or h x w x 3, or one number.
+            x: where its crop's centre comes to lie, pixels.
+            y: where its crop's centre comes to lie, pixels.
+            alpha: its opacity, float32, h x w; the mask if None.
+            defocus: standard deviation of the blur of its edge, pixels.
+            labelled: whether it is an object, or only hides what is under it.
+        """
+        margin = int(np.ceil(2.5 * defocus))
+        mask = np.pad(mask, margin)
+        opacity = np.pad(
+            mask[margin : mask.shape[0] - margin, margin : mask.shape[1] - margin]
+            if alpha is None
+            else alpha,
+            margin,
+        ).astype(np.float32)
+        opacity = blur(opacity, defocus)
+        there, here = self._overlap(mask.shape, x, y)
+        if there is None:
+            return
+        if isinstance(surface, np.ndarray):
+            edges = [(margin, margin)] * 2 + [(0, 0)] * (surface.ndim - 2)
+            surface = np.pad(surface, edges, mode="edge")
+            if defocus > 1:
+                surface = blur(surface, defocus)
+            surface = surface[here]
+        opacity = opacity[here]
+        if self.image.ndim == 3:
+            opacity = opacity[:, :, None]
+        part = self.image[there]
+        part += opacity * (surface - part)
+        self.mark(mask[here], there, labelled)
+
+    def mark(self, mask: np.ndarray, there: tuple[slice, slice], labelled: bool = True) -> int:
+        """Give the pixels of a mask to a new object, without drawing.
+
+        Args:
+            mask: bool, of the size of `there`.
+            there: rows and columns.
+            labelled: False to give them to the background.
+
+        Returns:
+            The object's number; 0 if not `labelled`.
+        """
+        number = len(self._areas) if labelled else 0
+        self.labels[there][mask] = number
+        if labelled:
+            self._areas.append(int(mask.sum()))
+        return number
+
+    def shade(self, mask: np.ndarray, factor: float, x: float, y: float, softness: float) -> None:
+        """Multiply the image under a blurred mask, as a shadow does.
+
+        Args:
+            mask: bool, h x w.
+            factor: 0 for black, 1 for nothing.
+            x: where its centre comes to lie, pixels.
+            y: where its centre comes to lie, pixels.
+            softness: standard deviation of the blur, pixels.
+        """
+        margin = int(np.ceil(2.5 * softness))
+        shadow = blur(np.pad(mask, margin).astype(np.float32), softness)
+        there, here = self._overlap(shadow.shape, x, y)
+        if there is None:
+            return
+        light = 1 - np.float32(1 - factor) * shadow[here]
+        self.image[there] *= light[:, :, None] if self.image.ndim == 3 else light
+
+    def visible_labels(self) -> np.ndarray:
+        """int32, H x W: objects 1 to n, each one connected piece, of which enough is seen."""
+        return clean_labels(self.labels, self._areas)
+
+    def _overlap(
+        self, size: tuple[int, ...], x: float, y: float
+    ) -> tuple[tuple[slice, slice] | None, tuple[slice, slice]]:
+        """Where a crop lies in the image, None if outside, and which part of it that is."""
+        top, left = round(y - size[0] / 2), round(x - size[1] / 2)
+        rows, columns = self.labels.shape
+        y0, y1 = max(top, 0), min(top + size[0], rows)
+        x0, x1 = max(left, 0), min(left + size[1], columns)
+        here = (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
+        if y0 >= y1 or x0 >= x1:
+            return None, here
+        return (slice(y0, y1), slice(x0, x1)), here
+
+
+def clean_labels(labels: np.ndarray, areas: Sequence[int] | None = None) -> np.ndarray:
+    """Keep of each object the largest connected piece, if that is enough to be seen.
+
+    Args:
+        labels: int32, H x W; 0 is background.
+        areas: pixels that each object had before others covered it, by its number; None if
+            nothing does.
+
+    Returns:
+        int32, H x W, numbered from 1 without gaps.
+    """
+    areas = np.bincount(labels.ravel()).tolist() if areas is None else areas
+    result = np.zeros_like(labels)
+    kept = 0
+    for number, box in enumerate(ndimage.find_objects(labels), start=1):
+        if box is None:
+            continue
+        mask = (labels[box] == number).view(np.uint8)
+        _, pieces, stats, _ = cv2.connectedComponentsWithStats(mask, connectivity=4)
+        largest = 1 + int(stats[1:, cv2.CC_STAT_AREA].argmax())
+        seen = stats[largest, cv2.CC_STAT_AREA]
+        if seen >= max(MIN_PIXELS, MIN_VISIBLE_SHARE * areas[number]):
+            kept += 1
+            result[box][pieces == largest] = kept
+    return result

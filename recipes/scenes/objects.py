@@ -1,0 +1,143 @@
+"""Objects of photograph-like scenes: rendered pictures, and outlines with drawn surfaces."""
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+import cv2
+import numpy as np
+
+from recipes.scenes.noise import Rng, log_uniform
+from recipes.scenes.outlines import choose_outline
+from recipes.scenes.surfaces import (
+    contrasting_colour,
+    draw_surface,
+    mix,
+    random_colour,
+    shading,
+    texture,
+)
+
+MIN_ALPHA = 127
+"""Pixels of a rendered picture above this belong to the object."""
+
+
+class Drawn(NamedTuple):
+    """An object that is ready to be placed.
+
+    Attributes:
+        mask: bool, h x w.
+        alpha: opacity, float32, h x w, 0 to 1.
+        surface: float32, h x w x 3.
+    """
+
+    mask: np.ndarray
+    alpha: np.ndarray
+    surface: np.ndarray
+
+
+Kind = Callable[[Rng, float, np.ndarray, float], Drawn]
+"""Draws an object from a random source, a radius in pixels, the ground's colour where it will lie,
+and the direction of the light in radians."""
+
+
+def choose_kind(rng: Rng, sprites: Sequence[np.ndarray] | None, contrast: float) -> Kind:
+    """A kind of object; what it draws is alike, as the cells of a culture or the cars of a road.
+
+    Args:
+        rng: source of chance.
+        sprites: rendered pictures, RGBA; None if there are none.
+        contrast: how far the colours of outlines lie from the ground's.
+    """
+    if sprites is not None and rng.random() < 0.55:
+        return _sprite_kind(rng, sprites[int(rng.integers(len(sprites)))])
+    return _outline_kind(rng, contrast)
+
+
+def _outline_kind(rng: Rng, contrast: float) -> Kind:
+    outline = choose_outline(rng)
+    shared = random_colour(rng) if rng.random() < 0.5 else None
+    smooth_edge = rng.random() < 0.9
+
+    def draw(rng: Rng, radius: float, ground: np.ndarray, light: float) -> Drawn:
+        mask = outline(rng, radius)
+        if shared is None or np.abs(shared - ground).max() < 0.05:
+            colour = contrasting_colour(rng, ground, contrast)
+        else:
+            colour = np.clip(shared + rng.normal(0, 0.04, 3), 0, 1).astype(np.float32)
+        alpha = mask.astype(np.float32)
+        if smooth_edge and min(mask.shape) > 4:
+            alpha = np.where(mask, cv2.blur(alpha, (3, 3)), 0)
+        return Drawn(mask, alpha, draw_surface(rng, mask, colour, light))
+
+    return draw
+
+
+def _sprite_kind(rng: Rng, rgba: np.ndarray) -> Kind:
+    recolour = _recolouring(rng)
+    upright = rng.random() < 0.4
+    # Another surface on a rendered outline, so that outlines rather than drawings are learnt.
+    resurface = rng.random() < 0.2
+
+    def draw(rng: Rng, radius: float, ground: np.ndarray, light: float) -> Drawn:
+        angle = rng.normal(0, 15) if upright else rng.uniform(0, 360)
+        turned = _transformed(rng, rgba, radius, angle)
+        mask = turned[:, :, 3] > MIN_ALPHA
+        alpha = turned[:, :, 3].astype(np.float32) / 255
+        if resurface:
+            colour = contrasting_colour(rng, ground, log_uniform(rng, 0.08, 0.6))
+            return Drawn(mask, alpha, draw_surface(rng, mask, colour, light))
+        surface = turned[:, :, :3].astype(np.float32) / np.maximum(turned[:, :, 3:], 1)
+        return Drawn(mask, alpha, recolour(np.minimum(surface, 1), mask, light))
+
+    return draw
+
+
+def _transformed(rng: Rng, rgba: np.ndarray, radius: float, angle: float) -> np.ndarray:
+    """The picture scaled, stretched, flipped and turned: RGBA, uint8, colours times alpha."""
+    height, width = rgba.shape[:2]
+    stretch = log_uniform(rng, 0.75, 1.33)
+    scale = 2 * radius / (height * width) ** 0.5
+    size = (max(3, round(width * scale * stretch)), max(3, round(height * scale / stretch)))
+    premultiplied = rgba.copy()
+    premultiplied[:, :, :3] = (
+        rgba[:, :, :3].astype(np.uint16) * rgba[:, :, 3:].astype(np.uint16) // 255
+    )
+    smaller = size[0] < width or size[1] < height
+    small = cv2.resize(
+        premultiplied, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
+    )
+    if rng.random() < 0.5:
+        small = small[:, ::-1].copy()
+    matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1)
+    cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
+    full = (
+        int(np.ceil(size[0] * cos + size[1] * sin)) + 1,
+        int(np.ceil(size[0] * sin + size[1] * cos)) + 1,
+    )
+    matrix[:, 2] += (full[0] - size[0]) / 2, (full[1] - size[1]) / 2
+    return cv2.warpAffine(small, matrix, full, flags=cv2.INTER_LINEAR)
+
+
+def _recolouring(rng: Rng) -> Callable[[np.ndarray, np.ndarray, float], np.ndarray]:
+    """A change of colours for all objects of a kind: of (surface, mask, light)."""
+    mode = int(rng.choice(5, p=[0.4, 0.2, 0.15, 0.15, 0.1]))
+    order = rng.permutation(3)
+    tint, seed = random_colour(rng), int(rng.integers(2**31))
+    gain, gamma = rng.uniform(0.6, 1.1), log_uniform(rng, 0.5, 1.8)
+
+    def change(surface: np.ndarray, mask: np.ndarray, light: float) -> np.ndarray:
+        if mode == 1:
+            surface = surface[:, :, order]
+        elif mode == 2:
+            grey = surface.mean(2)
+            surface = mix(tint * 0.3, np.minimum(tint * 1.5, 1), grey)
+        elif mode == 3:
+            local = np.random.default_rng(seed)
+            surface = surface * (0.55 + 0.6 * texture(local, mask.shape))[:, :, None]
+        elif mode == 4:
+            surface = 1 - surface
+        if mode:
+            surface = gain * surface**gamma * shading(mask, light, 0.4)[:, :, None]
+        return surface.astype(np.float32)
+
+    return change

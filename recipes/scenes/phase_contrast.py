@@ -1,0 +1,152 @@
+"""Cells in transmitted light: phase contrast and differential interference contrast.
+
+Both are made from the cells' thickness. Phase contrast shows thickness less its own wide blur,
+which is where the bright halos around dark cells come from; interference contrast shows its slope.
+"""
+
+import cv2
+import numpy as np
+
+from recipes.scenes.camera import expose
+from recipes.scenes.canvas import Canvas
+from recipes.scenes.noise import Rng, Shape, blur, fractal_noise, log_uniform, white_noise
+from recipes.scenes.outlines import Outline, blob, blob_like, spindle, stellate
+from recipes.scenes.packing import pack_discs
+
+
+def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    """Adherent cells, elongated, stellate or rounded, single or touching.
+
+    Returns:
+        The image, uint8, H x W x 3, and the cells, int32, 1 x H x W.
+    """
+    thickness = Canvas(np.zeros(shape, np.float32))
+    typical = log_uniform(rng, 12, 55)
+    count = min(90, round(log_uniform(rng, 0.1, 0.8) * shape[0] * shape[1] / (9 * typical**2)) + 3)
+    radii = typical * np.exp(rng.normal(0, 0.3, count))
+    outlines = _outlines(rng)
+    flatness, granules = log_uniform(rng, 0.2, 1), log_uniform(rng, 0.1, 1)
+    rounded_share = rng.choice([0, 0.05, 0.3])
+    for x, y, radius in pack_discs(rng, shape, radii, gap=rng.uniform(-0.7, 0.2) * typical):
+        if rng.random() < rounded_share:
+            mask = blob_like(rng, radius * 0.6, 0.04, 1.1)
+            height = _dome(mask, 0.5) * rng.uniform(1.2, 2.2)
+        else:
+            mask = outlines[rng.integers(len(outlines))](rng, radius)
+            height = _cell(rng, mask, radius, flatness * log_uniform(rng, 0.6, 1.6), granules)
+        # Where cells lie over each other, the upper one is seen, and a little of the lower one.
+        thickness.place(mask, height, x, y, alpha=mask * np.float32(0.9), defocus=0.6)
+    labels = thickness.visible_labels()
+    _add_debris(rng, thickness, typical)
+    height = thickness.image
+    image = _phase(rng, height, typical) if rng.random() < 0.75 else _interference(rng, height)
+    ground = fractal_noise(rng, shape, log_uniform(rng, 20, 300), 6)
+    image += np.float32(log_uniform(rng, 0.002, 0.02)) * ground
+    return expose(rng, image, max_blur=1.2, max_noise=0.03), labels[None]
+
+
+def _outlines(rng: Rng) -> list[Outline]:
+    choices: list[list[Outline]] = [
+        [stellate, spindle],
+        [stellate],
+        [spindle],
+        [blob, stellate],
+        [blob],
+    ]
+    return choices[rng.choice(len(choices), p=[0.35, 0.25, 0.1, 0.2, 0.1])]
+
+
+def _phase(rng: Rng, height: np.ndarray, typical: float) -> np.ndarray:
+    wide = blur(height, typical * log_uniform(rng, 0.08, 0.3))
+    narrow = blur(height, log_uniform(rng, 0.8, 2))
+    signal = (height - rng.uniform(0.6, 1) * wide) + rng.uniform(0.5, 2.5) * (height - narrow)
+    image = -signal * np.float32(log_uniform(rng, 0.05, 0.22) / _strength(signal))
+    # Halos are brighter than cells are dark, and end where the detector's range does.
+    image = np.where(image > 0, rng.uniform(0.8, 1.6) * image, image)
+    image = np.tanh(image * 1.5) * np.float32(0.5)
+    if rng.random() < 0.1:
+        image = -image
+    return image + np.float32(rng.uniform(0.35, 0.6))
+
+
+def _strength(signal: np.ndarray) -> float:
+    """Typical size of what is not ground."""
+    return max(float(np.percentile(np.abs(signal[::4, ::4]), 95)), 1e-3)
+
+
+def _interference(rng: Rng, height: np.ndarray) -> np.ndarray:
+    smooth = blur(height, rng.uniform(0.6, 1.5))
+    angle = rng.uniform(0, 2 * np.pi)
+    slope = np.cos(angle) * cv2.Sobel(smooth, -1, 1, 0) + np.sin(angle) * cv2.Sobel(
+        smooth, -1, 0, 1
+    )
+    slope *= np.float32(log_uniform(rng, 0.15, 0.6) / _strength(slope))
+    return np.tanh(slope) * np.float32(0.4) + np.float32(rng.uniform(0.4, 0.6))
+
+
+def _dome(mask: np.ndarray, power: float) -> np.ndarray:
+    """Thickness that grows from the edge inwards, 0 to 1."""
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    return (depth / max(depth.max(), 1)) ** np.float32(power)
+
+
+def _cell(
+    rng: Rng, mask: np.ndarray, radius: float, flatness: float, granules: float
+) -> np.ndarray:
+    """Thickness of a spread cell with its nucleus, nucleoli and granules."""
+    shape = (mask.shape[0], mask.shape[1])
+    height = flatness * (0.35 + 0.65 * _dome(mask, 0.7))
+    if min(shape) < 8:
+        return height
+    height = height + flatness * 0.3 * granules * fractal_noise(rng, shape, radius / 2, 2, 0.8)
+    # The edge of a spread cell is a little thicker than what is behind it.
+    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    height += flatness * rng.uniform(0, 0.5) * np.exp(-((depth - 1) ** 2) / 2)
+    _add_nucleus(rng, height, depth, radius, flatness)
+    _add_granules(rng, height, depth, granules)
+    return height.astype(np.float32)
+
+
+def _add_nucleus(
+    rng: Rng, height: np.ndarray, depth: np.ndarray, radius: float, flatness: float
+) -> None:
+    if radius < 10 or rng.random() < 0.15:
+        return
+    row, column = np.unravel_index(int(depth.argmax()), depth.shape)
+    size = (max(2, round(radius * rng.uniform(0.25, 0.4))), max(2, round(radius * 0.28)))
+    nucleus = np.zeros(height.shape, np.float32)
+    centre = (int(column), int(row))
+    cv2.ellipse(nucleus, centre, size, rng.uniform(0, 180), 0, 360, 1.0, -1)
+    rim = nucleus - cv2.erode(nucleus, np.ones((3, 3), np.uint8))
+    height += flatness * (rng.uniform(-0.25, 0.25) * nucleus + rng.uniform(0, 0.35) * rim)
+    for _ in range(int(rng.integers(0, 4))):
+        spot = np.array(centre) + rng.normal(0, 0.35, 2) * size
+        strength = flatness * rng.uniform(0.3, 1)
+        dot = np.zeros(height.shape, np.float32)
+        cv2.circle(dot, (int(spot[0]), int(spot[1])), max(1, round(radius * 0.05)), strength, -1)
+        height += dot
+
+
+def _add_granules(rng: Rng, height: np.ndarray, depth: np.ndarray, amount: float) -> None:
+    inside = np.flatnonzero(depth > 2)
+    count = min(int(len(inside) * 0.012 * amount * rng.uniform(0.3, 2)) + 1, len(inside))
+    if not count:
+        return
+    rows, columns = np.divmod(rng.choice(inside, count), height.shape[1])
+    values = rng.normal(0.3, 0.5, count) * amount
+    for row, column, value in zip(rows, columns, values, strict=True):
+        height[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] += value
+
+
+def _add_debris(rng: Rng, canvas: Canvas, typical: float) -> None:
+    """Specks and remains, which are no objects."""
+    rows, columns = canvas.labels.shape
+    for _ in range(int(rng.integers(0, 60))):
+        mask = blob_like(rng, log_uniform(rng, 1, max(1.5, typical / 9)), 0.3, 1.5)
+        x, y = rng.uniform(0, 1, 2) * (columns, rows)
+        # Not over a cell, whose label it would not change.
+        if canvas.labels[int(y), int(x)] == 0:
+            canvas.place(mask, rng.normal(0.1, 0.3), x, y, defocus=0.7, labelled=False)
+    if rng.random() < 0.3:
+        noise = white_noise(rng, (rows // 4, columns // 4))
+        canvas.image += cv2.resize(noise, (columns, rows)) * np.float32(rng.uniform(0, 0.05))
