@@ -20,10 +20,10 @@ from typing import Annotated
 
 import torch
 import typer
-from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
 from torch.utils.data import ConcatDataset
 
 import samlet
+from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.evaluation.measure import WITH_LABELS, measure_with_labels
 from samlet.training.accelerator import open_accelerator

@@ -77,7 +77,7 @@ def test_edges_of_objects_are_edges_of_the_image(style: str, sprites: Path) -> N
         image, labels = draw_scene(rng, style, (320, 320), Scenes(sprites).sprites)
         grey = ndimage.gaussian_filter(image.mean(2), 1)
         change = np.hypot(ndimage.sobel(grey, 0), ndimage.sobel(grey, 1))
-        edge = ndimage.morphological_gradient(labels[0], size=3) > 0
+        edge = ndimage.morphological_gradient(labels[0], size=(3, 3)) > 0
         there.append(change[edge].mean())
         mirrored.append(change[edge[::-1, ::-1]].mean())
     assert np.mean(there) > 1.3 * np.mean(mirrored)
