@@ -39,7 +39,7 @@ def expose(
     low, high = np.percentile(image[::8, ::8], [0.5, 99.5])
     if rng.random() < 0.4:
         # Stretched to the full range, as many files are.
-        image = (image - low) / max(high - low, 0.05)
+        image = (image - low) / max(high - low, 0.25)
     elif high > 1:
         image = image / high
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)

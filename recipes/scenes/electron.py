@@ -4,7 +4,7 @@ import cv2
 import numpy as np
 
 from recipes.scenes.camera import expose
-from recipes.scenes.canvas import Canvas, clean_labels
+from recipes.scenes.canvas import Canvas, clean_labels, stack_layers
 from recipes.scenes.noise import (
     Rng,
     Shape,
@@ -34,29 +34,28 @@ def draw_electron_micrograph(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.nda
     image = (image - 0.5) * np.float32(log_uniform(rng, 0.5, 1.3)) + np.float32(
         rng.uniform(0.4, 0.6)
     )
-    return expose(rng, image, max_blur=1.6, max_noise=0.14), np.stack(layers)
+    return expose(rng, image, max_blur=1.6, max_noise=0.14), layers
 
 
-def _cells(rng: Rng, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
-    spacing = log_uniform(rng, 28, 150)
+def _cells(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
+    spacing = log_uniform(rng, 24, 130)
     canvas, cells, distance, membrane = _neuropil(rng, shape, spacing, contrast=0.12)
     labels = clean_labels(np.where(distance > membrane, cells, 0))
     if rng.random() < 0.7:
         # Only where a cell is wide enough to hold them.
         _add_organelles(rng, canvas, distance, spacing * log_uniform(rng, 0.08, 0.2), 0.5)
-    layers = [labels]
-    organelles = canvas.visible_labels()
-    if organelles.any() and rng.random() < ORGANELLES_LABELLED_SHARE:
-        layers.append(np.where(organelles > 0, organelles + labels.max(), 0).astype(np.int32))
-    return canvas.image, layers
+    organelles = canvas.objects.visible()
+    if rng.random() >= ORGANELLES_LABELLED_SHARE:
+        organelles[:] = 0
+    return canvas.image, stack_layers(organelles, labels)
 
 
-def _organelles(rng: Rng, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
+def _organelles(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     radius = log_uniform(rng, 8, 40)
     spacing = radius * log_uniform(rng, 3, 8)
     canvas, _, distance, _ = _neuropil(rng, shape, spacing, contrast=0.05)
     _add_organelles(rng, canvas, distance, radius, 1)
-    return canvas.image, [canvas.visible_labels()]
+    return canvas.image, canvas.objects.visible()[None]
 
 
 def _neuropil(
@@ -64,7 +63,9 @@ def _neuropil(
 ) -> tuple[Canvas, np.ndarray, np.ndarray, float]:
     """A mosaic of cells: the canvas, the cells, distance to the border, half a membrane's width."""
     wobble = rng.uniform(0.05, 0.2)
-    cells, distance = cell_mosaic(rng, shape, spacing, rng.random() * 0.7, wobble)
+    cells, distance = cell_mosaic(
+        rng, shape, spacing, rng.random() * 0.7, wobble, missing=rng.uniform(0, 0.6)
+    )
     levels = rng.normal(0, contrast, int(cells.max()) + 1).astype(np.float32)
     image = np.float32(rng.uniform(0.5, 0.75)) + levels[cells]
     grain = fractal_noise(rng, shape, log_uniform(rng, 8, 60), 2, rng.uniform(0.5, 0.9))
@@ -79,7 +80,7 @@ def _add_organelles(
     rng: Rng, canvas: Canvas, distance: np.ndarray, radius: float, density: float
 ) -> None:
     """Mitochondria, and vesicles as a part of the scenery."""
-    shape = (canvas.labels.shape[0], canvas.labels.shape[1])
+    shape = (canvas.objects.labels.shape[0], canvas.objects.labels.shape[1])
     rows, columns = shape
     share = density * log_uniform(rng, 0.03, 0.25)
     count = min(120, 4 + round(share * rows * columns / (4 * radius**2)))
@@ -94,7 +95,7 @@ def _add_organelles(
     if rng.random() < 0.5:
         for x, y in rng.uniform(0, 1, (int(rng.integers(10, 200)), 2)) * (columns, rows):
             at = (int(x), int(y))
-            if canvas.labels[at[1], at[0]] == 0 and distance[at[1], at[0]] > 5:
+            if canvas.objects.labels[at[1], at[0]] == 0 and distance[at[1], at[0]] > 5:
                 cv2.circle(canvas.image, at, int(rng.integers(2, 5)), rng.uniform(0.3, 0.5), 1)
 
 
@@ -111,7 +112,7 @@ def _mitochondrion(rng: Rng, mask: np.ndarray, size: float, darkness: float) -> 
     return (level + rng.uniform(0, 0.09) * cristae - 0.18 * rim).astype(np.float32)
 
 
-def _axons(rng: Rng, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
+def _axons(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     base = rng.uniform(0.3, 0.6)
     grain = fractal_noise(rng, shape, log_uniform(rng, 10, 80), 2, 0.8)
     canvas = Canvas(np.float32(base) + np.float32(rng.uniform(0.02, 0.14)) * grain)
@@ -141,7 +142,7 @@ def _axons(rng: Rng, shape: Shape) -> tuple[np.ndarray, list[np.ndarray]]:
         level = inner_level + rng.normal(0, 0.05)
         inside = level + rng.uniform(0.2, 1) * fuzz * grainy
         canvas.place(inner, _plane(inside, size), x, y, defocus=0.8)
-    return canvas.image, [canvas.visible_labels()]
+    return canvas.image, canvas.objects.visible()[None]
 
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))

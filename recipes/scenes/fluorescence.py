@@ -51,7 +51,7 @@ def _separate(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         brightness = np.exp(rng.normal(0, spread))
         surface = _inside(rng, mask, clumps, nucleus=kind == 1)
         canvas.place(mask, surface * np.float32(brightness), x, y, defocus=rng.uniform(0.5, 2))
-    return canvas.image, canvas.visible_labels()
+    return canvas.image, canvas.objects.visible()
 
 
 def _inside(rng: Rng, mask: np.ndarray, clumps: float, nucleus: bool) -> np.ndarray:

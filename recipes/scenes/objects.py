@@ -6,8 +6,9 @@ from typing import NamedTuple
 import cv2
 import numpy as np
 
+from recipes.scenes.canvas import Canvas
 from recipes.scenes.noise import Rng, log_uniform
-from recipes.scenes.outlines import choose_outline
+from recipes.scenes.outlines import Outline, choose_outline
 from recipes.scenes.surfaces import (
     contrasting_colour,
     draw_surface,
@@ -19,6 +20,10 @@ from recipes.scenes.surfaces import (
 
 MIN_ALPHA = 127
 """Pixels of a rendered picture above this belong to the object."""
+COMPOSED_SHARE = 0.35
+"""Share of the kinds of outlines that have parts, which may be taken for objects."""
+PARTS_LABELLED_SHARE = 0.3
+"""Share of those of which the parts are objects, in a layer of their own."""
 
 
 class Drawn(NamedTuple):
@@ -28,11 +33,22 @@ class Drawn(NamedTuple):
         mask: bool, h x w.
         alpha: opacity, float32, h x w, 0 to 1.
         surface: float32, h x w x 3.
+        parts: bool, h x w each: parts that are objects, too.
     """
 
     mask: np.ndarray
     alpha: np.ndarray
     surface: np.ndarray
+    parts: tuple[np.ndarray, ...] = ()
+
+
+class _Part(NamedTuple):
+    """Something on an object: its outline, size and shift relative to the object's, and colour."""
+
+    outline: Outline
+    size: float
+    shift: tuple[float, float]
+    colour: np.ndarray
 
 
 Kind = Callable[[Rng, float, np.ndarray, float], Drawn]
@@ -57,6 +73,8 @@ def _outline_kind(rng: Rng, contrast: float) -> Kind:
     outline = choose_outline(rng)
     shared = random_colour(rng) if rng.random() < 0.5 else None
     smooth_edge = rng.random() < 0.9
+    parts = _choose_parts(rng) if rng.random() < COMPOSED_SHARE else []
+    parts_labelled = rng.random() < PARTS_LABELLED_SHARE
 
     def draw(rng: Rng, radius: float, ground: np.ndarray, light: float) -> Drawn:
         mask = outline(rng, radius)
@@ -67,9 +85,42 @@ def _outline_kind(rng: Rng, contrast: float) -> Kind:
         alpha = mask.astype(np.float32)
         if smooth_edge and min(mask.shape) > 4:
             alpha = np.where(mask, cv2.blur(alpha, (3, 3)), 0)
-        return Drawn(mask, alpha, draw_surface(rng, mask, colour, light))
+        surface = draw_surface(rng, mask, colour, light)
+        masks = [_add_part(rng, surface, mask, part, radius, light) for part in parts]
+        return Drawn(mask, alpha, surface, _conspicuous(mask, masks) if parts_labelled else ())
 
     return draw
+
+
+def _choose_parts(rng: Rng) -> list[_Part]:
+    count = int(rng.integers(1, 6))
+    return [
+        _Part(
+            choose_outline(rng),
+            log_uniform(rng, 0.1, 0.55),
+            (rng.normal(0, 0.4), rng.normal(0, 0.4)),
+            random_colour(rng),
+        )
+        for _ in range(count)
+    ]
+
+
+def _add_part(
+    rng: Rng, surface: np.ndarray, mask: np.ndarray, part: _Part, radius: float, light: float
+) -> np.ndarray:
+    """Draw a part onto the surface of an object; returns its pixels, bool, h x w."""
+    own = part.outline(rng, max(1.0, radius * part.size))
+    on = Canvas(surface)
+    rows, columns = mask.shape
+    x, y = columns / 2 + part.shift[0] * radius, rows / 2 + part.shift[1] * radius
+    on.place(own, draw_surface(rng, own, part.colour, light), x, y, defocus=0.4)
+    return (on.objects.labels > 0) & mask
+
+
+def _conspicuous(mask: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray, ...]:
+    """The parts that are neither tiny nor nearly everything."""
+    whole = mask.sum()
+    return tuple(p for p in parts if p.sum() > 60 and 0.05 < p.sum() / whole < 0.6)
 
 
 def _sprite_kind(rng: Rng, rgba: np.ndarray) -> Kind:

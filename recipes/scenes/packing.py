@@ -38,7 +38,7 @@ def pack_discs(rng: Rng, shape: Shape, radii: np.ndarray, gap: float = 0) -> np.
 
 
 def cell_mosaic(
-    rng: Rng, shape: Shape, spacing: float, regularity: float, wobble: float
+    rng: Rng, shape: Shape, spacing: float, regularity: float, wobble: float, missing: float = 0
 ) -> tuple[np.ndarray, np.ndarray]:
     """Cells that fill the frame, as an epithelium's or a neuropil's.
 
@@ -48,6 +48,7 @@ def cell_mosaic(
         spacing: mean distance of cells, pixels.
         regularity: 0 for chance, 1 for nearly a honeycomb.
         wobble: how far borders are bent, relative to the spacing.
+        missing: share of the cells that are left out, so that others grow larger.
 
     Returns:
         The cells, int32, H x W, from 1; and the distance of each pixel to the next border,
@@ -61,7 +62,7 @@ def cell_mosaic(
     x = (column + 0.5 + 0.5 * (row % 2) + jitter[1]) * spacing
     big = (int(shape[0] + 2 * margin), int(shape[1] + 2 * margin))
     seeds = np.ones(big, np.uint8)
-    inside = (y >= 0) & (x >= 0) & (y < big[0]) & (x < big[1])
+    inside = (y >= 0) & (x >= 0) & (y < big[0]) & (x < big[1]) & (rng.random(len(y)) >= missing)
     seeds[y[inside].astype(int), x[inside].astype(int)] = 0
     _, nearest = cv2.distanceTransformWithLabels(
         seeds, cv2.DIST_L2, 5, labelType=cv2.DIST_LABEL_PIXEL

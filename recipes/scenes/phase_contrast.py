@@ -36,7 +36,7 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
             height = _cell(rng, mask, radius, flatness * log_uniform(rng, 0.6, 1.6), granules)
         # Where cells lie over each other, the upper one is seen, and a little of the lower one.
         thickness.place(mask, height, x, y, alpha=mask * np.float32(0.9), defocus=0.6)
-    labels = thickness.visible_labels()
+    labels = thickness.objects.visible()
     _add_debris(rng, thickness, typical)
     height = thickness.image
     image = _phase(rng, height, typical) if rng.random() < 0.75 else _interference(rng, height)
@@ -140,12 +140,12 @@ def _add_granules(rng: Rng, height: np.ndarray, depth: np.ndarray, amount: float
 
 def _add_debris(rng: Rng, canvas: Canvas, typical: float) -> None:
     """Specks and remains, which are no objects."""
-    rows, columns = canvas.labels.shape
+    rows, columns = canvas.objects.labels.shape
     for _ in range(int(rng.integers(0, 60))):
         mask = blob_like(rng, log_uniform(rng, 1, max(1.5, typical / 9)), 0.3, 1.5)
         x, y = rng.uniform(0, 1, 2) * (columns, rows)
         # Not over a cell, whose label it would not change.
-        if canvas.labels[int(y), int(x)] == 0:
+        if canvas.objects.labels[int(y), int(x)] == 0:
             canvas.place(mask, rng.normal(0.1, 0.3), x, y, defocus=0.7, labelled=False)
     if rng.random() < 0.3:
         noise = white_noise(rng, (rows // 4, columns // 4))

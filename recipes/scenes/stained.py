@@ -4,13 +4,15 @@ import cv2
 import numpy as np
 
 from recipes.scenes.camera import expose
-from recipes.scenes.canvas import Canvas, clean_labels
+from recipes.scenes.canvas import Canvas, clean_labels, stack_layers
 from recipes.scenes.noise import Rng, Shape, fractal_noise, log_uniform, ramp
 from recipes.scenes.outlines import blob_like
 from recipes.scenes.packing import cell_mosaic, pack_discs
 
 NUCLEAR_STAINS = ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78), (0.85, 0.55, 0.15), (0.58, 0.58, 0.58))
 """Absorption of red, green and blue: haematoxylin, DAB, methyl green or blue, grey."""
+NUCLEI_LABELLED_SHARE = 0.3
+"""Share of the smears in which nuclei are objects, too, in a layer of their own."""
 MAX_NUCLEI = 250
 """In packed cells; each is drawn by itself."""
 GROUND_STAINS = ((0.07, 0.99, 0.11), (0.30, 0.75, 0.30), (0.25, 0.30, 0.60), (0.5, 0.5, 0.5))
@@ -20,7 +22,7 @@ def draw_stained(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """Nuclei in tissue, cells of a smear, or cells of a tissue with their borders.
 
     Returns:
-        The image, uint8, H x W x 3, and the objects, int32, 1 x H x W.
+        The image, uint8, H x W x 3, and the objects, int32, L x H x W.
     """
     kind = (_nuclei, _smear, _tissue)[rng.choice(3, p=[0.5, 0.25, 0.25])]
     nuclear, ground, labels = kind(rng, shape)
@@ -29,7 +31,7 @@ def draw_stained(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     absorbed += _stain(rng, GROUND_STAINS[stain], ground)
     light = 1 - rng.uniform(0, 0.08, 3).astype(np.float32)
     pixels = expose(rng, light * np.exp(-absorbed), max_blur=1.6, max_noise=0.05)
-    return pixels, labels[None]
+    return pixels, labels
 
 
 def _stain(rng: Rng, colour: tuple[float, float, float], density: np.ndarray) -> np.ndarray:
@@ -50,7 +52,7 @@ def _nuclei(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         mask = blob_like(rng, radius, 0.05, elongation * log_uniform(rng, 0.85, 1.2))
         density = strength * np.exp(rng.normal(0, spread)) * _chromatin(rng, mask)
         canvas.place(mask, density, x, y, defocus=rng.uniform(0.5, 1.3))
-    return canvas.image, _fibrous(rng, shape), canvas.visible_labels()
+    return canvas.image, _fibrous(rng, shape), canvas.objects.visible()[None]
 
 
 def _chromatin(rng: Rng, mask: np.ndarray) -> np.ndarray:
@@ -88,12 +90,15 @@ def _smear(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
         cell = blob_like(rng, radius, 0.06, log_uniform(rng, 1, 1.5))
         density = strength * np.exp(rng.normal(0, 0.15)) * _cytoplasm(rng, cell)
         ground.place(cell, density, x, y, defocus=0.8)
-        nuclear.place(cell, rng.uniform(0, 0.15), x, y, defocus=0.8)
+        nuclear.place(cell, rng.uniform(0, 0.15), x, y, defocus=0.8, labelled=False)
         if rng.random() >= without_nucleus:
             nucleus = blob_like(rng, max(2, radius * ratio), 0.06, 1.2)
             shift = rng.normal(0, 0.12, 2) * radius
             nuclear.place(nucleus, _chromatin(rng, nucleus), x + shift[0], y + shift[1])
-    return nuclear.image, ground.image, ground.visible_labels()
+    nuclei = nuclear.objects.visible()
+    if rng.random() >= NUCLEI_LABELLED_SHARE:
+        nuclei[:] = 0
+    return nuclear.image, ground.image, stack_layers(nuclei, ground.objects.visible())
 
 
 def _cytoplasm(rng: Rng, mask: np.ndarray) -> np.ndarray:
@@ -122,4 +127,4 @@ def _tissue(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]
         for y, x in rng.permutation(np.argwhere(peaks))[:MAX_NUCLEI]:
             nucleus = blob_like(rng, spacing * rng.uniform(0.13, 0.2), 0.07, 1.2)
             nuclear.place(nucleus, 0.8 * _chromatin(rng, nucleus), float(x), float(y))
-    return nuclear.image, ground.astype(np.float32), clean_labels(cells)
+    return nuclear.image, ground.astype(np.float32), clean_labels(cells)[None]

@@ -37,7 +37,7 @@ def mix(low: np.ndarray, high: np.ndarray, share: np.ndarray) -> np.ndarray:
 def texture(rng: Rng, shape: Shape) -> np.ndarray:
     """Pattern of one of several kinds, H x W, 0 to 1."""
     size = float(max(shape))
-    match rng.integers(6):
+    match rng.integers(7):
         case 0:
             noise = fractal_noise(rng, shape, size * rng.uniform(0.2, 1), persistence=0.7)
             return np.clip(0.5 + 0.25 * noise, 0, 1)
@@ -55,17 +55,24 @@ def texture(rng: Rng, shape: Shape) -> np.ndarray:
             return np.clip(0.5 + edge * size / 3, 0, 1)
         case 4:
             return np.clip(0.5 + 0.6 * ramp(rng, shape), 0, 1)
+        case 5:
+            # A relief, as on a coin.
+            bumps = fractal_noise(rng, shape, max(4.0, size * rng.uniform(0.1, 0.4)), 4, 0.5)
+            bumps = np.clip(bumps * rng.uniform(1, 4), -1, 1)
+            slope = np.roll(bumps, 1, 0) - np.roll(bumps, -1, 1)
+            return np.clip(0.5 + slope * log_uniform(rng, 0.3, 2), 0, 1)
         case _:
             return np.clip(0.5 + 0.22 * blur(white_noise(rng, shape), rng.uniform(0.0, 1.2)), 0, 1)
 
 
-def shading(mask: np.ndarray, light: float, height: float) -> np.ndarray:
+def shading(mask: np.ndarray, light: float, height: float, gloss: float = 0) -> np.ndarray:
     """How bright a cushion with this outline is, lit from one side: h x w, about 1.
 
     Args:
         mask: bool, h x w.
         light: direction that the light comes from, radians.
         height: of the cushion; 0 for flat, 1 for strong shading.
+        gloss: 0 for matt; 1 for a reflection of the light.
     """
     rows, columns = mask.shape
     factor = min(1.0, SHADING_SIDE / max(rows, columns))
@@ -76,7 +83,8 @@ def shading(mask: np.ndarray, light: float, height: float) -> np.ndarray:
     dy, dx = np.gradient(dome) if min(size) > 1 else (dome * 0, dome * 0)
     slope = (dx * np.cos(light) + dy * np.sin(light)) * sigma
     lit = 1 + height * (2.2 * slope + 0.35 * (dome - 0.7))
-    return cv2.resize(np.clip(lit, 0.15, 1.9).astype(np.float32), (columns, rows))
+    lit = lit + gloss * 3 * np.maximum(lit - 0.85 * lit.max(), 0) / (lit.max() + 1e-3) * 3
+    return cv2.resize(np.clip(lit, 0.15, 2.5).astype(np.float32), (columns, rows))
 
 
 def draw_surface(rng: Rng, mask: np.ndarray, colour: np.ndarray, light: float) -> np.ndarray:
@@ -95,7 +103,8 @@ def draw_surface(rng: Rng, mask: np.ndarray, colour: np.ndarray, light: float) -
     else:
         surface = np.broadcast_to(colour, (*shape, 3))
     if rng.random() < 0.65 and min(shape) >= 6:
-        surface = surface * shading(mask, light, log_uniform(rng, 0.2, 1.2))[:, :, None]
+        gloss = rng.choice([0, rng.uniform(0, 1)])
+        surface = surface * shading(mask, light, log_uniform(rng, 0.2, 1.2), gloss)[:, :, None]
     if rng.random() < 0.15:
         surface = _rimmed(rng, mask, surface)
     return surface.astype(np.float32)

@@ -93,7 +93,7 @@ def test_an_object_changes_its_own_pixels_only(outline: Outline, radius: float) 
     canvas = Canvas(np.zeros((400, 400, 3), np.float32))
     canvas.place(mask, np.full((*mask.shape, 3), 0.5, np.float32), 203, 150, defocus=0)
     changed = canvas.image.any(2)
-    assert np.array_equal(changed, canvas.labels > 0)
+    assert np.array_equal(changed, canvas.objects.labels > 0)
     assert changed.sum() == mask.sum()
 
 
@@ -105,7 +105,7 @@ def test_labels_are_what_is_visible() -> None:
     # Covers 80 % of the first object, and cuts the second into 8 + 19 rows.
     canvas.place(np.ones((24, 40), bool), 0.6, 20, 17)
     canvas.place(np.ones((3, 60), bool), 0.8, 65, 64.5)
-    labels = canvas.visible_labels()
+    labels = canvas.objects.visible()
     assert set(np.unique(labels)) == {0, 1, 2, 3}
     assert (labels[30:34, 10:30] == 0).all()
     below = labels[70, 70]
@@ -117,9 +117,9 @@ def test_what_only_hides_takes_pixels_away() -> None:
     canvas = Canvas(np.zeros((60, 60), np.float32))
     canvas.place(np.ones((20, 20), bool), 1, 30, 30)
     canvas.place(np.ones((20, 8), bool), 1, 34, 30, labelled=False)
-    assert canvas.visible_labels().sum() == 20 * 10
+    assert canvas.objects.visible().sum() == 20 * 10
     canvas.place(np.ones((20, 20), bool), 1, 300, 30)
-    assert canvas.visible_labels().max() == 1
+    assert canvas.objects.visible().max() == 1
 
 
 def test_a_folder_without_pictures_is_refused(tmp_path: Path) -> None:
@@ -135,3 +135,18 @@ def test_the_sheet_shows_the_scenes(tmp_path: Path, sprites: Path) -> None:
     )
     assert told.exit_code == 0, told.output
     assert Image.open(out).size == (128, 128)
+
+
+def test_parts_have_a_layer_of_their_own() -> None:
+    canvas = Canvas(np.zeros((80, 80), np.float32))
+    square = np.ones((40, 40), bool)
+    part = np.zeros_like(square)
+    part[5:15, 5:15] = True
+    canvas.place(square, 1, 30, 30, parts=[part])
+    canvas.place(square, 1, 60, 60)
+    parts, objects = canvas.layers()
+    assert (parts > 0).sum() == part.sum() and (parts[15:25, 15:25] == 3).all()
+    assert set(np.unique(objects)) == {0, 1, 2}
+    # What hides an object hides its parts.
+    canvas.place(square, 1, 20, 20)
+    assert len(canvas.layers()) == 1
