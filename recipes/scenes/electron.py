@@ -13,7 +13,7 @@ from recipes.scenes.noise import (
     log_uniform,
     smooth_noise,
 )
-from recipes.scenes.outlines import blob_like
+from recipes.scenes.outlines import blob_like, edge_distance
 from recipes.scenes.packing import cell_mosaic, pack_discs
 
 ORGANELLES_LABELLED_SHARE = 0.35
@@ -106,7 +106,7 @@ def _mitochondrion(rng: Rng, mask: np.ndarray, size: float, darkness: float) -> 
     across = x * np.float32(np.cos(angle)) + y * np.float32(np.sin(angle))
     bend = fractal_noise(rng, shape, max(8, size), 4) if min(shape) > 6 else np.float32(0)
     cristae = np.sin(across * np.float32(2 * np.pi / period) + rng.uniform(0.6, 2.5) * bend)
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     rim = np.exp(-(((depth - 1) / np.float32(1.2)) ** 2))
     level = 0.62 - darkness + rng.normal(0, 0.03)
     return (level + rng.uniform(0, 0.09) * cristae - 0.18 * rim).astype(np.float32)
@@ -119,15 +119,16 @@ def _axons(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     typical = log_uniform(rng, 9, 75)
     count = min(260, 8 + round(1.3 * shape[0] * shape[1] / (4 * typical**2)))
     radii = np.clip(typical * np.exp(rng.normal(0, 0.55, count)), 5, 170)
-    bright = rng.random() < 0.7
+    bright = rng.random() < 0.6
     ring_level = rng.uniform(0.75, 0.98) if bright else rng.uniform(0.02, 0.2)
     inner_level = rng.uniform(0.12, 0.45) if bright else rng.uniform(0.5, 0.85)
     share, roughness = rng.uniform(0.18, 0.45), log_uniform(rng, 0.03, 0.18)
     fuzz = rng.uniform(0, 0.12)
+    stripes, period = rng.choice([0, rng.uniform(0, 0.08)]), rng.uniform(0.8, 2)
     for x, y, radius in pack_discs(rng, shape, radii, gap=rng.uniform(-0.2, 0.05) * typical):
         outer = np.pad(blob_like(rng, radius, roughness, log_uniform(rng, 1, 1.6)), 2)
         size = (outer.shape[0], outer.shape[1])
-        depth = cv2.distanceTransform(outer.astype(np.uint8), cv2.DIST_L2, 3)
+        depth = edge_distance(outer)
         uneven = smooth_noise(rng, size, max(4, radius / 2)) if radius > 8 else np.float32(0)
         grainy = (
             fractal_noise(rng, size, max(4, radius / 2), 2, 0.8) if radius > 8 else np.float32(0)
@@ -137,12 +138,32 @@ def _axons(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
         inner = outer & cv2.morphologyEx(inner.astype(np.uint8), cv2.MORPH_OPEN, _CROSS).view(bool)
         if inner.sum() < 12:
             continue
-        surface = ring_level + fuzz * grainy - 0.3 * np.exp(-depth) * (ring_level - base)
+        lamellae = stripes * np.sin(depth * np.float32(period))
+        surface = ring_level + fuzz * grainy + lamellae - 0.3 * np.exp(-depth) * (ring_level - base)
         canvas.place(outer, _plane(surface, size), x, y, defocus=0.8, labelled=False)
         level = inner_level + rng.normal(0, 0.05)
         inside = level + rng.uniform(0.2, 1) * fuzz * grainy
-        canvas.place(inner, _plane(inside, size), x, y, defocus=0.8)
+        surface = np.array(_plane(inside, size))
+        if radius > 14:
+            _add_axoplasm(rng, surface, inner, radius, 0.2 * (ring_level - inner_level))
+        canvas.place(inner, surface, x, y, defocus=0.8)
     return canvas.image, canvas.objects.visible()[None]
+
+
+def _add_axoplasm(
+    rng: Rng, surface: np.ndarray, inner: np.ndarray, radius: float, contrast: float
+) -> None:
+    """Organelles inside an axon, and the gap where it came off its myelin; all belong to it."""
+    rows, columns = inner.shape
+    for _ in range(int(rng.integers(0, 6))):
+        centre = (int(rng.uniform(0.3, 0.7) * columns), int(rng.uniform(0.3, 0.7) * rows))
+        size = np.maximum(1, radius * rng.uniform(0.04, 0.15, 2)).astype(int).tolist()
+        level = float(surface[centre[1], centre[0]] + contrast * rng.uniform(0.3, 2))
+        cv2.ellipse(surface, centre, size, rng.uniform(0, 180), 0, 360, level, -1)
+        cv2.ellipse(surface, centre, size, rng.uniform(0, 180), 0, 360, level + contrast, 1)
+    if rng.random() < 0.2:
+        moved = np.roll(inner, rng.integers(-4, 5, 2) * max(1, int(radius / 20)), (0, 1))
+        surface[inner & ~moved] -= 1.5 * contrast
 
 
 _CROSS = cv2.getStructuringElement(cv2.MORPH_CROSS, (3, 3))

@@ -1,12 +1,11 @@
 """Fluorescence: bright objects on a dark ground, with haze and photon noise."""
 
-import cv2
 import numpy as np
 
 from recipes.scenes.camera import expose
 from recipes.scenes.canvas import Canvas, clean_labels
 from recipes.scenes.noise import Rng, Shape, blur, fractal_noise, log_uniform
-from recipes.scenes.outlines import blob, blob_like, fibre, spindle, stellate
+from recipes.scenes.outlines import blob, blob_like, edge_distance, fibre, spindle, stellate
 from recipes.scenes.packing import cell_mosaic, pack_discs
 
 
@@ -56,7 +55,7 @@ def _separate(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
 
 def _inside(rng: Rng, mask: np.ndarray, clumps: float, nucleus: bool) -> np.ndarray:
     shape = (mask.shape[0], mask.shape[1])
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     relative = depth / max(depth.max(), 1)
     surface = 0.7 + 0.3 * relative
     if min(shape) >= 8:

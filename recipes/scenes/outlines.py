@@ -75,11 +75,12 @@ def stellate(rng: Rng, radius: float) -> np.ndarray:
     directions = (np.arange(count) + rng.uniform(-0.35, 0.35, count)) * 2 * np.pi / count
     apart = np.angle(np.exp(1j * (angles[None] - directions[:, None])))
     lengths = rng.gamma(2, 0.45, (count, 1))
-    widths = rng.uniform(0.1, 0.38, (count, 1))
+    widths = rng.uniform(0.12, 0.45, (count, 1))
     radii = 0.6 * (1 + (lengths * np.exp(-(np.abs(apart / widths) ** 1.4))).sum(0))
     orders = np.arange(3, 30)
     waves = np.sin(orders[:, None] * angles + rng.uniform(0, 2 * np.pi, (27, 1)))
-    radii *= np.exp((rng.normal(0, 0.12, 27) / (orders - 2) ** 0.7) @ waves) * radius
+    jaggedness = log_uniform(rng, 0.02, 0.12)
+    radii *= np.exp((rng.normal(0, jaggedness, 27) / (orders - 2) ** 0.7) @ waves) * radius
     return _fill(
         _turned(rng, radii * np.cos(angles), radii * np.sin(angles), log_uniform(rng, 1, 2.5))
     )
@@ -115,8 +116,8 @@ def letter(rng: Rng, radius: float) -> np.ndarray:
 
 def hoop(rng: Rng, radius: float) -> np.ndarray:
     """A thick ring: what is seen through its hole does not belong to it."""
-    mask = blob_like(rng, radius, 0.05, log_uniform(rng, 1, 1.6)).astype(np.uint8)
-    inside = cv2.distanceTransform(np.pad(mask, 1), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    mask = blob_like(rng, radius, 0.05, log_uniform(rng, 1, 1.6))
+    inside = edge_distance(mask)
     return (inside > 0) & (inside < max(2.5, rng.uniform(0.25, 0.6) * inside.max()))
 
 
@@ -135,6 +136,11 @@ OUTLINES: dict[Outline, float] = {
 def choose_outline(rng: Rng) -> Outline:
     """One of `OUTLINES`."""
     return list(OUTLINES)[rng.choice(len(OUTLINES), p=list(OUTLINES.values()))]
+
+
+def edge_distance(mask: np.ndarray) -> np.ndarray:
+    """How far each pixel of a mask is from what is outside, float32, pixels; 0 outside."""
+    return cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
 def _angles(radius: float) -> np.ndarray:

@@ -6,12 +6,13 @@ which is where the bright halos around dark cells come from; interference contra
 
 import cv2
 import numpy as np
+from scipy import ndimage
 
 from recipes.scenes.camera import expose
 from recipes.scenes.canvas import Canvas
-from recipes.scenes.noise import Rng, Shape, blur, fractal_noise, log_uniform, white_noise
-from recipes.scenes.outlines import Outline, blob, blob_like, spindle, stellate
-from recipes.scenes.packing import pack_discs
+from recipes.scenes.noise import Rng, Shape, blur, fractal_noise, log_uniform
+from recipes.scenes.outlines import Outline, blob, blob_like, edge_distance, spindle, stellate
+from recipes.scenes.packing import cell_mosaic, pack_discs
 
 
 def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]:
@@ -20,13 +21,28 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
     Returns:
         The image, uint8, H x W x 3, and the cells, int32, 1 x H x W.
     """
-    thickness = Canvas(np.zeros(shape, np.float32))
     typical = log_uniform(rng, 12, 55)
+    flatness, granules = log_uniform(rng, 0.2, 1), log_uniform(rng, 0.1, 1)
+    if rng.random() < 0.2:
+        thickness = _confluent(rng, shape, 2 * typical, flatness, granules)
+    else:
+        thickness = _separate(rng, shape, typical, flatness, granules)
+    labels = thickness.objects.visible()
+    _add_debris(rng, thickness, typical)
+    height = thickness.image
+    image = _phase(rng, height, typical) if rng.random() < 0.75 else _interference(rng, height)
+    ground = fractal_noise(rng, shape, log_uniform(rng, 20, 300), 6)
+    image += np.float32(log_uniform(rng, 0.002, 0.02)) * ground
+    return expose(rng, image, max_blur=1.2, max_noise=0.03), labels[None]
+
+
+def _separate(rng: Rng, shape: Shape, typical: float, flatness: float, granules: float) -> Canvas:
+    """The thickness of cells that have room, or grow over each other."""
+    thickness = Canvas(np.zeros(shape, np.float32))
     count = min(90, round(log_uniform(rng, 0.1, 0.8) * shape[0] * shape[1] / (9 * typical**2)) + 3)
     radii = typical * np.exp(rng.normal(0, 0.3, count))
     outlines = _outlines(rng)
-    flatness, granules = log_uniform(rng, 0.2, 1), log_uniform(rng, 0.1, 1)
-    rounded_share = rng.choice([0, 0.05, 0.3])
+    rounded_share = rng.choice([0, 0.05, 0.3, 1], p=[0.3, 0.35, 0.25, 0.1])
     for x, y, radius in pack_discs(rng, shape, radii, gap=rng.uniform(-0.7, 0.2) * typical):
         if rng.random() < rounded_share:
             mask = blob_like(rng, radius * 0.6, 0.04, 1.1)
@@ -36,13 +52,30 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
             height = _cell(rng, mask, radius, flatness * log_uniform(rng, 0.6, 1.6), granules)
         # Where cells lie over each other, the upper one is seen, and a little of the lower one.
         thickness.place(mask, height, x, y, alpha=mask * np.float32(0.9), defocus=0.6)
-    labels = thickness.objects.visible()
-    _add_debris(rng, thickness, typical)
+    return thickness
+
+
+def _confluent(rng: Rng, shape: Shape, spacing: float, flatness: float, granules: float) -> Canvas:
+    """The thickness of cells that fill the frame, each with its nucleus."""
+    cells, distance = cell_mosaic(
+        rng, shape, spacing, rng.random(), rng.uniform(0.03, 0.2), rng.uniform(0, 0.5)
+    )
+    thickness = Canvas(flatness * np.tanh(distance / np.float32(spacing * rng.uniform(0.05, 0.3))))
     height = thickness.image
-    image = _phase(rng, height, typical) if rng.random() < 0.75 else _interference(rng, height)
-    ground = fractal_noise(rng, shape, log_uniform(rng, 20, 300), 6)
-    image += np.float32(log_uniform(rng, 0.002, 0.02)) * ground
-    return expose(rng, image, max_blur=1.2, max_noise=0.03), labels[None]
+    height += flatness * 0.15 * granules * fractal_noise(rng, shape, spacing / 3, 2, 0.8)
+    thickness.objects.add_all(cells)
+    if rng.random() < 0.3:
+        # Places that are still free.
+        open_ground = fractal_noise(rng, shape, 4 * spacing, 20, 0.4) > rng.uniform(0.3, 1.2)
+        free = np.bincount(cells.ravel(), open_ground.ravel()) > 0.5 * np.bincount(cells.ravel())
+        height[free[cells]] = 0
+        thickness.objects.labels[free[cells]] = 0
+    for box in ndimage.find_objects(thickness.objects.labels):
+        if box is not None:
+            depth = np.where(height[box] > 0, distance[box], 0)
+            _add_nucleus(rng, height[box], depth, 0.55 * spacing, flatness)
+    _add_granules(rng, height, np.where(height > 0, distance, 0), granules)
+    return thickness
 
 
 def _outlines(rng: Rng) -> list[Outline]:
@@ -86,8 +119,10 @@ def _interference(rng: Rng, height: np.ndarray) -> np.ndarray:
 
 def _dome(mask: np.ndarray, power: float) -> np.ndarray:
     """Thickness that grows from the edge inwards, 0 to 1."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
-    return (depth / max(depth.max(), 1)) ** np.float32(power)
+    depth = edge_distance(mask)
+    # The distance has creases, which a cell has not.
+    smooth = blur(depth, 0.15 * float(depth.max()))
+    return (np.where(mask, smooth, 0) / max(smooth.max(), 1)) ** np.float32(power)
 
 
 def _cell(
@@ -100,7 +135,7 @@ def _cell(
         return height
     height = height + flatness * 0.3 * granules * fractal_noise(rng, shape, radius / 2, 2, 0.8)
     # The edge of a spread cell is a little thicker than what is behind it.
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     height += flatness * rng.uniform(0, 0.5) * np.exp(-((depth - 1) ** 2) / 2)
     _add_nucleus(rng, height, depth, radius, flatness)
     _add_granules(rng, height, depth, granules)
@@ -110,7 +145,7 @@ def _cell(
 def _add_nucleus(
     rng: Rng, height: np.ndarray, depth: np.ndarray, radius: float, flatness: float
 ) -> None:
-    if radius < 10 or rng.random() < 0.15:
+    if radius < 10 or min(height.shape) < 8 or rng.random() < 0.15:
         return
     row, column = np.unravel_index(int(depth.argmax()), depth.shape)
     size = (max(2, round(radius * rng.uniform(0.25, 0.4))), max(2, round(radius * 0.28)))
@@ -118,7 +153,7 @@ def _add_nucleus(
     centre = (int(column), int(row))
     cv2.ellipse(nucleus, centre, size, rng.uniform(0, 180), 0, 360, 1.0, -1)
     rim = nucleus - cv2.erode(nucleus, np.ones((3, 3), np.uint8))
-    height += flatness * (rng.uniform(-0.25, 0.25) * nucleus + rng.uniform(0, 0.35) * rim)
+    height += flatness * (rng.uniform(-0.25, 0.25) * nucleus + rng.uniform(0, 0.25) * rim)
     for _ in range(int(rng.integers(0, 4))):
         spot = np.array(centre) + rng.normal(0, 0.35, 2) * size
         strength = flatness * rng.uniform(0.3, 1)
@@ -133,9 +168,10 @@ def _add_granules(rng: Rng, height: np.ndarray, depth: np.ndarray, amount: float
     if not count:
         return
     rows, columns = np.divmod(rng.choice(inside, count), height.shape[1])
-    values = rng.normal(0.3, 0.5, count) * amount
-    for row, column, value in zip(rows, columns, values, strict=True):
-        height[max(row - 1, 0) : row + 1, max(column - 1, 0) : column + 1] += value
+    granules = np.zeros(height.shape, np.float32)
+    np.add.at(granules, (rows, columns), rng.normal(0.3, 0.5, count) * amount)
+    sigma = rng.uniform(0.6, 1.2)
+    height += blur(granules, sigma) * np.float32(4 * sigma**2)
 
 
 def _add_debris(rng: Rng, canvas: Canvas, typical: float) -> None:
@@ -147,6 +183,3 @@ def _add_debris(rng: Rng, canvas: Canvas, typical: float) -> None:
         # Not over a cell, whose label it would not change.
         if canvas.objects.labels[int(y), int(x)] == 0:
             canvas.place(mask, rng.normal(0.1, 0.3), x, y, defocus=0.7, labelled=False)
-    if rng.random() < 0.3:
-        noise = white_noise(rng, (rows // 4, columns // 4))
-        canvas.image += cv2.resize(noise, (columns, rows)) * np.float32(rng.uniform(0, 0.05))

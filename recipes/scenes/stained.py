@@ -6,7 +6,7 @@ import numpy as np
 from recipes.scenes.camera import expose
 from recipes.scenes.canvas import Canvas, clean_labels, stack_layers
 from recipes.scenes.noise import Rng, Shape, fractal_noise, log_uniform, ramp
-from recipes.scenes.outlines import blob_like
+from recipes.scenes.outlines import blob_like, edge_distance
 from recipes.scenes.packing import cell_mosaic, pack_discs
 
 NUCLEAR_STAINS = ((0.65, 0.70, 0.29), (0.27, 0.57, 0.78), (0.85, 0.55, 0.15), (0.58, 0.58, 0.58))
@@ -57,7 +57,7 @@ def _nuclei(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]
 
 def _chromatin(rng: Rng, mask: np.ndarray) -> np.ndarray:
     shape = (mask.shape[0], mask.shape[1])
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     density = 0.8 + rng.uniform(0, 0.5) * np.exp(-((depth - 1) ** 2) / 3)
     if min(shape) >= 8:
         clumps = fractal_noise(rng, shape, max(shape) / 4, 2, 0.8)
@@ -103,7 +103,7 @@ def _smear(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
 
 def _cytoplasm(rng: Rng, mask: np.ndarray) -> np.ndarray:
     shape = (mask.shape[0], mask.shape[1])
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     relative = depth / max(depth.max(), 1)
     # Red blood cells are pale in the middle, others at the edge.
     density = 1 + rng.uniform(-0.6, 0.5) * relative

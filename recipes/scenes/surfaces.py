@@ -4,6 +4,7 @@ import cv2
 import numpy as np
 
 from recipes.scenes.noise import Rng, Shape, blur, fractal_noise, log_uniform, ramp, white_noise
+from recipes.scenes.outlines import edge_distance
 
 SHADING_SIDE = 96
 """Shading is smooth, so that it is computed at this many pixels at most."""
@@ -112,6 +113,6 @@ def draw_surface(rng: Rng, mask: np.ndarray, colour: np.ndarray, light: float) -
 
 def _rimmed(rng: Rng, mask: np.ndarray, surface: np.ndarray) -> np.ndarray:
     """With a rim in another colour."""
-    depth = cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 3)[1:-1, 1:-1]
+    depth = edge_distance(mask)
     rim = depth < max(1.5, rng.uniform(0.05, 0.3) * depth.max())
     return np.where(rim[:, :, None], random_colour(rng), surface)
