@@ -40,8 +40,8 @@ def expose(
     if rng.random() < 0.4:
         # Stretched to the full range, as many files are.
         image = (image - low) / max(high - low, 0.25)
-    elif high > 1:
-        image = image / high
+    elif high > 1 or rng.random() < 0.6:
+        image = image * np.float32(rng.uniform(0.6, 1) / max(high, 0.1))
     pixels = (np.clip(image, 0, 1) * 255 + 0.5).astype(np.uint8)
     if rng.random() < 0.3:
         pixels = _compressed(rng, pixels)

@@ -6,7 +6,7 @@ import cv2
 import numpy as np
 from scipy import ndimage
 
-from recipes.scenes.noise import blur
+from recipes.scenes.noise import blur, pad
 
 MIN_VISIBLE_SHARE = 0.35
 """Objects of which less is seen have no label, although they stay in the image."""
@@ -102,14 +102,13 @@ class Canvas:
                 self.objects.clear(mask[here], there)
         # The blurred edge reaches out of the mask.
         margin = int(np.ceil(2.5 * defocus))
-        opacity = np.pad(mask if alpha is None else alpha, margin).astype(np.float32)
+        opacity = pad((mask if alpha is None else alpha).astype(np.float32), margin)
         there, here = self._overlap(opacity.shape, x, y)
         if there is None:
             return
         opacity = blur(opacity, defocus)[here]
         if isinstance(surface, np.ndarray):
-            edges = [(margin, margin)] * 2 + [(0, 0)] * (surface.ndim - 2)
-            surface = np.pad(surface, edges, mode="edge")
+            surface = pad(surface.astype(np.float32, copy=False), margin, cv2.BORDER_REPLICATE)
             surface = (blur(surface, defocus) if defocus > 1 else surface)[here]
         if self.image.ndim == 3:
             opacity = opacity[:, :, None]
@@ -127,7 +126,7 @@ class Canvas:
             softness: standard deviation of the blur, pixels.
         """
         margin = int(np.ceil(2.5 * softness))
-        shadow = blur(np.pad(mask, margin).astype(np.float32), softness)
+        shadow = blur(pad(mask.astype(np.float32), margin), softness)
         there, here = self._overlap(shadow.shape, x, y)
         if there is None:
             return

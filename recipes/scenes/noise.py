@@ -72,6 +72,11 @@ def blur(field: np.ndarray, sigma: float) -> np.ndarray:
     return cv2.resize(small, (width, height), interpolation=cv2.INTER_LINEAR)
 
 
+def pad(field: np.ndarray, margin: int, mode: int = cv2.BORDER_CONSTANT) -> np.ndarray:
+    """As `numpy.pad`, with zeros or what else OpenCV's `mode` says, at a tenth of its cost."""
+    return cv2.copyMakeBorder(field, margin, margin, margin, margin, mode, value=0)
+
+
 @lru_cache(maxsize=4)
 def frame_coordinates(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
     """The x and the y of every pixel, H x W each; not to be written to."""

@@ -125,13 +125,14 @@ def _conspicuous(mask: np.ndarray, parts: list[np.ndarray]) -> tuple[np.ndarray,
 
 def _sprite_kind(rng: Rng, rgba: np.ndarray) -> Kind:
     recolour = _recolouring(rng)
+    premultiplied = _premultiplied(rgba)
     upright = rng.random() < 0.4
     # Another surface on a rendered outline, so that outlines rather than drawings are learnt.
     resurface = rng.random() < 0.2
 
     def draw(rng: Rng, radius: float, ground: np.ndarray, light: float) -> Drawn:
         angle = rng.normal(0, 15) if upright else rng.uniform(0, 360)
-        turned = _transformed(rng, rgba, radius, angle)
+        turned = _transformed(rng, premultiplied, radius, angle)
         mask = turned[:, :, 3] > MIN_ALPHA
         alpha = turned[:, :, 3].astype(np.float32) / 255
         if resurface:
@@ -143,20 +144,20 @@ def _sprite_kind(rng: Rng, rgba: np.ndarray) -> Kind:
     return draw
 
 
+def _premultiplied(rgba: np.ndarray) -> np.ndarray:
+    """Colours times alpha, so that what is transparent leaves no trace when pixels are averaged."""
+    alpha = rgba[:, :, 3:].astype(np.uint16)
+    return np.concatenate([(rgba[:, :, :3] * alpha // 255).astype(np.uint8), rgba[:, :, 3:]], 2)
+
+
 def _transformed(rng: Rng, rgba: np.ndarray, radius: float, angle: float) -> np.ndarray:
-    """The picture scaled, stretched, flipped and turned: RGBA, uint8, colours times alpha."""
+    """The picture scaled, stretched, flipped and turned; its colours are multiplied by alpha."""
     height, width = rgba.shape[:2]
     stretch = log_uniform(rng, 0.75, 1.33)
     scale = 2 * radius / (height * width) ** 0.5
     size = (max(3, round(width * scale * stretch)), max(3, round(height * scale / stretch)))
-    premultiplied = rgba.copy()
-    premultiplied[:, :, :3] = (
-        rgba[:, :, :3].astype(np.uint16) * rgba[:, :, 3:].astype(np.uint16) // 255
-    )
     smaller = size[0] < width or size[1] < height
-    small = cv2.resize(
-        premultiplied, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR
-    )
+    small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         small = small[:, ::-1].copy()
     matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1)

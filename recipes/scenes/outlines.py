@@ -7,7 +7,7 @@ import cv2
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 
-from recipes.scenes.noise import Rng, log_uniform
+from recipes.scenes.noise import Rng, log_uniform, pad
 
 Outline = Callable[[Rng, float], np.ndarray]
 """Draws a mask from a random source and a radius in pixels."""
@@ -140,7 +140,7 @@ def choose_outline(rng: Rng) -> Outline:
 
 def edge_distance(mask: np.ndarray) -> np.ndarray:
     """How far each pixel of a mask is from what is outside, float32, pixels; 0 outside."""
-    return cv2.distanceTransform(np.pad(mask, 1).astype(np.uint8), cv2.DIST_L2, 5)[1:-1, 1:-1]
+    return cv2.distanceTransform(pad(mask.astype(np.uint8), 1), cv2.DIST_L2, 5)[1:-1, 1:-1]
 
 
 def _angles(radius: float) -> np.ndarray:
