@@ -29,6 +29,8 @@ def expose(
     image = blur(image, rng.uniform(0, max_blur) if rng.random() < 0.7 else 0)
     if rng.random() < 0.4:
         image = _times(image, _fall_off(rng, image))
+    if rng.random() < 0.12:
+        image = _coarse(rng, image)
     noise = _noise(rng, image.shape[:2]) * np.float32(log_uniform(rng, 0.004, max_noise))
     if poisson:
         signal = image if image.ndim == 2 else image.mean(2)
@@ -46,6 +48,17 @@ def expose(
     if rng.random() < 0.3:
         pixels = _compressed(rng, pixels)
     return pixels if pixels.ndim == 3 else np.repeat(pixels[:, :, None], 3, axis=2)
+
+
+def _coarse(rng: Rng, image: np.ndarray) -> np.ndarray:
+    """As enlarged from a smaller picture."""
+    rows, columns = image.shape[:2]
+    factor = log_uniform(rng, 1.5, 3)
+    small = (max(8, int(columns / factor)), max(8, int(rows / factor)))
+    kind = (cv2.INTER_LINEAR, cv2.INTER_CUBIC)[rng.integers(2)]
+    return cv2.resize(
+        cv2.resize(image, small, interpolation=cv2.INTER_AREA), (columns, rows), interpolation=kind
+    )
 
 
 def _times(image: np.ndarray, light: np.ndarray) -> np.ndarray:

@@ -1,7 +1,5 @@
 """Random fields: the material of grounds, surfaces and textures. All are float32."""
 
-from functools import lru_cache
-
 import cv2
 import numpy as np
 
@@ -77,11 +75,10 @@ def pad(field: np.ndarray, margin: int, mode: int = cv2.BORDER_CONSTANT) -> np.n
     return cv2.copyMakeBorder(field, margin, margin, margin, margin, mode, value=0)
 
 
-@lru_cache(maxsize=4)
 def frame_coordinates(shape: Shape) -> tuple[np.ndarray, np.ndarray]:
-    """The x and the y of every pixel, H x W each; not to be written to."""
-    y, x = np.mgrid[: shape[0], : shape[1]].astype(np.float32)
-    return x, y
+    """The x of every column, 1 x W, and the y of every row, H x 1: float32, pixels."""
+    columns = np.arange(shape[1], dtype=np.float32)
+    return columns[None], np.arange(shape[0], dtype=np.float32)[:, None]
 
 
 def ramp(rng: Rng, shape: Shape) -> np.ndarray:

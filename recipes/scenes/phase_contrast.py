@@ -30,7 +30,7 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
     labels = thickness.objects.visible()
     _add_debris(rng, thickness, typical)
     height = thickness.image
-    image = _phase(rng, height, typical) if rng.random() < 0.75 else _interference(rng, height)
+    image = _phase(rng, height, typical) if rng.random() < 0.8 else _interference(rng, height)
     ground = fractal_noise(rng, shape, log_uniform(rng, 20, 300), 6)
     image += np.float32(log_uniform(rng, 0.002, 0.02)) * ground
     return expose(rng, image, max_blur=1.2, max_noise=0.03), labels[None]

@@ -12,7 +12,7 @@ SHADING_SIDE = 96
 
 def random_colour(rng: Rng) -> np.ndarray:
     """RGB, 3, 0 to 1; greyish ones are as frequent as vivid ones."""
-    value = rng.uniform(0.06, 0.95)
+    value = rng.uniform(0.06, 1) ** 0.8
     saturation = rng.beta(0.9, 1.4)
     hue = rng.uniform(0, 1)
     wheel = np.clip(np.abs((hue * 6 + np.array([0, 4, 2])) % 6 - 3) - 1, 0, 1)
