@@ -1,6 +1,8 @@
 """Draw a sheet of scenes with the outlines of their objects, to look at.
 
-python -m recipes.scenes.sheet sheet.jpg --sprites data/sprites
+    python -m recipes.scenes.sheet sheet.jpg --sprites data/sprites
+
+With `--width 240 --seed 191` it is docs/developers/synthetic-scenes.jpg.
 """
 
 from pathlib import Path

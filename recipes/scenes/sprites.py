@@ -3,7 +3,8 @@
     python -m recipes.scenes.sprites data/sprites
 
 downloads the package (16 MB), checks it, and unpacks its 3,391 pictures of 256 x 256 pixels.
-The pictures are Microsoft's Fluent Emoji, MIT as well.
+The licence stands in its package.json and README. The pictures are Microsoft's Fluent Emoji, MIT as
+well.
 """
 
 import base64
