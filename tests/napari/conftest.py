@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from napari._qt.qt_event_loop import get_qapp
+from napari._vispy.canvas import VispyCanvas
 from pytestqt.qtbot import QtBot
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
@@ -37,9 +38,43 @@ def _screen() -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def qapp(_screen: None) -> QApplication:
-    """The application as napari makes it, with its icons."""
-    return get_qapp()
+def _own_contexts() -> Iterator[None]:
+    """Each window's OpenGL commands go to its own context.
+
+    When a layer is removed, napari 0.9.2 (since its pull request 8122) executes what vispy has
+    queued in whichever context is current, and suppresses errors. With two windows it may be the
+    other's, which loses textures that Qt or vispy draw later: "Could not find texture with id".
+    """
+    clean = VispyCanvas._clean_and_update_scenegraph
+
+    def clean_in_own_context(canvas: VispyCanvas) -> None:
+        canvas._scene_canvas.set_current()
+        clean(canvas)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(VispyCanvas, "_clean_and_update_scenegraph", clean_in_own_context)
+        yield
+
+
+@pytest.fixture(scope="session")
+def qapp(_screen: None, _own_contexts: None) -> Iterator[QApplication]:
+    """The application as napari makes it, with its icons.
+
+    Widgets are in cycles. Python would collect them in whatever thread runs then (napari's issue
+    1029), and Qt's objects must not be destroyed in any but the GUI thread: with a thread that
+    collects all the time, Qt ends the process with a segmentation fault. See `collected`.
+    """
+    gc.disable()
+    yield get_qapp()
+    gc.enable()
+
+
+@pytest.fixture
+def collected(qapp: QApplication) -> Iterator[None]:
+    """What a test leaves is collected, in the GUI thread, once no event is due to it."""
+    yield
+    QTest.qWait(10)
+    gc.collect()
 
 
 @pytest.fixture(scope="session")
@@ -56,17 +91,15 @@ def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
 
 
 @pytest.fixture
-def viewer(_window: napari.Viewer, qtbot: QtBot) -> Iterator[napari.Viewer]:
+def viewer(
+    _window: napari.Viewer, collected: None, qtbot: QtBot
+) -> Iterator[napari.Viewer]:
     """An empty viewer without widgets."""
     yield _window
     _window.window.remove_dock_widget("all")
     _window.layers.clear()
     _window.dims.ndisplay = 2
     _window.dims.order = tuple(range(_window.dims.ndim))
-    QTest.qWait(10)
-    # Widgets are in cycles. Python may collect them in whatever thread runs then, and Qt's objects
-    # must not be destroyed in any but the GUI thread.
-    gc.collect()
 
 
 @pytest.fixture

@@ -30,7 +30,7 @@ def folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def viewer(qtbot: Any) -> Iterator[Viewer]:
+def viewer(collected: None, qtbot: Any) -> Iterator[Viewer]:
     viewer = Viewer(show=True)
     yield viewer
     viewer.close()
@@ -173,6 +173,7 @@ def test_nothing_is_downloaded_unasked(
 
 
 @pytest.mark.parametrize("way", ["dock", "viewer"])
+@pytest.mark.usefixtures("collected")
 def test_closing_ends_the_training(qtbot: Any, way: str) -> None:
     viewer = Viewer(show=True)
     widget = FinetuneWidget(viewer)
