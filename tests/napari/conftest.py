@@ -91,9 +91,7 @@ def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
 
 
 @pytest.fixture
-def viewer(
-    _window: napari.Viewer, collected: None, qtbot: QtBot
-) -> Iterator[napari.Viewer]:
+def viewer(_window: napari.Viewer, collected: None, qtbot: QtBot) -> Iterator[napari.Viewer]:
     """An empty viewer without widgets."""
     yield _window
     _window.window.remove_dock_widget("all")
