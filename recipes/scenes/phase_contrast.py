@@ -22,7 +22,7 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
         The image, uint8, H x W x 3, and the cells, int32, 1 x H x W.
     """
     typical = log_uniform(rng, 12, 55)
-    flatness, granules = log_uniform(rng, 0.2, 1), log_uniform(rng, 0.1, 1)
+    flatness, granules = log_uniform(rng, 0.15, 1), log_uniform(rng, 0.15, 1.5)
     if rng.random() < 0.2:
         thickness = _confluent(rng, shape, 2 * typical, flatness, granules)
     else:
@@ -32,8 +32,8 @@ def draw_phase_contrast(rng: Rng, shape: Shape) -> tuple[np.ndarray, np.ndarray]
     height = thickness.image
     image = _phase(rng, height, typical) if rng.random() < 0.8 else _interference(rng, height)
     ground = fractal_noise(rng, shape, log_uniform(rng, 20, 300), 6)
-    image += np.float32(log_uniform(rng, 0.002, 0.02)) * ground
-    return expose(rng, image, max_blur=1.2, max_noise=0.03), labels[None]
+    image += np.float32(log_uniform(rng, 0.002, 0.025)) * ground
+    return expose(rng, image, max_blur=1.2, max_noise=0.022), labels[None]
 
 
 def _separate(rng: Rng, shape: Shape, typical: float, flatness: float, granules: float) -> Canvas:
@@ -42,11 +42,13 @@ def _separate(rng: Rng, shape: Shape, typical: float, flatness: float, granules:
     count = min(90, round(log_uniform(rng, 0.1, 0.8) * shape[0] * shape[1] / (9 * typical**2)) + 3)
     radii = typical * np.exp(rng.normal(0, 0.3, count))
     outlines = _outlines(rng)
-    rounded_share = rng.choice([0, 0.05, 0.3, 1], p=[0.3, 0.35, 0.25, 0.1])
+    rounded_share = rng.choice([0, 0.05, 0.3, 1], p=[0.3, 0.4, 0.25, 0.05])
+    # Thick cells shift the phase by more than the microscope can tell, and may look bright.
+    thick = rng.choice([1, -1])
     for x, y, radius in pack_discs(rng, shape, radii, gap=rng.uniform(-0.7, 0.2) * typical):
         if rng.random() < rounded_share:
             mask = blob_like(rng, radius * 0.6, 0.04, 1.1)
-            height = _dome(mask, 0.5) * rng.uniform(1.2, 2.2)
+            height = thick * _dome(mask, 0.5) * rng.uniform(1.2, 2.2)
         else:
             mask = outlines[rng.integers(len(outlines))](rng, radius)
             height = _cell(rng, mask, radius, flatness * log_uniform(rng, 0.6, 1.6), granules)
@@ -93,7 +95,7 @@ def _phase(rng: Rng, height: np.ndarray, typical: float) -> np.ndarray:
     wide = blur(height, typical * log_uniform(rng, 0.08, 0.3))
     narrow = blur(height, log_uniform(rng, 0.8, 2))
     signal = (height - rng.uniform(0.6, 1) * wide) + rng.uniform(0.5, 2.5) * (height - narrow)
-    image = -signal * np.float32(log_uniform(rng, 0.05, 0.22) / _strength(signal))
+    image = -signal * np.float32(log_uniform(rng, 0.045, 0.2) / _strength(signal))
     # Halos are brighter than cells are dark, and end where the detector's range does.
     image = np.where(image > 0, rng.uniform(0.8, 1.6) * image, image)
     image = np.tanh(image * 1.5) * np.float32(0.5)
@@ -175,8 +177,16 @@ def _add_granules(rng: Rng, height: np.ndarray, depth: np.ndarray, amount: float
 
 
 def _add_debris(rng: Rng, canvas: Canvas, typical: float) -> None:
-    """Specks and remains, which are no objects."""
+    """Specks, remains, and what floats out of focus: no objects."""
     rows, columns = canvas.objects.labels.shape
+    for _ in range(int(rng.integers(0, 5))):
+        mask = blob_like(rng, typical * rng.uniform(0.3, 1), 0.15, 1.6)
+        shape = (mask.shape[0], mask.shape[1])
+        drift = rng.uniform(0.02, 0.2) * fractal_noise(rng, shape, typical, 3, 0.8)
+        x, y = rng.uniform(0, 1, 2) * (columns, rows)
+        if canvas.objects.labels[int(y), int(x)] == 0:
+            edge = mask * np.float32(0.5)
+            canvas.place(mask, drift, x, y, alpha=edge, defocus=typical / 8, labelled=False)
     for _ in range(int(rng.integers(0, 60))):
         mask = blob_like(rng, log_uniform(rng, 1, max(1.5, typical / 9)), 0.3, 1.5)
         x, y = rng.uniform(0, 1, 2) * (columns, rows)
