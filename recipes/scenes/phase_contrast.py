@@ -115,7 +115,9 @@ def _interference(rng: Rng, height: np.ndarray) -> np.ndarray:
     slope = np.cos(angle) * cv2.Sobel(smooth, -1, 1, 0) + np.sin(angle) * cv2.Sobel(
         smooth, -1, 0, 1
     )
-    slope *= np.float32(log_uniform(rng, 0.15, 0.6) / _strength(slope))
+    # Not so strong that the faint outside of a blurred edge looks like a part of the cell.
+    strength = max(_strength(slope), 0.3 * float(np.abs(slope).max()))
+    slope *= np.float32(log_uniform(rng, 0.2, 0.7) / strength)
     return np.tanh(slope) * np.float32(0.4) + np.float32(rng.uniform(0.4, 0.6))
 
 
