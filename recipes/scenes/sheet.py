@@ -2,7 +2,7 @@
 
     python -m recipes.scenes.sheet sheet.jpg --sprites data/sprites
 
-With `--width 240 --seed 191` it is docs/developers/synthetic-scenes.jpg.
+With `--width 230 --seed 191` it is docs/developers/synthetic-scenes.jpg.
 """
 
 from pathlib import Path
