@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from samlet import checkpoints
-from samlet.checkpoints.downloads import REMOTE_FILES
+from samlet.checkpoints.registry import MODELS
 from samlet.errors import UserError
 from samlet_napari.inference import models
 
@@ -23,14 +23,14 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_own_models_stand_between_bundled_and_downloadable_ones(own: Path) -> None:
-    assert models.names() == ["nuclei", *REMOTE_FILES]
+    assert models.names() == ["nuclei", *MODELS]
     models.add("yeast", NUCLEI)
     models.add("Bacteria", NUCLEI)
     (own / "notes.txt").touch()
     (own / ".half-written.safetensors").touch()
     # Its name is taken: it could not be told from the bundled one.
     shutil.copyfile(NUCLEI, own / "nuclei.safetensors")
-    assert models.names() == ["nuclei", "Bacteria", "yeast", *REMOTE_FILES]
+    assert models.names() == ["nuclei", "Bacteria", "yeast", *MODELS]
     assert models.to_loadable("nuclei") == "nuclei"
     assert models.to_loadable("yeast") == str(own / "yeast.safetensors")
 
@@ -89,7 +89,19 @@ def test_a_model_that_is_not_there() -> None:
 
 def test_what_must_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    monkeypatch.delenv("SAMLET_MODELS", raising=False)
     assert models.is_available("nuclei") and models.is_available("cells")
     assert not models.is_available("mobile_sam")
-    (tmp_path / REMOTE_FILES["mobile_sam"].filename).touch()
+    (tmp_path / MODELS["mobile_sam"].weights.filename).touch()
     assert models.is_available("mobile_sam")
+
+
+def test_models_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
+    path = models.add("yeast", NUCLEI)
+    described = models.descriptions()
+    assert set(described) == set(models.names())
+    assert described["yeast"] == f"Your own model, {path}."
+    for words in ("light microscopy", "10 M parameters", "CC-BY-4.0", "micro-sam", "to download"):
+        assert words in described["vit_t_lm"]
+    monkeypatch.setenv("SAMLET_MODELS", "s3://bucket")
+    assert "SAMLET_MODELS must name" in models.descriptions()["vit_t_lm"]

@@ -1,6 +1,6 @@
-"""Official checkpoints: downloaded once, verified, and kept in the user's cache folder.
+"""Published checkpoints: downloaded once, verified, and kept in the user's cache folder.
 
-A file gets its final name only after its SHA-256 was verified; until then it is a `.part`.
+A file gets its final name only after its checksum was verified; until then it is a `.part`.
 
 The transfer is our own, on `requests`: pooch starts an interrupted download again from the first
 byte, and huggingface_hub resumes only what lies on its own hub; the largest file has 2.6 GB.
@@ -8,9 +8,9 @@ byte, and huggingface_hub resumes only what lies on its own hub; the largest fil
 
 import sys
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 from urllib.parse import urlsplit
 
@@ -18,11 +18,14 @@ import requests
 from filelock import FileLock, Timeout
 from rich.console import Console
 from rich.filesize import decimal
-from rich.progress import DownloadColumn, Progress, TransferSpeedColumn
+from rich.progress import DownloadColumn, TaskID, TransferSpeedColumn
+from rich.progress import Progress as ProgressBar
 
+from samlet.checkpoints.mirror import mirror
+from samlet.checkpoints.remote_file import RemoteFile, is_verified, record_verification
 from samlet.errors import UserError
 from samlet.utils.cache_folder import cache_dir
-from samlet.utils.files import replace_durably, sha256_of
+from samlet.utils.files import replace_durably
 
 CONNECT_SECONDS = 10.0
 READ_SECONDS = 60.0
@@ -31,70 +34,45 @@ RETRY_PAUSES = (1.0, 2.0, 4.0)
 CHUNK_BYTES = 1 << 16
 """Read at once, and so the most that an interruption can lose."""
 
-
-@dataclass(frozen=True)
-class RemoteFile:
-    """A file on the web whose content is known in advance.
-
-    Attributes:
-        name: what users call it.
-        url: its address, http or https.
-        filename: its name in the cache folder.
-        sha256: of its content, in hexadecimal.
-        size: bytes; None if not known.
-    """
-
-    name: str
-    url: str
-    filename: str
-    sha256: str
-    size: int | None
+Progress = Callable[[int, int | None], None]
+"""Called with the bytes that are here, and those of the whole file; None if not known."""
 
 
-_SAM = "https://dl.fbaipublicfiles.com/segment_anything"
-_MOBILE_SAM = "https://github.com/ChaoningZhang/MobileSAM/raw/master/weights"
-_OFFICIAL = (
-    ("mobile_sam", f"{_MOBILE_SAM}/mobile_sam.pt", 40_728_226),
-    ("sam_vit_b", f"{_SAM}/sam_vit_b_01ec64.pth", 375_042_383),
-    ("sam_vit_l", f"{_SAM}/sam_vit_l_0b3195.pth", 1_249_524_607),
-    ("sam_vit_h", f"{_SAM}/sam_vit_h_4b8939.pth", 2_564_550_879),
-)
-_SHA256 = {
-    "mobile_sam": "6dbb90523a35330fedd7f1d3dfc66f995213d81b29a5ca8108dbcdd4e37d6c2f",
-    "sam_vit_b": "ec2df62732614e57411cdcf32a23ffdf28910380d03139ee0f4fcbe91eb8c912",
-    "sam_vit_l": "3adcc4315b642a4d2101128f611684e8734c41232a17c648ed1693702a49a622",
-    "sam_vit_h": "a7bf3b02f3ebf1267aba913ff637d9a2d5c33d3173bb679e46d9f338c26f262e",
-}
-REMOTE_FILES: dict[str, RemoteFile] = {
-    name: RemoteFile(name, url, url.rpartition("/")[2], _SHA256[name], size)
-    for name, url, size in _OFFICIAL
-}
-
-
-def fetch(remote: RemoteFile, folder: Path | None = None) -> Path:
+def fetch(
+    remote: RemoteFile, folder: Path | None = None, on_progress: Progress | None = None
+) -> Path:
     """Return the path of `remote` on this machine, downloading it if it is not there yet.
 
     Safe to call from several processes at once: one downloads, the others wait for it. Interrupted
-    at any moment, the next call resumes.
+    at any moment, the next call resumes. With a mirror (see `samlet.checkpoints.mirror`), nothing
+    is fetched from anywhere else.
 
     Args:
-        remote: what to download, for example `REMOTE_FILES["mobile_sam"]`.
+        remote: what to download, for example `MODELS["mobile_sam"].weights` of the registry.
         folder: where to keep it; `cache_dir()` if None.
+        on_progress: called while it downloads, instead of drawing a bar in the terminal; what it
+            raises ends the download.
 
     Raises:
-        UserError: no connection, a response that is not the file, a wrong SHA-256, or a folder
+        UserError: no connection, a response that is not the file, a wrong checksum, or a folder
             that cannot be written.
     """
     folder = folder or cache_dir()
     path = folder / remote.filename
+    source = mirror()
     try:
         # Checked before anything is written, so that a read-only cache works.
-        if not _is_verified(path, remote):
-            folder.mkdir(parents=True, exist_ok=True)
-            with _exclusive(path.with_name(f"{path.name}.lock"), remote.name):
-                # Another process may have finished it while this one waited.
-                if not _is_verified(path, remote):
-                    _download(remote, path)
+        if is_verified(path, remote, folder):
+            return path
+        if isinstance(source, Path):
+            return _take_from_folder(remote, source, folder)
+        if source is not None:
+            remote = replace(remote, url=f"{source}/{remote.filename}")
+        folder.mkdir(parents=True, exist_ok=True)
+        with _exclusive(path.with_name(f"{path.name}.lock"), remote.name):
+            # Another process may have finished it while this one waited.
+            if not is_verified(path, remote, folder):
+                _download(remote, path, on_progress)
     except OSError as error:
         raise UserError(
             f"Cannot keep {remote.name} in {folder} ({error.strerror or error}): free space there, "
@@ -103,46 +81,42 @@ def fetch(remote: RemoteFile, folder: Path | None = None) -> Path:
     return path
 
 
-def _is_verified(path: Path, remote: RemoteFile) -> bool:
-    """Whether `path` holds the content of `remote`.
+def find_local(remote: RemoteFile) -> Path | None:
+    """The file in the cache folder or in a folder that is the mirror; None if it is in neither.
 
-    Hashing takes seconds per gigabyte, so a `.verified` file beside it records for which size and
-    modification time it was done. A file that was put there by hand is hashed once.
+    Its content is verified only by `fetch`.
+
+    Raises:
+        UserError: see `samlet.checkpoints.mirror.mirror`.
     """
+    source = mirror()
+    folders = [cache_dir(), *([source] if isinstance(source, Path) else [])]
+    return next((f / remote.filename for f in folders if (f / remote.filename).is_file()), None)
+
+
+def _take_from_folder(remote: RemoteFile, source: Path, folder: Path) -> Path:
+    path = source / remote.filename
+    remedy = f"save {remote.url} there under this name ({remote.checksum})"
     if not path.is_file():
-        return False
-    record, content = _verification_record(path, remote)
-    with suppress(OSError):
-        if record.read_bytes() == content:
-            return True
-    if sha256_of(path) != remote.sha256:
-        return False
-    _record_verification(path, remote)
-    return True
+        raise UserError(f"{source} (SAMLET_MODELS) has no {remote.filename}: {remedy}.")
+    try:
+        is_intact = is_verified(path, remote, folder)
+    except OSError as error:
+        raise UserError(f"{path} cannot be read ({error.strerror or error}): check it.") from error
+    if not is_intact:
+        raise UserError(f"{path} is not the expected {remote.name} (wrong checksum): {remedy}.")
+    return path
 
 
-def _verification_record(path: Path, remote: RemoteFile) -> tuple[Path, bytes]:
-    stat = path.stat()
-    content = f"{remote.sha256} {stat.st_size} {stat.st_mtime_ns}".encode()
-    return path.with_name(f"{path.name}.verified"), content
-
-
-def _record_verification(path: Path, remote: RemoteFile) -> None:
-    record, content = _verification_record(path, remote)
-    # In a read-only cache the file is only hashed again next time.
-    with suppress(OSError):
-        record.write_bytes(content)
-
-
-def _download(remote: RemoteFile, path: Path) -> None:
+def _download(remote: RemoteFile, path: Path, on_progress: Progress | None) -> None:
     if path.exists():
         _print_status(
-            f"{path} is not the expected {remote.name} (wrong SHA-256): it will be replaced."
+            f"{path} is not the expected {remote.name} (wrong checksum): it will be replaced."
         )
     part = path.with_name(f"{path.name}.part")
     for pause in (*RETRY_PAUSES, None):
         try:
-            _resume_download(remote, part, path)
+            _resume_download(remote, part, path, on_progress)
             break
         except requests.RequestException as error:
             reason, kept = _describe(error, remote), _size(part)
@@ -154,18 +128,19 @@ def _download(remote: RemoteFile, path: Path) -> None:
                 raise _download_error(remote, path, f"{reason}, but {resumable}") from error
             _print_status(f"{remote.name}: {reason}; trying again.")
             time.sleep(pause)
-    found = sha256_of(part)
-    if found != remote.sha256:
+    found = remote.checksum_of(part)
+    if found != remote.checksum:
         part.unlink()
-        sums = f"SHA-256 {found} instead of {remote.sha256}"
         raise _download_error(
-            remote, path, f"the server sent another file ({sums}), which was not kept"
+            remote, path, f"the server sent another file ({found}), which was not kept"
         )
     replace_durably(part, path)
-    _record_verification(path, remote)
+    record_verification(path, remote, path.parent)
 
 
-def _resume_download(remote: RemoteFile, part: Path, path: Path) -> None:
+def _resume_download(
+    remote: RemoteFile, part: Path, path: Path, on_progress: Progress | None
+) -> None:
     """Download what is missing at the end of `part`.
 
     Raises:
@@ -175,25 +150,27 @@ def _resume_download(remote: RemoteFile, part: Path, path: Path) -> None:
     start = _size(part)
     with _request(remote.url, start) as response:
         status = response.status_code
-        if start and status == 416 and sha256_of(part) == remote.sha256:
+        if start and status == 416 and remote.checksum_of(part) == remote.checksum:
             return
         continues = response.headers.get("Content-Range", "").startswith(f"bytes {start}-")
         if start and (status == 416 or (status == 206 and not continues)):
             part.unlink()
-            _resume_download(remote, part, path)
+            _resume_download(remote, part, path, on_progress)
             return
         if status not in (200, 206):
             raise _download_error(remote, path, f"the server answered {status} {response.reason}")
+        # Checked, like the size, before `part` is touched: the login page of a hotel's network must
+        # not replace gigabytes that have been downloaded.
+        if response.headers.get("Content-Type", "").startswith("text/html"):
+            raise _download_error(remote, path, "the server sent a web page")
         start = start if status == 206 else 0
         length = response.headers.get("Content-Length", "")
         total = start + int(length) if length.isdigit() else remote.size
-        # Checked before `part` is touched: the login page of a hotel's network must not replace
-        # gigabytes that have been downloaded.
         if remote.size is not None and total != remote.size:
             raise _download_error(
                 remote, path, f"the file there has {total} bytes, not {remote.size}"
             )
-        _write(response, part, start, total, remote)
+        _write(response, part, start, total, remote, on_progress)
         # urllib3 before 2.0 takes a cut connection for the end of the file.
         if total is not None and _size(part) < total:
             raise requests.ConnectionError("the server stopped early")
@@ -215,21 +192,41 @@ def _request(url: str, start: int) -> requests.Response:
 
 
 def _write(
-    response: requests.Response, part: Path, start: int, total: int | None, remote: RemoteFile
+    response: requests.Response,
+    part: Path,
+    start: int,
+    total: int | None,
+    remote: RemoteFile,
+    on_progress: Progress | None,
 ) -> None:
     size = "unknown size" if total is None else decimal(total)
     size += f", resuming after {decimal(start)}" if start else ""
     _print_status(f"Downloading {remote.name} ({size}) from {remote.url}")
-    console = Console(stderr=True)
-    columns = (*Progress.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
-    progress = Progress(*columns, console=console, disable=not console.is_terminal)
-    with progress, part.open("ab" if start else "wb") as file:
-        task = progress.add_task(remote.name, total=total, completed=start)
+    with _progress_bar(remote.name) as draw, part.open("ab" if start else "wb") as file:
+        report, received = on_progress or draw, start
+        report(received, total)
         for chunk in response.iter_content(CHUNK_BYTES):
             file.write(chunk)
             # So that a kill loses nothing that was received.
             file.flush()
-            progress.update(task, advance=len(chunk))
+            received += len(chunk)
+            report(received, total)
+
+
+@contextmanager
+def _progress_bar(name: str) -> Iterator[Progress]:
+    """A bar in the terminal, which is drawn once something is reported."""
+    console = Console(stderr=True)
+    columns = (*ProgressBar.get_default_columns(), DownloadColumn(), TransferSpeedColumn())
+    with ProgressBar(*columns, console=console, disable=not console.is_terminal) as bar:
+        task: list[TaskID] = []
+
+        def draw(received: int, total: int | None) -> None:
+            if not task:
+                task.append(bar.add_task(name, total=total, completed=received))
+            bar.update(task[0], completed=received)
+
+        yield draw
 
 
 def _describe(error: requests.RequestException, remote: RemoteFile) -> str:
@@ -250,8 +247,9 @@ def _describe(error: requests.RequestException, remote: RemoteFile) -> str:
 
 def _download_error(remote: RemoteFile, path: Path, reason: str) -> UserError:
     return UserError(
-        f"Cannot download {remote.name}: {reason}; to do it by hand, save {remote.url} as "
-        f"{path.absolute()}, or pass the path of a checkpoint file instead of a name."
+        f"Cannot download {remote.name}: {reason}; to do it by hand, save {remote.url} "
+        f"({remote.checksum}) as {path.absolute()}, or pass the path of a checkpoint file instead "
+        "of a name."
     )
 
 

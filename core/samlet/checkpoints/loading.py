@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,8 +12,9 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samlet.checkpoints.downloads import REMOTE_FILES, fetch
+from samlet.checkpoints.downloads import fetch
 from samlet.checkpoints.official import infer_config, to_official
+from samlet.checkpoints.registry import MODELS, mention_licence
 from samlet.checkpoints.weight_files import read_weights
 from samlet.errors import UserError
 from samlet.modeling import proposal_head
@@ -48,6 +50,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
         UserError: no such name or file, a damaged file, or another architecture.
     """
     path = resolve_path(name)
+    mention_licence(str(name))
     is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
     model = _load_ours(path) if is_ours else _load_official(path)
     model.name = str(name)
@@ -63,15 +66,16 @@ def resolve_path(name: str | Path) -> Path:
     key = str(name)
     if key in BUNDLED:
         return BUNDLED[key]
-    if key in REMOTE_FILES:
-        return fetch(REMOTE_FILES[key])
+    if key in MODELS:
+        return fetch(MODELS[key].weights)
     path = Path(name)
     if path.is_file():
         return path
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
-    known = ", ".join((*BUNDLED, *REMOTE_FILES))
-    raise UserError(f"There is no model {key}: choose one of {known}, or give a file's path.")
+    known = (*BUNDLED, *MODELS)
+    near = " or ".join(get_close_matches(key, known)) or f"one of {', '.join(known)}"
+    raise UserError(f"There is no model {key}: choose {near}, or give a file's path.")
 
 
 def save(

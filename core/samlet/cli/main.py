@@ -46,7 +46,6 @@ for command in (
     segment.segment,
     everything.everything,
     demo,
-    models.models,
     models.convert,
     models.export,
     training.embed,
@@ -55,3 +54,4 @@ for command in (
     training.evaluate,
 ):
     app.command()(command)
+app.add_typer(models.app, name="models")

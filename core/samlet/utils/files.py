@@ -10,7 +10,11 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import xxhash
+
 from samlet.errors import UserError
+
+_ALGORITHMS = {"sha256": hashlib.sha256, "xxh128": xxhash.xxh128}
 
 TEMPORARY_PREFIX = ".samlet-"
 """Begins the names of temporary files and folders."""
@@ -97,8 +101,22 @@ def sha256_of(path: str | Path) -> str:
     Raises:
         OSError: the file cannot be read.
     """
+    return checksum_of(path, "sha256").partition(":")[2]
+
+
+def checksum_of(path: str | Path, algorithm: str) -> str:
+    """Return "ALGORITHM:HEXADECIMAL" of a file, without reading it into memory as a whole.
+
+    Args:
+        path: an existing file of any size.
+        algorithm: sha256 or xxh128. The latter detects damage, but not forgery.
+
+    Raises:
+        OSError: the file cannot be read.
+    """
     with Path(path).open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        digest = hashlib.file_digest(file, _ALGORITHMS[algorithm])
+    return f"{algorithm}:{digest.hexdigest()}"
 
 
 @contextmanager

@@ -17,6 +17,7 @@ from qtpy.QtWidgets import QSizePolicy
 
 from samlet_napari.finetune.loss_curve import LossCurve
 from samlet_napari.inference import models
+from samlet_napari.model_choice import ModelChoice
 
 
 class FinetuneForm(Container):
@@ -40,7 +41,7 @@ class FinetuneForm(Container):
             choices=lambda _: _layers_of_type(viewer, Labels),
             tooltip="Of the image's size; planes without labels are left out.",
         )
-        self.model = ComboBox(
+        self.model = ModelChoice(
             name="model",
             choices=lambda _: models.names(),
             value="nuclei",

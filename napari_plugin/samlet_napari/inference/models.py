@@ -10,9 +10,11 @@ from psygnal import Signal
 
 import samlet
 from samlet import Predictor, checkpoints
-from samlet.checkpoints.downloads import REMOTE_FILES
+from samlet.checkpoints.catalogue import catalogue
+from samlet.checkpoints.downloads import Progress, fetch, find_local
 from samlet.checkpoints.loading import BUNDLED
-from samlet.utils.cache_folder import cache_dir
+from samlet.checkpoints.registry import MODELS
+from samlet.errors import UserError
 from samlet.utils.files import atomic_path
 from samlet.utils.single_flight import SingleFlightCache
 
@@ -49,7 +51,7 @@ def folder() -> Path:
 def names() -> list[str]:
     """All names: bundled, own, and downloadable ones."""
     own = sorted((path.stem for path in _files()), key=str.casefold)
-    return [*BUNDLED, *(name for name in own if not _is_builtin(name)), *REMOTE_FILES]
+    return [*BUNDLED, *(name for name in own if not _is_builtin(name)), *MODELS]
 
 
 def add(name: str, checkpoint: Path) -> Path:
@@ -87,18 +89,38 @@ def to_loadable(name: str) -> str:
     return name
 
 
+def descriptions() -> dict[str, str]:
+    """What each model is good for, its size and its licence, by name, for people."""
+    try:
+        named = {entry.name: entry.describe() for entry in catalogue()}
+    except UserError as error:
+        # SAMLET_MODELS is wrong, which is no reason not to open the widget.
+        named = dict.fromkeys((*BUNDLED, *MODELS), str(error))
+    return {path.stem: f"Your own model, {path}." for path in _files()} | named
+
+
 def is_available(name: str) -> bool:
-    """Whether nothing has to be downloaded before it can be used."""
-    return name not in REMOTE_FILES or (cache_dir() / REMOTE_FILES[name].filename).is_file()
+    """Whether nothing has to be downloaded before it can be used.
+
+    Raises:
+        UserError: SAMLET_MODELS names neither a folder nor an address.
+    """
+    return name not in MODELS or find_local(MODELS[name].weights) is not None
 
 
-def predictor(name: str) -> Predictor:
+def predictor(name: str, on_progress: Progress | None = None) -> Predictor:
     """Give a model, ready to predict: loaded once for all viewers and threads.
+
+    Args:
+        name: any of `names`, or a checkpoint's file.
+        on_progress: called with bytes received and in all, if it must be downloaded.
 
     Raises:
         UserError: see `samlet.load`.
     """
     located = to_loadable(name)
+    if located in MODELS:
+        fetch(MODELS[located].weights, on_progress=on_progress)
     file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
@@ -106,7 +128,7 @@ def predictor(name: str) -> Predictor:
 
 
 def _is_builtin(name: str) -> bool:
-    return name in BUNDLED or name in REMOTE_FILES
+    return name in BUNDLED or name in MODELS
 
 
 def _files() -> list[Path]:

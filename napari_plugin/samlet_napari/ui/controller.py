@@ -12,6 +12,7 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QTimer
+from rich.filesize import decimal
 
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
@@ -48,6 +49,8 @@ class Controller:
 
     Attributes:
         busy: emitted with True when the model begins to encode, and with False at the end.
+        download: emitted with the fraction of a model's file that is here, 0 to 1, and with -1 at
+            the end.
         workspace: the image, and what belongs to it.
         actions: what the user does on the canvas.
         tasks: long work on the image.
@@ -57,6 +60,7 @@ class Controller:
     """
 
     busy = Signal(bool)
+    download = Signal(float)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.workspace = Workspace(viewer)
@@ -254,7 +258,12 @@ class Controller:
             return
         self._openings += 1
         workspace.status.emit(f"Loading the model {self.model} ...")
-        load_model(self.model, partial(self._on_model, self._openings), self._on_opening_error)
+        load_model(
+            self.model,
+            partial(self._on_model, self._openings),
+            partial(self._on_load_error, self._openings),
+            partial(self._on_download, self._openings),
+        )
 
     def _reopen(self) -> None:
         if self.workspace.image is not None:
@@ -264,11 +273,24 @@ class Controller:
         self.workspace.opening_error = error
         self.workspace.status.emit(error)
 
+    def _on_load_error(self, opening: int, error: str) -> None:
+        if opening == self._openings:
+            self.download.emit(-1.0)
+            self._on_opening_error(error)
+
+    def _on_download(self, opening: int, received: int, total: int | None) -> None:
+        if opening != self._openings:
+            return
+        of_all = "" if total is None else f" of {decimal(total)}"
+        self.workspace.status.emit(f"Downloading {self.model}: {decimal(received)}{of_all} ...")
+        self.download.emit(received / total if total else 0.0)
+
     def _on_model(self, opening: int, predictor: Predictor) -> None:
         workspace, snapshot = self.workspace, self._snapshot
         # Models need not be loaded in the order in which they were chosen.
         if snapshot is None or opening != self._openings:
             return
+        self.download.emit(-1.0)
         self._snapshot = None
         embeddings = EmbeddingProvider(predictor, snapshot, self._cache())
         workspace.embeddings = embeddings

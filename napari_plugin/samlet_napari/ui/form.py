@@ -7,6 +7,7 @@ from napari.layers import Image, Labels
 
 from samlet_napari.inference import models
 from samlet_napari.layers.layer_data import shape_of
+from samlet_napari.model_choice import ModelChoice
 from samlet_napari.ui.input_bindings import MouseMode
 from samlet_napari.viewer.workspace import Workspace
 
@@ -62,7 +63,7 @@ class Form:
             tooltip="What the model sees as black and full intensity: the layer's contrast limits, "
             "or the 0.1 and 99.9 percentiles (8-bit images: their full range).",
         )
-        self.model = ComboBox(
+        self.model = ModelChoice(
             label="model",
             choices=self._models,
             tooltip="The bundled model, your own, models to download, or a checkpoint file.",

@@ -157,6 +157,7 @@ class SegmentWidget(QWidget):
         self._workspace.opened.connect(self._refresh)
         controller.busy.connect(self._on_busy)
         controller.tasks.progress.connect(self._on_progress)
+        controller.download.connect(self._on_download)
         models.model_list.changed.connect(self._on_models)
         for event in self._layer_events():
             event.connect(self._refresh)
@@ -249,6 +250,10 @@ class SegmentWidget(QWidget):
             # Without a range, Qt animates the bar.
             self.progress.native.setRange(0, 0 if is_busy else 100)
             self.progress.native.setTextVisible(False)
+
+    def _on_download(self, fraction: float) -> None:
+        if not self.controller.tasks.is_running:
+            self._on_progress(fraction)
 
     def _on_progress(self, fraction: float) -> None:
         self.progress.native.setRange(0, 100)

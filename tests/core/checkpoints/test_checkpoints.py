@@ -18,14 +18,14 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import samlet
-from samlet.checkpoints.downloads import REMOTE_FILES
 from samlet.checkpoints.loading import read_card
+from samlet.checkpoints.registry import MODELS
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.official_names import to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS, SamViTConfig
 from samlet.modeling.tiny_vit import TINY_VITS, TinyViTConfig
-from samlet.utils.files import sha256_of
+from samlet.utils.files import checksum_of
 
 SMALL_SAM = SamConfig("sam_vit", 256, None, SamViTConfig(32, 3, 2, (1,)))
 
@@ -219,11 +219,11 @@ def test_sam_round_trip(suffix: str, tmp_path: Path) -> None:
 
 
 def test_sam_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    remote = REMOTE_FILES["sam_vit_b"]
-    model = Sam(SMALL_SAM)
-    samlet.save(model, tmp_path / remote.filename)
-    known = replace(remote, sha256=sha256_of(tmp_path / remote.filename))
-    monkeypatch.setitem(REMOTE_FILES, "sam_vit_b", known)
+    published = MODELS["sam_vit_b"]
+    model, path = Sam(SMALL_SAM), tmp_path / published.weights.filename
+    samlet.save(model, path)
+    weights = replace(published.weights, checksum=checksum_of(path, "sha256"))
+    monkeypatch.setitem(MODELS, "sam_vit_b", replace(published, weights=weights))
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
     loaded = samlet.load("sam_vit_b")
     assert loaded.name == "sam_vit_b"
@@ -380,7 +380,9 @@ def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nuclie", "There is no model nuclie: choose one of nuclei, mobile_sam, sam_vit_b, "),
+        ("nuclie", "There is no model nuclie: choose nuclei, or give a file's path"),
+        ("vit_b_ml", "There is no model vit_b_ml: choose vit_b_lm or "),
+        ("yolo", "There is no model yolo: choose one of [^,]+, mobile_sam, sam_vit_b, "),
         ("folder/model.pt", "There is no checkpoint folder/model.pt"),
     ],
 )

@@ -6,103 +6,33 @@ import signal
 import socket
 import subprocess
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass, field, replace
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import pytest
 import urllib3
+import xxhash
 
 import samlet.checkpoints.downloads
-from samlet.checkpoints.downloads import CHUNK_BYTES, REMOTE_FILES, RemoteFile, fetch
+from samlet.checkpoints.downloads import CHUNK_BYTES, fetch
+from samlet.checkpoints.remote_file import RemoteFile
 from samlet.errors import UserError
 from samlet.utils.cache_folder import cache_dir
-from samlet.utils.files import sha256_of
+from samlet.utils.files import checksum_of
+from tests.core.checkpoints.file_server import (
+    CONTENT,
+    HALF,
+    PAGE,
+    SHA256,
+    XXH128,
+    FileServer,
+    Reply,
+)
 
-CONTENT = bytes(range(256)) * 2000
-HALF = len(CONTENT) // 2
-CORE = Path(samlet.checkpoints.downloads.__file__).parents[1]
-
-
-@dataclass
-class Reply:
-    """How the server answers one request; by default as a good one would."""
-
-    status: int = 0
-    content: bytes = CONTENT
-    location: str = ""
-    ignore_range: bool = False
-    wrong_range: bool = False
-    cut_after: int | None = None
-    hold_after: int | None = None
-
-
-@dataclass
-class Request:
-    """What the server saw and did."""
-
-    range: str | None
-    sent: int = 0
-
-
-class FileServer(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def __init__(self) -> None:
-        super().__init__(("127.0.0.1", 0), Handler)
-        self.replies: list[Reply] = []
-        self.always = Reply()
-        self.requests: list[Request] = []
-        self.gate = threading.Event()
-        self.url = f"http://127.0.0.1:{self.server_port}/demo.pt"
-
-
-class Handler(BaseHTTPRequestHandler):
-    server: FileServer
-
-    def do_GET(self) -> None:
-        server = self.server
-        reply = server.replies.pop(0) if server.replies else server.always
-        request = Request(self.headers.get("Range"))
-        server.requests.append(request)
-        if reply.status:
-            self.send_response(reply.status)
-            self.send_header("Location", reply.location)
-            self.send_header("Content-Length", "0")
-            self.end_headers()
-            return
-        start = 0
-        if request.range and not reply.ignore_range:
-            start = int(request.range.removeprefix("bytes=").rstrip("-"))
-            if start >= len(reply.content):
-                self.send_response(416)
-                self.end_headers()
-                return
-        partial = start > 0
-        if reply.wrong_range:
-            start = 0
-        body = reply.content[start:]
-        if partial:
-            self.send_response(206)
-            end = len(reply.content)
-            self.send_header("Content-Range", f"bytes {start}-{end - 1}/{end}")
-        else:
-            self.send_response(200)
-        self.send_header("Content-Length", str(len(body)))
-        self.end_headers()
-        stop = reply.cut_after if reply.hold_after is None else reply.hold_after
-        request.sent = self.wfile.write(body[:stop])
-        if reply.hold_after is not None:
-            self.wfile.flush()
-            server.gate.wait(20)
-            request.sent += self.wfile.write(body[stop:])
-
-    def log_message(self, format: str, *args: object) -> None:
-        pass
+CORE = Path(samlet.checkpoints.downloads.__file__).parents[2]
 
 
 @dataclass
@@ -114,8 +44,7 @@ class Cache:
     remote: RemoteFile = field(init=False)
 
     def __post_init__(self) -> None:
-        sha256 = hashlib.sha256(CONTENT).hexdigest()
-        self.remote = RemoteFile("demo", self.server.url, "demo.pt", sha256, len(CONTENT))
+        self.remote = RemoteFile("demo", self.server.url, "demo.pt", SHA256, len(CONTENT))
         self.path = self.folder / "demo.pt"
         self.part = self.folder / "demo.pt.part"
 
@@ -130,6 +59,7 @@ class Cache:
         assert "\n" not in sentence
         assert str(changes.get("url", self.remote.url)) in sentence
         assert str(self.path) in sentence
+        assert str(changes.get("checksum", self.remote.checksum)) in sentence
         assert not self.path.exists()
         return sentence
 
@@ -137,9 +67,10 @@ class Cache:
         """Start the same fetch in another process."""
         code = (
             "import sys; from pathlib import Path; "
-            "from samlet.checkpoints.downloads import RemoteFile, fetch;"
-            "name, url, filename, sha256, size, folder = sys.argv[1:];"
-            "print(fetch(RemoteFile(name, url, filename, sha256, int(size)), Path(folder)))"
+            "from samlet.checkpoints.downloads import fetch;"
+            "from samlet.checkpoints.remote_file import RemoteFile;"
+            "name, url, filename, checksum, size, folder = sys.argv[1:];"
+            "print(fetch(RemoteFile(name, url, filename, checksum, int(size)), Path(folder)))"
         )
         arguments = [str(value) for value in vars(self.remote).values()]
         return subprocess.Popen(
@@ -151,19 +82,6 @@ class Cache:
             # A background shell ignores Ctrl-C, and would hand that down.
             preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),
         )
-
-
-@pytest.fixture
-def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
-    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
-    monkeypatch.setattr(samlet.checkpoints.downloads, "RETRY_PAUSES", (0.0, 0.0, 0.0))
-    with FileServer() as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
-        thread.start()
-        yield server
-        server.gate.set()
-        server.shutdown()
-        thread.join()
 
 
 @pytest.fixture
@@ -199,9 +117,7 @@ def test_size_may_be_unknown(cache: Cache) -> None:
 
 def test_later_calls_do_not_hash_again(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
     cache.fetch()
-    monkeypatch.setattr(
-        samlet.checkpoints.downloads, "sha256_of", lambda path: pytest.fail("hashed again")
-    )
+    monkeypatch.setattr(RemoteFile, "checksum_of", lambda remote, path: pytest.fail("hashed again"))
     cache.fetch()
 
 
@@ -210,11 +126,11 @@ def test_file_put_there_by_hand_is_hashed_once(
 ) -> None:
     hashed: list[Path] = []
 
-    def count(path: Path) -> str:
+    def count(remote: RemoteFile, path: Path) -> str:
         hashed.append(path)
-        return sha256_of(path)
+        return checksum_of(path, "sha256")
 
-    monkeypatch.setattr(samlet.checkpoints.downloads, "sha256_of", count)
+    monkeypatch.setattr(RemoteFile, "checksum_of", count)
     cache.path.write_bytes(CONTENT)
     cache.fetch()
     cache.fetch()
@@ -231,21 +147,37 @@ def test_damaged_file_in_the_cache_is_replaced(
     assert capsys.readouterr().err.count(f"{cache.path} is not the expected demo") == 1
 
 
-def test_wrong_content_is_not_kept(cache: Cache) -> None:
+def test_xxh128_is_verified_like_sha256(cache: Cache) -> None:
+    assert cache.fetch(checksum=XXH128, size=None).read_bytes() == CONTENT
+    cache.path.write_bytes(CONTENT[:-1] + b"?")
+    assert cache.fetch(checksum=XXH128, size=None).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize(("checksum", "other"), [(SHA256, hashlib.sha256), (XXH128, xxhash.xxh128)])
+def test_wrong_content_is_not_kept(cache: Cache, checksum: str, other: Callable[..., Any]) -> None:
     wrong = CONTENT[::-1]
     cache.server.always = Reply(content=wrong)
-    sentence = cache.refusal()
+    sentence = cache.refusal(checksum=checksum)
     assert "not kept" in sentence
-    assert cache.remote.sha256 in sentence
-    assert hashlib.sha256(wrong).hexdigest() in sentence
+    assert other(wrong).hexdigest() in sentence
     assert not cache.part.exists()
 
 
 def test_answer_of_another_size_does_not_cost_the_part(cache: Cache) -> None:
     cache.part.write_bytes(CONTENT[:HALF])
-    cache.server.always = Reply(content=b"<html>Log in to the network</html>", ignore_range=True)
+    cache.server.always = Reply(content=PAGE, ignore_range=True)
     assert f"34 bytes, not {len(CONTENT)}" in cache.refusal()
     assert cache.part.read_bytes() == CONTENT[:HALF]
+
+
+def test_web_page_does_not_cost_the_part_of_a_file_of_unknown_size(cache: Cache) -> None:
+    cache.part.write_bytes(CONTENT[:HALF])
+    page = Reply(content=PAGE, ignore_range=True, content_type="text/html; charset=utf-8")
+    cache.server.replies = [page]
+    assert "the server sent a web page" in cache.refusal(checksum=XXH128, size=None)
+    assert cache.part.read_bytes() == CONTENT[:HALF]
+    assert cache.fetch(checksum=XXH128, size=None).read_bytes() == CONTENT
+    assert cache.server.requests[-1].range == f"bytes={HALF}-"
 
 
 @pytest.mark.parametrize("noticed", [True, False])
@@ -336,6 +268,20 @@ def test_only_http_is_followed(cache: Cache, elsewhere: str) -> None:
     assert "http or https" in cache.refusal(url=elsewhere)
 
 
+def test_proxy_is_used(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    # A proxy is asked for the whole address, which no name server knows.
+    monkeypatch.setenv("HTTP_PROXY", cache.server.url.rpartition("/")[0])
+    address = "http://publisher.invalid/models/demo.pt"
+    assert cache.fetch(url=address).read_bytes() == CONTENT
+    assert [request.path for request in cache.server.requests] == [address]
+
+
+def test_proxy_that_does_not_answer(cache: Cache, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HTTP_PROXY", closed_url().rpartition("/")[0])
+    sentence = cache.refusal(url="http://publisher.invalid/models/demo.pt")
+    assert "the proxy named in HTTPS_PROXY or HTTP_PROXY does not answer" in sentence
+
+
 def test_certificate_setting_that_names_no_file(
     cache: Cache, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -409,17 +355,32 @@ def test_draws_rate_in_a_terminal(
     assert "B/s" in capsys.readouterr().err
 
 
+def test_progress_is_reported_instead_of_drawn(
+    cache: Cache, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("FORCE_COLOR", "1")
+    cache.part.write_bytes(CONTENT[:HALF])
+    reports: list[tuple[int, int | None]] = []
+    fetch(cache.remote, cache.folder, lambda *report: reports.append(report))
+    assert reports[0] == (HALF, len(CONTENT))
+    assert reports[-1] == (len(CONTENT), len(CONTENT))
+    assert reports == sorted(set(reports))
+    assert "B/s" not in capsys.readouterr().err
+
+
+def test_what_the_report_raises_ends_the_download_and_keeps_the_part(cache: Cache) -> None:
+    def stop(received: int, total: int | None) -> None:
+        if received:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        fetch(cache.remote, cache.folder, stop)
+    assert not cache.path.exists() and cache.part.stat().st_size > 0
+    assert cache.fetch().read_bytes() == CONTENT
+
+
 def test_cache_folder_can_be_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
     assert cache_dir() == tmp_path
     monkeypatch.delenv("SAMLET_CACHE")
     assert "samlet" in cache_dir().parts
-
-
-def test_table_is_well_formed() -> None:
-    assert set(REMOTE_FILES) == {"mobile_sam", "sam_vit_b", "sam_vit_l", "sam_vit_h"}
-    for name, remote in REMOTE_FILES.items():
-        assert remote.name == name
-        assert remote.url.startswith("https://")
-        assert remote.url.endswith(f"/{remote.filename}")
-        assert len(bytes.fromhex(remote.sha256)) == 32
