@@ -27,4 +27,6 @@ class ModelChoice(ComboBox):
     def _describe(self) -> None:
         described = models.descriptions()
         for index, name in enumerate(self.choices):
-            self.native.setItemData(index, described.get(name, ""), Qt.ItemDataRole.ToolTipRole)
+            self.native.setItemData(
+                index, described.get(str(name), ""), Qt.ItemDataRole.ToolTipRole
+            )

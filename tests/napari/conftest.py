@@ -15,6 +15,7 @@ from qtpy.QtWidgets import QApplication
 import napari
 from samlet import images, samples
 from samlet.outputs import read_label_map
+from tests.file_server import FileServer, running_server
 from tests.napari.desk import Desk, blocked
 from tests.napari.screen import screen
 
@@ -115,3 +116,9 @@ def picture() -> np.ndarray:
 def truth() -> np.ndarray:
     """Their labels."""
     return read_label_map(samples.LABELS / "fluorescence_1.png")
+
+
+@pytest.fixture
+def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    with running_server(monkeypatch) as server:
+        yield server

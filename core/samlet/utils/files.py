@@ -6,15 +6,16 @@ import os
 import re
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import Any
 
 import xxhash
 
 from samlet.errors import UserError
 
-_ALGORITHMS = {"sha256": hashlib.sha256, "xxh128": xxhash.xxh128}
+_ALGORITHMS: dict[str, Callable[[], Any]] = {"sha256": hashlib.sha256, "xxh128": xxhash.xxh128}
 
 TEMPORARY_PREFIX = ".samlet-"
 """Begins the names of temporary files and folders."""

@@ -22,7 +22,7 @@ from samlet.checkpoints.remote_file import RemoteFile
 from samlet.errors import UserError
 from samlet.utils.cache_folder import cache_dir
 from samlet.utils.files import checksum_of
-from tests.core.checkpoints.file_server import (
+from tests.file_server import (
     CONTENT,
     HALF,
     PAGE,

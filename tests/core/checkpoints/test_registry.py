@@ -22,7 +22,7 @@ from samlet.checkpoints.remote_file import RemoteFile
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import checksum_of
-from tests.core.checkpoints.file_server import CONTENT, PAGE, SHA256, FileServer, Reply
+from tests.file_server import CONTENT, PAGE, SHA256, FileServer, Reply
 
 XXH128 = "xxh128"
 

@@ -2,10 +2,15 @@
 
 import hashlib
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
+import pytest
 import xxhash
+
+import samlet.checkpoints.downloads
 
 CONTENT = bytes(range(256)) * 2000
 HALF = len(CONTENT) // 2
@@ -92,3 +97,18 @@ class Handler(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: object) -> None:
         pass
+
+
+@contextmanager
+def running_server(monkeypatch: pytest.MonkeyPatch) -> Iterator[FileServer]:
+    """The server, which is asked directly and again without pauses."""
+    monkeypatch.setenv("NO_PROXY", "127.0.0.1")
+    monkeypatch.delenv("SAMLET_MODELS", raising=False)
+    monkeypatch.setattr(samlet.checkpoints.downloads, "RETRY_PAUSES", (0.0, 0.0, 0.0))
+    with FileServer() as server:
+        thread = threading.Thread(target=server.serve_forever, args=(0.02,))
+        thread.start()
+        yield server
+        server.gate.set()
+        server.shutdown()
+        thread.join()

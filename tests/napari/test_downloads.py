@@ -1,0 +1,69 @@
+"""Models that are downloaded when they are chosen, from a server on this machine."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from qtpy.QtCore import Qt
+from rich.filesize import decimal
+
+import samlet
+from samlet.checkpoints.registry import MODELS
+from samlet.checkpoints.remote_file import RemoteFile
+from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.tiny_vit import TINY_VITS
+from samlet.utils.files import checksum_of
+from tests.file_server import PAGE, FileServer, Reply
+from tests.napari.desk import Desk
+
+
+def is_open(desk: Desk, name: str) -> bool:
+    """Whether the image is seen by the model of this name."""
+    embeddings = desk.workspace.embeddings
+    return embeddings is not None and embeddings.predictor.model.name == name
+
+
+def test_a_model_is_downloaded_in_the_background(
+    desk: Desk,
+    picture: np.ndarray,
+    server: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    desk.open(desk.viewer.add_image(picture, name="cells"))
+    torch.manual_seed(0)
+    path = tmp_path / "published.pt"
+    samlet.save(Sam(SamConfig(image_size=1024, tiny_vit=TINY_VITS["tiny_vit_2m"])), path)
+    content = path.read_bytes()
+    server.always = Reply(content=content, hold_after=len(content) // 2)
+    weights = RemoteFile(
+        "vit_t_lm", server.url, "vit_t_lm.pt", checksum_of(path, "xxh128"), size=None
+    )
+    monkeypatch.setitem(MODELS, "vit_t_lm", replace(MODELS["vit_t_lm"], weights=weights))
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
+    with desk.watched("downloading a model"):
+        desk.widget.form.model.value = "vit_t_lm"
+        desk.until(lambda: 40 < desk.widget.progress.value < 60)
+    assert desk.status.startswith("Downloading vit_t_lm: ")
+    assert desk.status.endswith(f" of {decimal(len(content))} ...")
+    server.gate.set()
+    desk.until(lambda: is_open(desk, "vit_t_lm"))
+    desk.settle()
+    assert desk.widget.progress.value == 0
+    # Another model whose server sends a web page: one sentence, and no bar.
+    server.always = Reply(content=PAGE, content_type="text/html")
+    weights = replace(weights, name="vit_b_lm", filename="vit_b_lm.pt")
+    monkeypatch.setitem(MODELS, "vit_b_lm", replace(MODELS["vit_b_lm"], weights=weights))
+    desk.widget.form.model.value = "vit_b_lm"
+    desk.until(lambda: "the server sent a web page" in desk.status)
+    assert "\n" not in desk.status and desk.widget.progress.value == 0
+
+
+def test_models_in_the_list_say_what_they_are_good_for(desk: Desk) -> None:
+    choice = desk.widget.form.model
+    index = choice.choices.index("vit_t_lm")
+    tooltip = choice.native.itemData(index, Qt.ItemDataRole.ToolTipRole)
+    assert choice.native.itemText(index) == "vit_t_lm"
+    assert "cells and nuclei in light microscopy" in tooltip and "CC-BY-4.0" in tooltip
