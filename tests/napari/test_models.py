@@ -105,3 +105,6 @@ def test_models_are_described(monkeypatch: pytest.MonkeyPatch) -> None:
         assert words in described["vit_t_lm"]
     monkeypatch.setenv("SAMLET_MODELS", "s3://bucket")
     assert "SAMLET_MODELS must name" in models.descriptions()["vit_t_lm"]
+    assert not models.is_available("vit_t_lm")
+    with pytest.raises(UserError, match="SAMLET_MODELS must name"):
+        models.predictor("vit_t_lm")

@@ -100,12 +100,12 @@ def descriptions() -> dict[str, str]:
 
 
 def is_available(name: str) -> bool:
-    """Whether nothing has to be downloaded before it can be used.
-
-    Raises:
-        UserError: SAMLET_MODELS names neither a folder nor an address.
-    """
-    return name not in MODELS or find_local(MODELS[name].weights) is not None
+    """Whether nothing has to be downloaded before it can be used."""
+    try:
+        return name not in MODELS or find_local(MODELS[name].weights) is not None
+    except UserError:
+        # SAMLET_MODELS is wrong, which loading will report.
+        return False
 
 
 def predictor(name: str, on_progress: Progress | None = None) -> Predictor:
