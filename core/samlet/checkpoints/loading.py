@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping
-from difflib import get_close_matches
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -22,7 +21,7 @@ from samlet.modeling.official_names import to_official_names, to_samlet_names
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
-from samlet.utils.messages import join_first
+from samlet.utils.messages import join_first, nearest
 
 FORMAT = 2
 """Version of samlet's format; files of a higher one are refused. Those of a model without a
@@ -73,8 +72,7 @@ def resolve_path(name: str | Path) -> Path:
         return path
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
-    known = (*BUNDLED, *MODELS)
-    near = " or ".join(get_close_matches(key, known)) or f"one of {', '.join(known)}"
+    near = nearest(key, (*BUNDLED, *MODELS))
     raise UserError(f"There is no model {key}: choose {near}, or give a file's path.")
 
 

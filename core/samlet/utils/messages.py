@@ -1,6 +1,7 @@
 """Counts and long lists as text for messages."""
 
 from collections.abc import Sequence
+from difflib import get_close_matches
 
 
 def pluralize(count: int, noun: str) -> str:
@@ -12,6 +13,11 @@ def join_first(names: Sequence[object], limit: int = 5) -> str:
     """The first names of a list, and how many more there are: "a.png, b.png and 3 more"."""
     text = ", ".join(str(name) for name in names[:limit])
     return text if len(names) <= limit else f"{text} and {len(names) - limit:,} more"
+
+
+def nearest(word: str, known: Sequence[str]) -> str:
+    """Those of `known` that `word` may be a misspelling of, or else all: "one of a, b, c"."""
+    return " or ".join(get_close_matches(word, known)) or f"one of {', '.join(known)}"
 
 
 def bullet_list(items: Sequence[str], limit: int = 20) -> str:
