@@ -11,6 +11,7 @@ import shutil
 import tempfile
 
 import pytest
+from hypothesis import HealthCheck, settings
 from xdist.remote import Producer
 from xdist.scheduler import LoadFileScheduling
 from xdist.workermanage import WorkerController
@@ -26,6 +27,10 @@ if CACHE not in os.environ:
     os.environ[CACHE] = tempfile.mkdtemp(prefix="samlet-tests-")
     atexit.register(shutil.rmtree, os.environ[CACHE], ignore_errors=True)
 os.environ["SAMLET_CACHE"] = os.environ[CACHE]
+
+# How long examples take says nothing where processes compete for the processors.
+settings.register_profile("samlet", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("samlet")
 
 WITH_SERVER = tuple(
     f"tests/labelstudio/test_{name}.py"

@@ -36,7 +36,6 @@ def examples(count: int) -> hypothesis.settings:
     """
     return hypothesis.settings(
         max_examples=count,
-        deadline=None,
         derandomize=True,
         suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
     )

@@ -9,14 +9,13 @@ import pytest
 from napari._qt.qt_event_loop import get_qapp
 from napari._vispy.canvas import VispyCanvas
 from pytestqt.qtbot import QtBot
-from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari
 from samlet import images, samples
 from samlet.outputs import read_label_map
 from tests.file_server import FileServer, running_server
-from tests.napari.desk import Desk, blocked
+from tests.napari.desk import Desk, blocked, wait
 from tests.napari.screen import screen
 
 
@@ -74,7 +73,7 @@ def qapp(_screen: None, _own_contexts: None) -> Iterator[QApplication]:
 def collected(qapp: QApplication) -> Iterator[None]:
     """What a test leaves is collected, in the GUI thread, once no event is due to it."""
     yield
-    QTest.qWait(10)
+    wait(10)
     gc.collect()
 
 
@@ -83,9 +82,13 @@ def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
     """A window for all tests, since it takes seconds to open one."""
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(1250, 800)
-    QTest.qWait(200)
+    # Imports PyTorch and much else.
+    Desk(viewer)
+    viewer.window.remove_dock_widget("all")
+    wait(200)
     gc.collect()
-    # What is there by now stays, so that collecting what a test leaves is quick.
+    # What is there by now stays, so that collecting is quick: napari does it, too, with each
+    # layer that is removed.
     gc.freeze()
     yield viewer
     viewer.close()
@@ -103,7 +106,10 @@ def viewer(_window: napari.Viewer, collected: None, qtbot: QtBot) -> Iterator[na
 
 @pytest.fixture
 def desk(viewer: napari.Viewer) -> Desk:
-    return Desk(viewer)
+    desk = Desk(viewer)
+    # While the bar moves to and fro, software composes the whole window up to 60 times a second.
+    desk.widget.progress.native.setUpdatesEnabled(False)
+    return desk
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,7 @@ from time import monotonic
 
 import numpy as np
 from napari.layers import Image
-from qtpy.QtCore import QPoint, Qt, QTimer
+from qtpy.QtCore import QEventLoop, QPoint, Qt, QTimer
 from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
@@ -21,6 +21,17 @@ BUTTONS = {"left": Qt.MouseButton.LeftButton, "right": Qt.MouseButton.RightButto
 
 blocked: dict[str, float] = {}
 """What was done, and the longest time in milliseconds that the window did not answer meanwhile."""
+
+
+def wait(milliseconds: int) -> None:
+    """Let time pass in the event loop.
+
+    `QTest.qWait` would keep a processor busy that the model's threads need: vispy replaces
+    PySide6's by a loop that never sleeps.
+    """
+    loop = QEventLoop()
+    QTimer.singleShot(milliseconds, loop.quit)
+    loop.exec()
 
 
 class Desk:
@@ -58,7 +69,7 @@ class Desk:
         QApplication.processEvents()
         self.until(lambda: self.controller.is_idle)
         # What the model's threads have sent by then.
-        QTest.qWait(30)
+        wait(30)
 
     def on_responses(self, callback: Callable[[Response], object]) -> None:
         """Call back with each response of the model, as long as the image stays open."""
@@ -77,7 +88,7 @@ class Desk:
         end = monotonic() + seconds
         while not holds():
             assert monotonic() < end, f"not within {seconds} s; the status is {self.status!r}"
-            QTest.qWait(5)
+            wait(5)
 
     @contextmanager
     def watched(self, what: str) -> Iterator[None]:
@@ -112,7 +123,7 @@ class Desk:
         """Move the mouse over a place."""
         # The real cursor moves, and it may be there already.
         QTest.mouseMove(self.canvas, QPoint(3, 3))
-        QTest.qWait(20)
+        wait(20)
         QTest.mouseMove(self.canvas, self.at(*place))
         image = self.workspace.image
         assert image is not None
@@ -133,7 +144,7 @@ class Desk:
         for a, b in pairwise(points):
             for share in np.linspace(0.25, 1, 4):
                 QTest.mouseMove(self.canvas, a + (b - a) * share)
-                QTest.qWait(15)
+                wait(15)
         QTest.mouseRelease(self.canvas, Qt.MouseButton.LeftButton, pos=points[-1])
         QApplication.processEvents()
 
@@ -156,5 +167,5 @@ class Desk:
 
     def screenshot(self, path: Path) -> None:
         """Write a picture of the whole window."""
-        QTest.qWait(100)
+        wait(100)
         self.viewer.screenshot(str(path), canvas_only=False, flash=False)

@@ -7,14 +7,13 @@ from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 import napari
 from samlet import samples
 from samlet.masks import deepest_point
 from samlet.outputs import read_label_map
 from samlet_napari import sample_data
-from tests.napari.desk import Desk
+from tests.napari.desk import Desk, wait
 from tests.napari.screen import screen
 from tests.pictures import FOLDER, make_small
 
@@ -77,7 +76,7 @@ def take(folder: Path) -> None:
 
 def save(desk: Desk, path: Path) -> None:
     """Keep what the window shows, in few colours."""
-    QTest.qWait(300)
+    wait(300)
     desk.screenshot(path)
     make_small(path)
 

@@ -92,7 +92,7 @@ def test_labels_without_prompts_stay_so(tmp_path: Path, plugins: PluginManager) 
 SHAPES = arrays.array_shapes(min_dims=2, max_dims=5, max_side=6)
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 @given(
     data=arrays.arrays(bool, SHAPES)
     | arrays.arrays(np.int32, SHAPES, elements=st.integers(0, 2**17))

@@ -10,11 +10,10 @@ import pytest
 import zarr
 from napari.layers import Image, Labels
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from samlet.masks import deepest_point, iou
 from samlet_napari.viewer.overlays import CLICKS
-from tests.napari.desk import Desk
+from tests.napari.desk import Desk, wait
 
 CELL = 27
 
@@ -154,7 +153,7 @@ def test_clicks_right_after_other_data_are_not_lost(
     cells.data = cut(picture)
     desk.controller.actions.click(cells.data_to_world((y, x)))
     desk.controller.actions.commit()
-    QTest.qWait(20)
+    wait(20)
     desk.controller.actions.click(cells.data_to_world((250, 20)))
     desk.until(lambda: desk.workspace.embeddings is not None)
     desk.settle()
@@ -194,7 +193,7 @@ def test_an_image_that_cannot_be_opened_says_so_at_every_click(
     desk.until(lambda: told in desk.status)
     cells.data = picture[::-1]
     desk.until(lambda: told in desk.status)
-    QTest.qWait(500)
+    wait(500)
     desk.click(100, 100)
     assert told in desk.status
     desk.press("Everything")

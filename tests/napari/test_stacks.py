@@ -7,13 +7,12 @@ import pytest
 import zarr
 from napari.layers import Image
 from qtpy.QtCore import Qt
-from qtpy.QtTest import QTest
 
 from samlet import images, samples
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet_napari import sample_data
-from tests.napari.desk import Desk
+from tests.napari.desk import Desk, wait
 
 NUCLEUS = 27
 
@@ -208,7 +207,7 @@ def test_a_large_image_is_clicked_on_tile_by_tile(desk: Desk, tmp_path: Path) ->
     x, y = deepest_point(labels == NUCLEUS)
     desk.viewer.scene.camera.center = (row + y, column + x)
     desk.viewer.scene.camera.zoom = 1.2
-    QTest.qWait(100)
+    wait(100)
     desk.settle()
     with desk.watched("a click in a large image"):
         desk.click(row + y, column + x)

@@ -19,7 +19,7 @@ from samlet_napari.inference.requests import Response
 from samlet_napari.ui.controller import Controller
 from samlet_napari.ui.input_bindings import MouseMode
 from samlet_napari.viewer.overlays import CLICKS, HOVER, MASK, PREVIEW
-from tests.napari.desk import Desk
+from tests.napari.desk import Desk, wait
 
 CELLS = (5, 12, 27, 35)
 
@@ -141,7 +141,7 @@ def test_hovering_never_lags_behind(desk: Desk, cells: Image, truth: np.ndarray)
     with desk.watched("hovering"):
         for row in np.linspace(60, 460, 60):
             QTest.mouseMove(desk.canvas, desk.at(row, 348))
-            QTest.qWait(5)
+            wait(5)
         end = centre(truth == 12)
         desk.hover(*end)
         desk.settle()
@@ -300,7 +300,7 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
 def test_everything_in_view_stays_in_view(desk: Desk, cells: Image) -> None:
     desk.viewer.scene.camera.zoom = 2.5
     desk.viewer.scene.camera.center = (130, 174)
-    QTest.qWait(50)
+    wait(50)
     x0, y0, x1, y1 = desk.workspace.view().visible_box()
     assert x1 - x0 < 400 and y1 - y0 < 400
     desk.press("Everything in view")
@@ -350,7 +350,7 @@ def test_clicks_land_in_whatever_napari_shows(
     data, settings = make(picture)  # type: ignore[operator]
     desk.open(desk.viewer.add_image(data, name="cells", **settings))
     desk.viewer.reset_view()
-    QTest.qWait(50)
+    wait(50)
     desk.click(*centre(truth == 27))
     desk.settle()
     desk.key(Qt.Key.Key_C)
@@ -394,7 +394,7 @@ def test_channels_are_blended_or_colours(
     place = centre(truth == 12)
     assert left[int(place[0]), int(place[1])] == 0
     desk.widget.form.channels.value = "all visible layers, blended"
-    QTest.qWait(100)
+    wait(100)
     desk.until(lambda: len(desk.workspace.embeddings.snapshot.channels) == 2)  # type: ignore
     desk.settle()
     desk.click(*place)
@@ -433,7 +433,7 @@ def test_switching_and_deleting_images_while_they_are_encoded(
     b = desk.viewer.add_image(picture[::-1], name="b")
     for layer in (a, b, a, b):
         desk.widget.form.image.value = layer
-        QTest.qWait(5)
+        wait(5)
         QTest.mouseClick(desk.canvas, Qt.MouseButton.LeftButton, pos=desk.canvas.rect().center())
     desk.viewer.layers.remove(b)
     desk.until(lambda: desk.status == "b was removed: choose another image.")
@@ -471,7 +471,7 @@ def test_closing_gives_everything_back(
     desk.click(*centre(truth == 5))
     labels = desk.viewer.layers["cells objects"]
     desk.viewer.window.remove_dock_widget(desk.widget)
-    QTest.qWait(50)
+    wait(50)
     assert {layer.name for layer in desk.viewer.layers} == {"cells", "cells objects"}
     desk.viewer.layers.selection.active = labels
     desk.key(Qt.Key.Key_Tab)

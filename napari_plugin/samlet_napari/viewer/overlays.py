@@ -122,8 +122,12 @@ class Overlays:
 
     def remove(self) -> None:
         """Take the layers out of the viewer."""
-        for layer in self.layers:
-            if layer in self._viewer.layers:
+        shown = [layer for layer in self.layers if layer in self._viewer.layers]
+        if not shown:
+            return
+        # After each removal of its own, napari collects garbage and builds its scene anew.
+        with self._viewer.layers.batched_update():
+            for layer in shown:
                 self._viewer.layers.remove(layer)
 
     def _move(self) -> None:

@@ -149,7 +149,7 @@ def random_stacks(draw: Callable) -> np.ndarray:
 
 @pytest.mark.parametrize("axis", ["z", "time"])
 @given(stack=random_stacks(), seed=st.integers(0, 2**31))
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_invariants(axis: SliceAxis, stack: np.ndarray, seed: int) -> None:
     labels, tracks = link(stack, axis)
     # Other numbers in the slices make no difference.
@@ -177,7 +177,7 @@ def test_invariants(axis: SliceAxis, stack: np.ndarray, seed: int) -> None:
 
 
 @given(stack=random_stacks())
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=40)
 def test_matches_are_the_best_of_all(stack: np.ndarray) -> None:
     """Group by group, as on the matrix of all objects, with IoUs measured mask by mask."""
     before, after = stack[:2]
