@@ -174,7 +174,7 @@ def test_in_a_film_of_stacks_the_slider_decides(desk: Desk, quick: None) -> None
 def test_stop_keeps_what_was_found(
     desk: Desk, stack: Image, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """Stopped in the fourth slice, with the first two written."""
+    """Stopped in the fourth slice, with the first two written, and the third finished."""
     searched: list[int] = []
 
     def stop(predictor: Any, pixels: np.ndarray, progress: Callable[[float], None]) -> Any:
@@ -188,7 +188,7 @@ def test_stop_keeps_what_was_found(
     desk.widget.form.slices.value = "all slices"
     find_all(desk)
     assert desk.status == "Stopped." and len(searched) == 4
-    assert desk.labels()[:2].any((1, 2)).all() and not desk.labels()[3:].any()
+    assert desk.labels()[:3].any((1, 2)).all() and not desk.labels()[3:].any()
     desk.press("Undo (Z)")
     assert not desk.labels().any()
 

@@ -56,23 +56,32 @@ def find_linked_objects(
 
     Yields:
         the objects of one slice after another, with their tracks, as soon as the slice after it has
-        been searched; `samlet.stacks.linking.SliceLinker` has the rules, those along z.
+        been searched, or cannot be; `samlet.stacks.linking.SliceLinker` has the rules, those along
+        z.
 
     Raises:
         UserError: the pixels cannot be shown to the model.
     """
-    waiting: deque[tuple[list[FoundObject], np.ndarray]] = deque()
+    waiting: deque[tuple[Plane, list[FoundObject], np.ndarray]] = deque()
+    ended_by: list[Exception] = []
 
     def label_maps() -> Iterator[np.ndarray]:
         for number, plane in enumerate(planes):
             within = progress_of_part(progress, number, len(planes))
-            found = find_objects(embeddings, plane, box, within)
+            try:
+                found = find_objects(embeddings, plane, box, within)
+            except Exception as error:
+                # Not before the slice that waits for this one has been given.
+                ended_by.append(error)
+                return
             labels = _to_label_map(found, box)
-            waiting.append((found, labels))
+            waiting.append((plane, found, labels))
             yield labels
 
-    for plane, linked in zip(planes, SliceLinker().link(label_maps()), strict=True):
-        yield _with_tracks(plane, *waiting.popleft(), linked, box)
+    for linked in SliceLinker().link(label_maps()):
+        yield _with_tracks(*waiting.popleft(), linked, box)
+    for error in ended_by:
+        raise error
 
 
 def _to_label_map(found: list[FoundObject], box: Box) -> np.ndarray:

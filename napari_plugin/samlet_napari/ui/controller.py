@@ -326,7 +326,7 @@ class Controller:
 
     def _drop_pixels(self) -> None:
         """Predict and write nothing any more of the pixels that were there."""
-        self.tasks.stop()
+        self.tasks.drop()
         self._worker.set_image(None)
         self.workspace.embeddings = self._snapshot = None
 

@@ -42,6 +42,7 @@ class TaskRunner:
     def __init__(self, workspace: Workspace) -> None:
         self._workspace = workspace
         self._stopped = threading.Event()
+        self._dropped = threading.Event()
         self._worker: Any = None
 
     @property
@@ -63,17 +64,19 @@ class TaskRunner:
             raise UserError("Another task is still running: wait for it, or press Stop.")
         task = make_task()
         stopped = self._stopped = threading.Event()
+        dropped = self._dropped = threading.Event()
         errors: list[str] = []
 
         def receive(found: list[FoundObject] | str) -> None:
             if isinstance(found, str):
                 errors.append(found)
-            elif not stopped.is_set():
+            elif not dropped.is_set():
                 try:
                     task.write(found)
                 except UserError as error:
                     errors.append(str(error))
                     stopped.set()
+                    dropped.set()
 
         def end() -> None:
             self._worker = None
@@ -81,17 +84,24 @@ class TaskRunner:
             self._workspace.status.emit(_outcome(task, errors, stopped.is_set()))
 
         self._workspace.status.emit(message)
-        self._worker = create_worker(self._run, task, stopped, _start_thread=False)
+        self._worker = create_worker(self._run, task, stopped, dropped, _start_thread=False)
         self._worker.yielded.connect(receive)
         self._worker.finished.connect(end)
         self.progress.emit(0.0)
         self._worker.start()
 
     def stop(self) -> None:
-        """End the task that is running; what it has found stays."""
+        """End the task that is running; what it has found is written."""
         self._stopped.set()
 
-    def _run(self, task: Task, stopped: threading.Event) -> Iterator[list[FoundObject] | str]:
+    def drop(self) -> None:
+        """End the task that is running, and write nothing more."""
+        self._dropped.set()
+        self._stopped.set()
+
+    def _run(
+        self, task: Task, stopped: threading.Event, dropped: threading.Event
+    ) -> Iterator[list[FoundObject] | str]:
         def progress(fraction: float) -> None:
             if stopped.is_set():
                 raise _StoppedError
@@ -99,7 +109,7 @@ class TaskRunner:
 
         try:
             for found in task.run(progress):
-                if stopped.is_set():
+                if dropped.is_set():
                     return
                 yield found
         except _StoppedError:
