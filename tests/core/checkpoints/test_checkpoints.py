@@ -380,7 +380,7 @@ def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("name", "sentence"),
     [
-        ("nuclie", "There is no model nuclie: choose nuclei, or give a file's path"),
+        ("mobile_sma", "There is no model mobile_sma: choose mobile_sam, or give a file's path"),
         ("vit_b_ml", "There is no model vit_b_ml: choose vit_b_lm or "),
         ("yolo", "There is no model yolo: choose one of [^,]+, mobile_sam, sam_vit_b, "),
         ("folder/model.pt", "There is no checkpoint folder/model.pt"),
