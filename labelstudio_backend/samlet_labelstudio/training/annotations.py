@@ -67,7 +67,7 @@ def _image_key(task: dict[str, Any]) -> str | None:
         for annotation in task.get("annotations", [])
         if not annotation.get("was_cancelled")
         for result in annotation.get("result", [])
-        if is_shape(result.get("type", ""))
+        if is_shape(result)
     )
     shape = next(shapes, None)
     return None if shape is None else image_key(task.get("data", {}), shape)

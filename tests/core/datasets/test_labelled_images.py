@@ -272,6 +272,43 @@ def test_label_studio_shapes(blank: Path, tmp_path: Path) -> None:
         assert iou(mask, cv2.resize(drawn, (60, 40), interpolation=cv2.INTER_AREA) > 127) > 0.97
 
 
+@pytest.mark.parametrize("prompt", ["keypointlabels", "rectanglelabels"])
+@pytest.mark.parametrize("is_first", [False, True])
+def test_label_studio_region_with_the_label_of_a_smart_tool(
+    blank: Path, tmp_path: Path, prompt: str, is_first: bool
+) -> None:
+    """With *Keep label selected*, Label Studio 1.23 exports an accepted mask twice."""
+    results = []
+    for number, mask in enumerate((INNER, STRIP)):
+        own = brush(mask) | {"id": f"samlet-{number}", "origin": "manual", "score": 0.8}
+        value = {"format": "rle", "rle": own["value"]["rle"], prompt: ["cell"]}
+        again = {**own, "from_name": "click", "type": prompt, "value": value}
+        del again["score"]
+        results += [again, own] if is_first else [own, again]
+    point = region("keypointlabels", GRID.shape, x=70, y=20, width=0.26)
+    path = write_json(tmp_path / "project.json", [task([*results, point])])
+    left_out: list[str] = []
+    (item,) = find_labelled_images(blank, path)
+    assert np.array_equal(found_masks(item.read_layers(left_out)), [INNER, STRIP])
+    assert left_out == []
+
+
+def test_label_studio_shapes_under_the_type_of_a_smart_tool(blank: Path, tmp_path: Path) -> None:
+    in_percent = 100 / np.array([60, 40])
+    corners = (np.array(polygons(INNER)[0]).reshape(-1, 2) * in_percent).tolist()
+    shapes: list[tuple[str, str, dict[str, Any]]] = [
+        ("polygonlabels", "keypointlabels", {"points": corners, "closed": True}),
+        ("rectanglelabels", "keypointlabels", {"x": 50, "y": 50, "width": 25, "height": 25}),
+        ("ellipselabels", "rectanglelabels", {"x": 75, "y": 25, "radiusX": 10, "radiusY": 10}),
+    ]
+    drawn = []
+    for number in (0, 1):
+        results = [region(shape[number], GRID.shape, **shape[2]) for shape in shapes]
+        path = write_json(tmp_path / f"{number}.json", [task(results)])
+        drawn.append(found_masks(find_labelled_images(blank, path)[0].read_layers()))
+    assert len(drawn[0]) == 3 and np.array_equal(drawn[0], drawn[1])
+
+
 def test_newest_annotation_that_was_not_cancelled(blank: Path, tmp_path: Path) -> None:
     chosen = task([brush(INNER)])
     for result, time, cancelled in (
@@ -637,7 +674,8 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
         'no number "x"', "covers no pixel of its image", 'has no text "type"',
     ):  # fmt: skip
         assert fault in shown
-    many = [task([*bad_regions() * 30, brush(INNER)], "a.png")]
+    bad = [{**each, "id": f"r{i}"} for i in range(30) for each in bad_regions()]
+    many = [task([*bad, brush(INNER)], "a.png")]
     shown = messages_of(folder, write_json(tmp_path / "many.json", many))
     assert shown.endswith("- and 130 more") and shown.count("\n") == 22
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from samlet.datasets import json_files
 from samlet.datasets.label_studio.filenames import is_image, match
-from samlet.datasets.label_studio.regions import is_shape, to_mask
+from samlet.datasets.label_studio.regions import is_shape, to_mask, without_repetitions
 from samlet.datasets.labelled_images import LabelledImage, LabelledImages, draw_regions, image_size
 from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
@@ -114,10 +114,12 @@ def _by_image(
     data = json_files.get_field(task, "data", dict, where)
     shapes: dict[str, list[dict[str, Any]]] = {}
     for i, result in enumerate(annotation["result"]):
-        kind = json_files.get_field(result, "type", str, f"{where}, result[{i}],")
-        if is_shape(kind):
+        json_files.get_field(result, "type", str, f"{where}, result[{i}],")
+        if is_shape(result):
             shapes.setdefault(_reference(data, result, where), []).append(result)
-    return shapes or {_reference(data, {}, where): []}
+    if not shapes:
+        return {_reference(data, {}, where): []}
+    return {reference: without_repetitions(results) for reference, results in shapes.items()}
 
 
 def image_key(data: dict[str, Any], result: dict[str, Any]) -> str | None:

@@ -1,7 +1,7 @@
 """Regions that were drawn in Label Studio, as masks; their geometry is in `geometry.py`."""
 
 import base64
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -16,16 +16,41 @@ from samlet.images.decoding import decode
 from samlet.masks import fill_polygon
 
 
-def is_shape(kind: str) -> bool:
-    """Whether results of this type describe the area of an object, unlike points."""
-    return _bare(kind) in _DRAW or _bare(kind) in _UNREAD
+def is_shape(result: dict[str, Any]) -> bool:
+    """Whether an entry of an annotation's "result" describes the area of an object.
+
+    Points do not. An entry without a type does not either.
+    """
+    kind = _shape(result)
+    return kind in _DRAW or kind in _UNREAD
+
+
+def without_repetitions(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Keep one entry of each region: Label Studio stores one for every label that a region has.
+
+    The same region carries the label of its own control, and with *Keep label selected* that of the
+    smart tool as well, which is still selected when its mask is accepted. Both entries have its id
+    and its geometry.
+
+    Args:
+        results: entries of an annotation's "result", all of them shapes.
+    """
+    kept: dict[str, list[dict[str, Any]]] = {}
+    unique = []
+    for result in results:
+        geometry = _geometry(result)
+        known = kept.setdefault(str(result.get("id", "")), [])
+        if geometry not in known:
+            known.append(geometry)
+            unique.append(result)
+    return unique
 
 
 def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: str) -> np.ndarray:
     """Draw one region.
 
     Args:
-        result: an entry of an annotation's "result", of a type for which `is_shape` holds.
+        result: an entry of an annotation's "result" for which `is_shape` holds.
         image: the image file.
         size: its (H, W).
         where: names the task, to start a sentence.
@@ -38,7 +63,7 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
             that is not read, or fields are missing or wrong.
     """
     where = f"{where}, region {result.get('id')},"
-    kind = _bare(result["type"])
+    kind = _shape(result)
     if kind in _UNREAD:
         raise UserError(
             f"{where} is of the type {result['type']}, which is not read: "
@@ -55,9 +80,25 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
     return _DRAW[kind](RegionValue(fields, size, where, "export the labels again"))
 
 
-def _bare(kind: str) -> str:
+def _shape(result: dict[str, Any]) -> str:
+    """The shape in a result's value, which may be another one than its type says."""
     # The tags <Polygon> and <PolygonLabels> write the same shapes.
-    return kind.lower().removesuffix("labels")
+    kind = str(result.get("type", "")).lower().removesuffix("labels")
+    value = result.get("value")
+    if kind not in (*_DRAW, *_UNREAD, "keypoint") or not isinstance(value, dict):
+        return kind
+    # The label of a smart tool on a mask that came as a brush region is of the smart tool's type.
+    for field, shape in _SHAPE_OF_FIELD.items():
+        if field in value:
+            return shape
+    return kind
+
+
+def _geometry(result: dict[str, Any]) -> Any:
+    value = result.get("value")
+    if not isinstance(value, dict):
+        return value
+    return {name: field for name, field in value.items() if not name.endswith("labels")}
 
 
 def _bitmask(value: RegionValue) -> np.ndarray:
@@ -79,6 +120,15 @@ def _bitmask(value: RegionValue) -> np.ndarray:
     return pixels[..., -1] > 127
 
 
+_SHAPE_OF_FIELD = {
+    "rle": "brush",
+    "imageDataURL": "bitmask",
+    "vertices": "vector",
+    "points": "polygon",
+    "radiusX": "ellipse",
+    # Points have a width only.
+    "height": "rectangle",
+}
 _DRAW: dict[str, Callable[[RegionValue], np.ndarray]] = {
     "brush": geometry.read_brush,
     "bitmask": _bitmask,
