@@ -188,8 +188,12 @@ def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCapture
     wait(lambda: service.trainer.running is None)
 
 
-def test_what_the_job_cannot_do(tmp_path: Path) -> None:
+def test_what_the_job_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     folder = exported(tmp_path / "job")
+    # Where people work there may be a folder of this name, such as a clone of the repository.
+    (tmp_path / "samlet").mkdir()
+    (tmp_path / "samlet" / "__init__.py").write_text("raise ImportError('not this one')")
+    monkeypatch.chdir(tmp_path)
     (folder / ANNOTATIONS).write_text("[]")
     with pytest.raises(UserError, match=r"annotations\.json has no annotation"):
         trainer_in(tmp_path)._finetune(folder, "nuclei")

@@ -134,8 +134,10 @@ class FinetuneJob:
         with atomic_path(self.folder / JOB) as temporary:
             job = {"settings": dict(settings), "measure": measure}
             temporary.write_text(json.dumps(job, indent=1), encoding="utf-8")
+        # -P: the working folder may have a folder "samlet", which -m alone would import from.
+        # -u: what is printed is in the log at once.
         command = [
-            *(sys.executable, "-m", "samlet.training.job"),
+            *(sys.executable, "-P", "-u", "-m", "samlet.training.job"),
             *(str(self.folder), "--obey-stdin"),
         ]
         try:
