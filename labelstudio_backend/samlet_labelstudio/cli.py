@@ -43,8 +43,9 @@ Labels = Annotated[str, typer.Option(help="Labels of the objects, separated by c
 def main() -> None:
     """The command `samlet-labelstudio`."""
     logging.basicConfig(level=logging.WARNING, format="%(asctime)s %(levelname)s %(message)s")
-    # The precision that images are encoded in.
-    logging.getLogger("samlet").setLevel(logging.INFO)
+    # The precision that images are encoded in, for one.
+    for name in ("samlet", "samlet_labelstudio"):
+        logging.getLogger(name).setLevel(logging.INFO)
     run_app(app)
 
 

@@ -72,7 +72,9 @@ class Settings(PreannotationSettings, BaseSettings):
         max_pixels: images with more pixels are refused.
         train_on_annotations: train also when annotations arrive, not only on request.
         train_pause: seconds without a new annotation before that starts.
-        train_steps: length of a training.
+        train_steps: length of a training; None for 200 steps, or fewer if these would take longer
+            than `train_minutes`.
+        train_minutes: how long a training may take, as measured in its first steps.
 
     Raises:
         UserError: a value of the wrong type, or out of its range.
@@ -99,7 +101,8 @@ class Settings(PreannotationSettings, BaseSettings):
     max_pixels: _Positive = DEFAULT_MAX_PIXELS
     train_on_annotations: bool = False
     train_pause: float = Field(60.0, ge=0)
-    train_steps: _Positive = 200
+    train_steps: _Positive | None = None
+    train_minutes: float = Field(20.0, gt=0)
 
     def __init__(self, **values: Any) -> None:
         try:

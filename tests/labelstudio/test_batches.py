@@ -17,9 +17,11 @@ from werkzeug.serving import make_server
 import samlet
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.client import connect
+from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service, batches, preannotation, predictions
 from samlet_labelstudio.service.background import BackgroundBatches
+from samlet_labelstudio.service.request_context import RequestContext
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import LabelStudio
@@ -121,9 +123,7 @@ def test_each_prediction_is_written_once(
 ) -> None:
     monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
     server.retrieve_predictions(project)
-    assert messages(
-        caplog, "3 tasks take longer than Label Studio waits: they are processed in the"
-    )
+    assert messages(caplog, "3 tasks are processed in the background, and their predictions appear")
     # Annotators who see nothing repeat the request, for all of them and for some.
     server.retrieve_predictions(project)
     server.retrieve_predictions(project, server.task_ids(project)[1:])
@@ -160,7 +160,6 @@ def test_two_requests_at_the_same_time(
     gate.opened.set()
     second.join()
     wait(lambda: messages(caplog, f"Project {project}: 3 of 3 tasks are done."))
-    assert messages(caplog, "3 of these tasks are already being processed in the background")
     assert counts(server, project) == [1] * COUNT
 
 
@@ -226,6 +225,74 @@ def test_label_studio_is_gone(
 
 def quick_service(folder: Path, model: Path, **more: Any) -> Service:
     return Service(Settings(model=str(model), engine="torch", folder=folder, max_regions=2, **more))
+
+
+def test_a_stopped_server_goes_on_at_its_next_start(
+    server: LabelStudio,
+    project: int,
+    service: Service,
+    model: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Whether it has answered the request already or not."""
+    first, *others = server.task_ids(project)
+    gate = Gate(service, monkeypatch)
+    monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", 0.2)
+    server.retrieve_predictions(project, [first, others[0]])
+    (progress,) = service.background.progress()
+    assert (progress.project, progress.done, progress.total) == (str(project), 0, 2)
+    monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", SOON_S)
+    waiting = threading.Thread(target=server.retrieve_predictions, args=[project, others[1:]])
+    waiting.start()
+    gate.failing = dict.fromkeys(server.task_ids(project), batches._UnwantedError())
+    service.background.is_shutting_down = True
+    gate.opened.set()
+    service.shut_down()
+    waiting.join()
+    assert messages(caplog, "stops before 2 tasks are done; they are resumed at the next start.")
+    assert counts(server, project) == [0] * COUNT
+
+    again = Service(service.settings)
+    again.resume()
+    assert messages(caplog, f"Project {project}: 2 tasks of before are resumed.")
+    wait(lambda: messages(caplog, f"Project {project}: 2 of 2 tasks are done."))
+    assert counts(server, project) == [1, 1, 0]
+    (prediction,) = server.predictions(first)
+    # With the settings that the project had.
+    assert 0 < len(prediction["result"]) <= 5
+    assert list((tmp_path / "batches").iterdir()) == [] == again.background.progress()
+
+
+def test_opening_a_task_asks_twice_for_one_prediction(
+    server: LabelStudio,
+    project: int,
+    gate: Gate,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    server.change_project(project, show_collab_predictions=True)
+    task = server.task_ids(project)[0]
+    opened = [threading.Thread(target=server.task, args=[task]) for _ in range(3)]
+    for thread in opened:
+        thread.start()
+    time.sleep(1)
+    gate.opened.set()
+    for thread in opened:
+        thread.join()
+    assert len(server.predictions(task)) == 1
+    assert gate.processed == [task]
+
+
+def test_a_task_that_has_a_prediction_of_this_model(model: Path, tmp_path: Path) -> None:
+    service = quick_service(tmp_path, model)
+    client = create_app(service, 2).test_client()
+    version = service.models.version_of("1")
+    image = payloads.image_file("fluorescence_2")
+    has_one = payloads.task(image, 1, predictions=[{"model_version": version, "result": []}])
+    tasks = [has_one, payloads.task(image, 2)]
+    first, second = client.post("/predict", json=payloads.request(tasks)).json["results"]
+    assert first == [] and second["model_version"] == version and second["result"]
 
 
 def test_one_of_several_fails_at_a_library(
@@ -311,10 +378,12 @@ def test_a_long_task_ends_within_it(
         service.background.is_shutting_down = True
     assert ended.wait(SOON_S)
     request.join()
+    if reason == "shutdown of the background":
+        assert answers[0].json["results"] == [[]]
+        return
     sentence = {
         "unwanted": "address and an API key are needed",
         "shutdown": "The server is stopping",
-        "shutdown of the background": "processed in the background",
     }[reason]
     assert answers[0].status_code == 400 and sentence in answers[0].json["error"]
 
@@ -350,15 +419,20 @@ Service(Settings(engine="torch", folder=Path({str(tmp_path)!r}))).warm_up()
     assert done.stderr == ""
 
 
-def test_the_end_of_the_server() -> None:
+def test_the_end_of_the_server(tmp_path: Path) -> None:
     """It tells what is left, and waits: PyTorch aborts a process that ends while it computes."""
     code = """
-import threading, time, torch
+import sys, threading, time, torch
+from pathlib import Path
+from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
 from samlet_labelstudio.service import background
-background.SHUTDOWN_SECONDS = 0
-batches, began = background.BackgroundBatches(), threading.Event()
-with batches.claim("3", [{"id": 1}, {"id": 2}, {"id": 5}]) as claim:
-    batches.take_over(claim)
+from samlet_labelstudio.service.request_context import RequestContext
+from samlet_labelstudio.settings import Settings
+batches, began = background.BackgroundBatches(Path(sys.argv[1])), threading.Event()
+context = RequestContext("3", LabelingConfig((), {}), Settings())
+tasks = [{"id": 1}, {"id": 2}, {"id": 5}]
+with batches.claim("3", tasks) as claim:
+    batches.take_over(claim, context, tasks)
 batches.release("3", 2)
 def work():
     matrix = torch.ones(300, 300)
@@ -371,17 +445,21 @@ def work():
     print("Its batch is done.", flush=True)
 batches.start(work)
 began.wait()
+batches.shut_down(0)
+batches.join()
 """
-    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    command = [sys.executable, "-c", code, str(tmp_path)]
+    done = subprocess.run(command, capture_output=True, text=True, check=True)
     assert done.stdout == "Its batch is done.\n"
     assert done.stderr == (
-        "Project 3: the server stops before 2 tasks are done: request them again.\n"
+        "Project 3: the server stops before 2 tasks are done; they are resumed at the next start.\n"
     )
 
 
-def test_who_is_answered() -> None:
+def test_who_is_answered(tmp_path: Path) -> None:
     """A prediction that was written while a request waited must not be its answer, too."""
-    owed = BackgroundBatches()
+    owed = BackgroundBatches(tmp_path)
+    context = RequestContext("3", LabelingConfig((), {}), Settings())
     odd: list[Any] = [{"id": {}}, {}, {"id": "1"}]
     tasks: list[Any] = [{"id": 1}, {"id": 2}]
     with (
@@ -390,10 +468,10 @@ def test_who_is_answered() -> None:
         owed.claim("3", [{"id": 2}, {"id": 3}]) as second,
     ):
         with owed.claim("3", tasks) as first:
-            owed.take_over(first)
+            owed.take_over(first, context, tasks)
         for number in (1, 2):
             owed.release("3", number)
         with pytest.raises(UserError, match="1 of these"):
-            owed.take_over(second)
+            owed.take_over(second, context, tasks)
     with owed.claim("3", tasks):
         pass

@@ -70,13 +70,37 @@ def test_earlier_answers_are_no_prompts() -> None:
         read_prompt([answer], CONFIG, SIZE)
 
 
+def test_a_point_from_before_is_no_prompt() -> None:
+    """As Label Studio 1.23 sends it: drawn with Auto-Annotation off, and of the same label."""
+    size = {"original_width": 347, "original_height": 260, "image_rotation": 0}
+    names = {"from_name": "keypoint", "to_name": "img", "type": "keypointlabels"}
+    before = {
+        **size,
+        "value": {"x": 82.27, "y": 19.01, "width": 0.26, "keypointlabels": ["a"]},
+        **{"id": "uzmc-CROr1", **names, "origin": "manual"},
+    }
+    smart = {
+        **size,
+        "value": {"x": 79.4, "y": 36.34, "width": 0.26, "labels": ["a"], "keypointlabels": ["a"]},
+        **{"is_positive": True, "id": "zndPMp1S5G", **names, "origin": "manual"},
+    }
+    again = {**smart, "is_positive": False, "id": "x"}
+    one = read_prompt([smart, again], CONFIG, (260, 347))
+    for drawn in ([before, smart, again], [smart, before, again]):
+        prompt = read_prompt(drawn, CONFIG, (260, 347))
+        assert np.array_equal(prompt.points, one.points)
+        assert prompt.point_labels.tolist() == [1, 0]
+    # Through the API, all points may come without it.
+    assert len(read_prompt([before, before], CONFIG, (260, 347)).points) == 2
+
+
 def test_clicks_accumulate() -> None:
     prompt = read_prompt(
         [
             click(10, 20, is_positive=True),
             click(50.25, 50.5, "b", is_positive=False),
             click(25, 25, None, is_positive=0),
-            click(75, 75, None),
+            click(75, 75, None, is_positive=True),
             click(75, 80, None, is_positive=1),
         ],
         CONFIG,
@@ -98,7 +122,8 @@ def test_clicks_stay_in_the_image(percent: tuple[float, float], pixel: tuple[flo
 
 
 def test_boxes_and_points_mix_and_the_last_box_counts() -> None:
-    results = [box(0, 0, 5, 5), click(20, 30), box(10, 20, 30, 40), click(0, 0, is_positive=False)]
+    smart = click(20, 30, is_positive=True)
+    results = [box(0, 0, 5, 5), smart, box(10, 20, 30, 40), click(0, 0, is_positive=False)]
     prompt = read_prompt(results, CONFIG, SIZE)
     assert prompt.box == pytest.approx((20, 20, 80, 60))
     assert prompt.point_labels.tolist() == [1, 0]

@@ -13,12 +13,13 @@ from samlet.datasets.label_studio import brush_rle
 from samlet.errors import UserError
 from samlet.masks import iou
 from samlet.modeling.fingerprint import encoder_fingerprint
-from samlet.training.job import RESULT, FinetuneJob, FinetuneResult
+from samlet.training.job import RESULT, FinetuneJob, FinetuneResult, Progress
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
+from samlet_labelstudio.training import run
 from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES
-from samlet_labelstudio.training.trainer import Trainer
+from samlet_labelstudio.training.run import TrainingRun
 from samlet_labelstudio.training.versions import Versions
 from tests.labelstudio import payloads
 from tests.labelstudio.test_images import Host
@@ -62,9 +63,11 @@ def exported(folder: Path) -> Path:
     return folder
 
 
-def trainer_in(folder: Path, **more: Any) -> Trainer:
-    settings = Settings(folder=folder, train_steps=2, **more)
-    return Trainer(settings, Versions(folder / "projects"))
+def run_in(folder: Path) -> TrainingRun:
+    settings = Settings(folder=folder, train_steps=2)
+    training = TrainingRun("3", settings, Versions(folder / "projects"))
+    training.folder = folder
+    return training
 
 
 def wait(until: Callable[[], Any]) -> None:
@@ -104,15 +107,15 @@ def host() -> Iterator[Host]:
 
 def service_of(host: Host, folder: Path, **more: Any) -> Service:
     key = "a-key"
-    settings = Settings(
-        engine="torch",
-        folder=folder,
-        label_studio_url=host.url,
-        api_key=key,
-        train_steps=2,
-        **more,
+    given = {"train_steps": 2, **more}
+    url = host.url
+    return Service(
+        Settings(engine="torch", folder=folder, label_studio_url=url, api_key=key, **given)
     )
-    return Service(settings)
+
+
+def train(service: Service, project: str = "3") -> None:
+    TrainingRun(project, service.settings, service.versions).train()
 
 
 def hook(client: Any, event: str, project: Any = 3) -> Any:
@@ -120,19 +123,37 @@ def hook(client: Any, event: str, project: Any = 3) -> Any:
 
 
 def started_job(service: Service) -> FinetuneJob:
-    wait(lambda: service.trainer._job is not None and service.trainer._job.is_running)
-    job = service.trainer._job
-    assert job is not None
-    return job
+    """The process of the training that runs, once there is one."""
+
+    def job() -> FinetuneJob | None:
+        run = service.trainer._run
+        return None if run is None else run.job
+
+    wait(lambda: (found := job()) is not None and found.is_running)
+    found = job()
+    assert found is not None
+    return found
+
+
+def shown_version(client: Any, project: str = "3") -> str:
+    """The version that Label Studio shows in the project's settings, under Model."""
+    body = {"project": f"{project}.17", "schema": payloads.config()}
+    return str(client.post("/setup", json=body).json["model_version"])
 
 
 def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     serve(host, *NAMES)
     service = service_of(host, tmp_path)
     client = create_app(service, 4).test_client()
-    assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
-    answer = hook(client, "START_TRAINING", 4).json
-    assert answer == {"status": "Training on project 3 is running: try again when it has finished."}
+    answer = hook(client, "START_TRAINING").json["status"]
+    assert answer.startswith("Training on project 3 has started: the backend's page (/) and the ")
+    answer = hook(client, "START_TRAINING", 4).json["status"]
+    assert answer.startswith("Training on project 3 is running (")
+    assert answer.endswith("): try again when it has finished.")
+    started_job(service)
+    measuring = "checking the labels, and measuring how long a step takes"
+    assert shown_version(client) == f"nuclei (training: {measuring})"
+    assert shown_version(client, "4") == "nuclei"
     # Meanwhile annotators go on.
     nucleus = payloads.objects(NAMES[0])[0]
     task = payloads.task(payloads.image_file(NAMES[0]))
@@ -140,6 +161,10 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     assert service.trainer.running == "3"
     assert client.post("/predict", json=body).json["model_version"] == "nuclei"
     wait(lambda: service.trainer.running is None)
+    outcome = service.trainer.outcome("3")
+    assert (
+        outcome is not None and not outcome.is_error and "IoU before: click 0." in outcome.message
+    )
 
     (version,) = service.versions.all("3")
     facts = version.facts
@@ -156,8 +181,7 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
 
     # It is a model that answers, and what it was made from is as it was.
     service.versions.choose("3", version.name)
-    set_up = {"project": "3.17", "schema": payloads.config()}
-    assert client.post("/setup", json=set_up).json == {"model_version": version.name}
+    assert shown_version(client) == version.name
     answer = client.post("/predict", json=body).json
     assert answer["model_version"] == version.name
     assert iou(payloads.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
@@ -182,10 +206,87 @@ def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCapture
     assert message.startswith("Training on project 3 failed: It ended with status -9; ")
     assert message.endswith("log.txt may tell why.")
     assert client.get("/health").status_code == 200 and service.versions.all("3") == []
-    # And it can be tried again.
-    assert hook(client, "START_TRAINING").json == {"status": "Training has started."}
-    started_job(service).kill()
+    # Annotators see it, also when the server has started again; and other projects do not.
+    assert shown_version(client) == f"nuclei ({message.removesuffix('.')})"
+    client = create_app(service_of(host, tmp_path), 4).test_client()
+    assert shown_version(client) == f"nuclei ({message.removesuffix('.')})"
+    assert shown_version(client, "4") == "nuclei"
+
+
+def test_a_training_goes_on_at_the_next_start(
+    tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture
+) -> None:
+    serve(host, *NAMES)
+    service = service_of(host, tmp_path)
+    hook(create_app(service, 4).test_client(), "START_TRAINING")
+    process = started_job(service).process
+    service.shut_down()
+    assert process is not None and process.poll() is not None
+    assert any(
+        "Project 3: the server stops, and the training with it" in record.getMessage()
+        for record in caplog.records
+    )
+    exported_at = exports(host)
+
+    again = service_of(host, tmp_path)
+    assert again.trainer.running is None
+    again.resume()
+    assert again.trainer.running == "3"
+    started_job(again)
+    assert exports(host) == exported_at
+    # Until somebody stops it for good.
+    assert again.trainer.stop() == "The training on project 3 stops after its current step."
+    wait(lambda: again.trainer.running is None)
+    client = create_app(again, 4).test_client()
+    stopped = "nuclei (Training on project 3 was stopped; its model is as it was)"
+    assert shown_version(client) == stopped
+    last = service_of(host, tmp_path)
+    last.resume()
+    assert last.trainer.running is None and last.trainer.stop() == "No training is running."
+
+
+@pytest.mark.parametrize(("minutes", "lengths"), [(1, [200, 20]), (15, [200, 150]), (60, [200])])
+def test_fewer_steps_where_they_take_long(
+    minutes: int,
+    lengths: list[int],
+    tmp_path: Path,
+    host: Host,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """A job that logs 6 s per step: 15 min have 150 of them."""
+    started: list[int] = []
+
+    class SlowJob:
+        is_stopped = is_running = False
+
+        def __init__(self, folder: Path) -> None:
+            self.rows: list[Progress] = []
+
+        def start(self, settings: dict[str, Any]) -> None:
+            started.append(settings["steps"])
+            self.is_running = self.is_first = len(started) == 1
+
+        def progress(self) -> list[Progress]:
+            rows, self.rows = self.rows, [Progress(10, 60.0, 1.0)]
+            return rows if self.is_first else self.rows
+
+        def stop(self) -> None:
+            self.is_stopped, self.is_running = True, False
+
+        def wait(self) -> FinetuneResult:
+            return FinetuneResult(error="Done.", is_stopped=self.is_stopped)
+
+    monkeypatch.setattr(run, "FinetuneJob", SlowJob)
+    serve(host, *NAMES)
+    service = service_of(host, tmp_path, train_steps=None, train_minutes=minutes)
+    hook(create_app(service, 4).test_client(), "START_TRAINING")
+    if len(lengths) == 1:
+        wait(lambda: (p := service.trainer.progress()) is not None and p.step == 10)
+        progress = str(service.trainer.progress())
+        service.trainer.stop()
+        assert progress == "training, step 10 of 200, 6.00 s per step, about 19 min left"
     wait(lambda: service.trainer.running is None)
+    assert started == lengths
 
 
 def test_what_the_job_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -196,25 +297,25 @@ def test_what_the_job_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     (folder / ANNOTATIONS).write_text("[]")
     with pytest.raises(UserError, match=r"annotations\.json has no annotation"):
-        trainer_in(tmp_path)._finetune(folder, "nuclei")
+        run_in(folder)._finetune("nuclei")
     assert FinetuneResult.read(folder / RESULT).error is not None
 
 
 def test_too_few_annotations(tmp_path: Path, host: Host) -> None:
     serve(host, NAMES[0])
     with pytest.raises(UserError, match="the project has 1 annotated images: submit at least 2"):
-        service_of(host, tmp_path).trainer.train("3")
+        train(service_of(host, tmp_path))
     assert host.received[-1][0] == "/data/upload/3/gone.png"
 
 
 def test_a_project_that_is_not_there(tmp_path: Path, host: Host) -> None:
-    trainer = service_of(host, tmp_path).trainer
+    service = service_of(host, tmp_path)
     serve(host, NAMES[0])
     with pytest.raises(UserError, match="has no such project or task"):
-        trainer.train("7")
+        train(service, "7")
     host.respond("/api/projects/7/export", b"no", 401)
     with pytest.raises(UserError, match="refuses the API key: copy a valid one"):
-        trainer.train("7")
+        train(service, "7")
 
 
 def test_a_folder_that_cannot_be_written(
@@ -241,7 +342,7 @@ def test_a_task_whose_image_is_no_address(tmp_path: Path, host: Host) -> None:
         json.dumps(tasks).encode(),
     )
     with pytest.raises(UserError, match="the project has 1 annotated images"):
-        service_of(host, tmp_path).trainer.train("3")
+        train(service_of(host, tmp_path))
 
 
 def test_annotations_start_one_training(tmp_path: Path, host: Host) -> None:

@@ -66,7 +66,7 @@ def test_bad_projects(tmp_path: Path, project: str) -> None:
         lambda: versions.choose(project, None),
         lambda: versions.add(project, "a", checkpoint, {}),
         lambda: service.trainer.handle_event(project, "START_TRAINING"),
-        lambda: service.trainer.train(project),
+        lambda: service.trainer.outcome(project),
     ):
         with pytest.raises(UserError, match="is no project: give its number"):
             call()

@@ -73,7 +73,7 @@ class SamletBackend(compat.LabelStudioMLBase):
         tasks: Sequence[Mapping[str, Any]],
         context: Mapping[str, Any] | None = None,
         **unused: Any,
-    ) -> list[dict[str, Any]]:
+    ) -> list[Any]:
         """Answer a smart prompt, or pre-annotate tasks; see `Service.predict`.
 
         Args:
@@ -83,7 +83,7 @@ class SamletBackend(compat.LabelStudioMLBase):
             unused: what else Label Studio sends.
 
         Returns:
-            A prediction for each task.
+            See `Service.predict`.
 
         Raises:
             UserError: anything wrong with the request.
@@ -94,7 +94,9 @@ class SamletBackend(compat.LabelStudioMLBase):
                 "to a project again."
             )
         request = self.service.context(self.project, self._config_text)
-        return self.service.predict(request, tasks, context.get("result") if context else None)
+        return list(
+            self.service.predict(request, tasks, context.get("result") if context else None)
+        )
 
     def fit(self, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """Train on a project's annotations, in the background; see `Trainer.handle_event`.

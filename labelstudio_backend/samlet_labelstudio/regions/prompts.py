@@ -45,7 +45,7 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
     """Read the regions that Label Studio sends when a smart tool was used.
 
     All points of all regions count together: a keypoint gives one, a brush stroke up to five that
-    are spread inside it. Rectangles and ellipses give boxes, of which the last counts. The label
+    are spread inside it. Where some keypoints are smart clicks, the others do not count. Rectangles and ellipses give boxes, of which the last counts. The label
     is that of the last region that has one. Regions of other types are ignored.
 
     Args:
@@ -128,9 +128,14 @@ def _prompt_regions(results: Any) -> Iterator[tuple[str, Any]]:
     """The regions that are prompts, each with its place, to start a sentence."""
     if not isinstance(results, list):
         raise UserError('"result" is not a list of regions: send the context of Label Studio.')
+    # Only smart clicks have it. Points of the same label that were drawn with Auto-Annotation off
+    # are sent along, but belong to other objects.
+    has_smart_clicks = any(isinstance(each, dict) and "is_positive" in each for each in results)
     for i, result in enumerate(results):
         where = f"result[{i}]"
         kind = json_files.get_field(result, "type", str, where, _REMEDY)
+        if has_smart_clicks and kind == "keypointlabels" and "is_positive" not in result:
+            continue
         # Label Studio also sends earlier results with the type and label of the prompt.
         if kind in _POINTS.keys() | _BOXES.keys() and not is_own(result):
             yield where, result

@@ -18,7 +18,7 @@ from samlet_labelstudio.hosts import host_of, is_listed
 from samlet_labelstudio.settings import Settings
 
 PUBLIC_PATHS = ("/", "/health")
-"""Paths that reveal nothing, for whatever monitors the server."""
+"""Paths that reveal nothing, for whatever monitors the server; / is also the page of browsers."""
 
 
 class RefusedError(Exception):
@@ -44,7 +44,7 @@ def check(request: Request, settings: Settings) -> None:
         RefusedError: the request comes from a web page, through a name that is not the backend's,
             or without the password.
     """
-    if request.path in PUBLIC_PATHS:
+    if request.path in PUBLIC_PATHS and not is_for_browser(request):
         return
     host = host_of(f"{request.scheme}://{request.host}")
     if not (_is_plain(request.host) and (_is_loopback(host) or is_listed(host, settings.names))):
@@ -67,6 +67,11 @@ def check(request: Request, settings: Settings) -> None:
             "The user or password is missing or wrong: give Label Studio those of the backend, in "
             "the project's settings under Model, and its webhook an Authorization header.",
         )
+
+
+def is_for_browser(request: Request) -> bool:
+    """Whether a request is for the backend's page."""
+    return request.path == "/" and "text/html" in request.headers.get("Accept", "")
 
 
 def check_json(request: Request) -> None:

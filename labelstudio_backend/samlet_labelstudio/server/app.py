@@ -5,7 +5,6 @@ for /predict.
 """
 
 import logging
-import threading
 from collections.abc import Mapping
 from typing import Any
 
@@ -13,34 +12,39 @@ from flask import Flask, Response, jsonify, request
 from werkzeug.exceptions import HTTPException
 
 from samlet.errors import UserError
-from samlet_labelstudio.server import access, request_body
+from samlet_labelstudio.server import access, request_body, status_page
+from samlet_labelstudio.server.request_queue import BusyError, RequestQueue
 from samlet_labelstudio.service import Service
 
 log = logging.getLogger(__name__)
 
 MAX_REQUEST_BYTES = 100_000_000
 """Brush strokes, and tasks with their predictions, are long."""
+WAIT_SECONDS = 60.0
+"""What a request waits for its turn, of the 100 s that Label Studio waits."""
 MODEL_CLASS = "SamletBackend"
 """What /health calls the backend, here as under label-studio-ml's own server."""
 
 
-def create_app(service: Service, max_predictions: int) -> Flask:
+def create_app(service: Service, max_predictions: int, max_waiting: int = 0) -> Flask:
     """Make the WSGI application.
 
     Args:
         service: does the work.
-        max_predictions: requests for masks that may be in work at once; further ones are refused
-            with status 503, so that there is always a thread left for /health and /setup.
+        max_predictions: requests for masks that may be in work at once.
+        max_waiting: further ones that may wait for these, in the order in which they came. What is
+            beyond, or waits for more than `WAIT_SECONDS`, is refused with status 503, so that there
+            is always a thread left for /health and /setup.
     """
     app = Flask("samlet_labelstudio")
-    app.config["MAX_CONTENT_LENGTH"] = MAX_REQUEST_BYTES
-    slots = threading.BoundedSemaphore(max_predictions)
+    app.config.update(MAX_CONTENT_LENGTH=MAX_REQUEST_BYTES, MODEL_CLASS=MODEL_CLASS)
+    queue = RequestQueue(max_predictions, max_waiting)
+    status_page.add_to(app, service, queue)
 
     @app.before_request
     def check_access() -> None:
         access.check(request, service.settings)
 
-    @app.route("/")
     @app.route("/health")
     def health() -> Response:
         return jsonify({"status": "UP", "model_class": MODEL_CLASS})
@@ -51,7 +55,7 @@ def create_app(service: Service, max_predictions: int) -> Flask:
         project = request_body.project_number(body)
         service.set_extra_params(project, body.get("extra_params"))
         service.context(project, request_body.label_config(body, "schema"))
-        return jsonify({"model_version": service.models.version_of(project)})
+        return jsonify({"model_version": service.model_status(project)})
 
     @app.route("/predict", methods=["POST"])
     def predict() -> Response:
@@ -61,12 +65,8 @@ def create_app(service: Service, max_predictions: int) -> Flask:
             request_body.project_number(body), request_body.label_config(body, "label_config")
         )
         version = service.models.version_of(context.project)
-        if not slots.acquire(blocking=False):
-            raise BusyError
-        try:
+        with queue.turn(WAIT_SECONDS):
             predictions = service.predict(context, tasks, drawn)
-        finally:
-            slots.release()
         return jsonify({"results": predictions, "model_version": version})
 
     @app.route("/webhook", methods=["POST"])
@@ -95,7 +95,8 @@ def create_app(service: Service, max_predictions: int) -> Flask:
 
     @app.errorhandler(BusyError)
     def busy(error: BusyError) -> tuple[Response, int]:
-        return _error(f"The backend is busy with {max_predictions} requests: try again soon.", 503)
+        log.warning("%s: %s", request.path, error)
+        return _error(str(error), 503)
 
     @app.errorhandler(HTTPException)
     def http_error(error: HTTPException) -> tuple[Response, int]:
@@ -110,10 +111,6 @@ def create_app(service: Service, max_predictions: int) -> Flask:
         )
 
     return app
-
-
-class BusyError(Exception):
-    """All slots for predictions are taken."""
 
 
 def _body() -> Mapping[str, Any]:

@@ -4,39 +4,49 @@ Label Studio stores what /predict returns. So a prediction must either be return
 through the API, but never both.
 """
 
-import atexit
 import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 from samlet.errors import UserError
-from samlet_labelstudio.service.request_context import Task
+from samlet_labelstudio.service.deliveries import Deliveries
+from samlet_labelstudio.service.request_context import RequestContext, Task
+from samlet_labelstudio.service.unfinished import Unfinished, UnfinishedBatches
 
 log = logging.getLogger(__name__)
 
-SHUTDOWN_SECONDS = 4.0
-"""Seconds after which a shutdown reports what is not done: gunicorn kills the server after 5."""
+STOPPED = (
+    "Project %s: the server stops before %d tasks are done; they are resumed at the next start."
+)
 
 
 class BackgroundBatches:
     """The batches of a server; safe to use from any number of threads.
 
+    Args:
+        folder: where batches are noted until they are finished.
+
     Attributes:
+        deliveries: what requests are about to answer.
         write_lock: held by the batch that writes, so that batches finish one after another.
         is_shutting_down: whether work should end as soon as possible.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, folder: Path) -> None:
+        self.deliveries = Deliveries()
         self.write_lock = threading.Lock()
         self.is_shutting_down = False
         self._lock = threading.Lock()
         self._pending: dict[str, set[int]] = {}
         self._claims: list[Claim] = []
         self._threads: list[threading.Thread] = []
-        atexit.register(self._shut_down)
+        self._unfinished = UnfinishedBatches(folder)
+        self._totals: dict[str, int] = {}
+        self._begun: dict[str, float] = {}
 
     def start(self, work: Callable[[], None]) -> None:
         """Run something in a thread of its own; the process does not end before it returns."""
@@ -65,8 +75,13 @@ class BackgroundBatches:
                 self._claims.remove(claim)
         claim.check()
 
-    def take_over(self, claim: "Claim") -> None:
+    def take_over(self, claim: "Claim", context: RequestContext, tasks: Sequence[Task]) -> None:
         """Record that the predictions of a request will be written, and not be returned.
+
+        Args:
+            claim: to the tasks.
+            context: of the request.
+            tasks: its tasks.
 
         Raises:
             UserError: one of them will be, or was, written for another request.
@@ -76,28 +91,85 @@ class BackgroundBatches:
             for other in self._claims:
                 if other is not claim and other.project == claim.project:
                     other.taken_over += len(other.tasks & claim.tasks)
-            self._pending.setdefault(claim.project, set()).update(claim.tasks)
+            pending = self._pending.setdefault(claim.project, set())
+            if not pending:
+                self._totals[claim.project], self._begun[claim.project] = 0, time.monotonic()
+            pending.update(claim.tasks)
+            self._totals[claim.project] += len(claim.tasks)
+            claim.note = self._unfinished.add(context, tasks)
 
     def release(self, project: str, task: int) -> None:
         """Forget a task: its prediction is written, or cannot be."""
         with self._lock:
             self._pending[project].discard(task)
 
-    def _shut_down(self) -> None:
+    def finish(self, claim: "Claim") -> None:
+        """Record that all tasks of a batch are done, and nothing needs to be resumed."""
+        if claim.note is not None:
+            with suppress(OSError):
+                claim.note.unlink()
+
+    def postpone(self, context: RequestContext, tasks: Sequence[Task]) -> None:
+        """Leave the tasks of a request to the next start of the server."""
+        if self._unfinished.add(context, tasks) is not None:
+            log.warning(STOPPED, context.project, len(tasks))
+
+    def unfinished(self) -> list[Unfinished]:
+        """The batches that an earlier server has left; they are handed out once."""
+        return list(self._unfinished.take())
+
+    def progress(self) -> "list[BatchProgress]":
+        """How far the batches of each project are that are not done."""
+        with self._lock:
+            return [
+                BatchProgress(
+                    project,
+                    self._totals[project] - len(pending),
+                    self._totals[project],
+                    time.monotonic() - self._begun[project],
+                )
+                for project, pending in self._pending.items()
+                if pending
+            ]
+
+    def shut_down(self, seconds: float) -> None:
+        """End the work as soon as possible, and report what is not done.
+
+        Args:
+            seconds: to wait for the work to end.
+        """
         self.is_shutting_down = True
-        deadline = time.monotonic() + SHUTDOWN_SECONDS
+        deadline = time.monotonic() + seconds
         for thread in self._threads:
             thread.join(max(0, deadline - time.monotonic()))
         for project, pending in self._pending.items():
             if pending:
-                log.warning(
-                    "Project %s: the server stops before %d tasks are done: request them again.",
-                    project,
-                    len(pending),
-                )
-        # However long that is: PyTorch aborts the process if a thread is still in it at its end.
+                log.warning(STOPPED, project, len(pending))
+
+    def join(self) -> None:
+        """Wait for the work to end, however long that takes.
+
+        PyTorch aborts the process if a thread is still in it at its end.
+        """
         for thread in self._threads:
             thread.join()
+
+
+@dataclass(frozen=True)
+class BatchProgress:
+    """How far the tasks of a project are that are done in the background.
+
+    Attributes:
+        project: its number.
+        done: tasks that are done, or were left out.
+        total: tasks in all.
+        seconds: since they were begun.
+    """
+
+    project: str
+    done: int
+    total: int
+    seconds: float
 
 
 @dataclass(eq=False)
@@ -108,11 +180,13 @@ class Claim:
         project: theirs.
         tasks: their numbers.
         taken_over: how many of them the background writes, for an earlier request.
+        note: the file from which the batch is resumed.
     """
 
     project: str
     tasks: frozenset[int]
     taken_over: int = 0
+    note: Path | None = None
 
     def check(self) -> None:
         """Check that predictions may be returned: Label Studio would store them a second time.

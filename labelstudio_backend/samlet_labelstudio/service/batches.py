@@ -1,13 +1,13 @@
-"""Many tasks in one request: as many as Label Studio waits for, the others in the background.
+"""Tasks to pre-annotate: those that are quick are answered, the others done in the background.
 
-Label Studio sends all chosen tasks in one request and gives up after 100 s, with nothing stored. So
-they are done in a thread of their own; when the request may wait no longer, that thread continues
-and writes its predictions through Label Studio's API.
+Label Studio sends all chosen tasks in one request, shows nothing while it waits, and gives up after
+100 s, with nothing stored. So they are done in a thread of their own; when the request is to wait
+no longer, that thread continues and writes its predictions through Label Studio's API.
 """
 
 import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 
 from samlet.errors import UserError
@@ -15,11 +15,17 @@ from samlet_labelstudio.label_studio.client import connect
 from samlet_labelstudio.service.background import BackgroundBatches, Claim
 from samlet_labelstudio.service.preannotation import Preannotator
 from samlet_labelstudio.service.predictions import task_number, write_prediction
-from samlet_labelstudio.service.request_context import Prediction, RequestContext, Task
+from samlet_labelstudio.service.request_context import Answer, Prediction, RequestContext, Task
 
 log = logging.getLogger(__name__)
 
 WAIT_SECONDS = 80.0
+"""For a task that is being opened; or for all, if they cannot be written through the API."""
+MANY_WAIT_SECONDS = 10.0
+"""For several tasks, since whoever has chosen them need not wait."""
+
+NOTHING: list[Prediction] = []
+"""An answer of which Label Studio stores nothing: a task's predictions may also be a list."""
 
 
 def preannotate_tasks(
@@ -27,8 +33,11 @@ def preannotate_tasks(
     background: BackgroundBatches,
     context: RequestContext,
     tasks: Sequence[Task],
-) -> list[Prediction]:
+) -> list[Answer]:
     """Pre-annotate tasks; those that fail get an empty prediction, and the log says why.
+
+    Label Studio stores each answer. So a task that has a prediction of the same model, or for which
+    one is on its way, gets `NOTHING`: opening a task asks for it twice.
 
     Args:
         preannotator: does the work.
@@ -37,16 +46,56 @@ def preannotate_tasks(
         tasks: see `Preannotator.preannotate`.
 
     Returns:
-        A prediction for each task.
+        A prediction for each task, or `NOTHING` where it is stored already or will be: if they take
+        too long, all are written through Label Studio's API, in the background.
 
     Raises:
-        UserError: the only task cannot be read; or the tasks take too long, or are still in work
-            for an earlier request. Then all are written through Label Studio's API, in the
-            background, if its address and key are known.
+        UserError: the only task cannot be read; or the tasks take too long, and Label Studio's
+            address and key are not known; or they are in work for an earlier request.
         Exception: whatever else is wrong with the only task.
     """
+    version = preannotator.models.version_of(context.project)
+    keys = [_key(context.project, version, task) for task in tasks]
+    with background.deliveries.take(keys) as taken:
+        wanted = [
+            task
+            for task, is_taken in zip(tasks, taken, strict=True)
+            if is_taken and not _has_prediction(task, version)
+        ]
+        answers: dict[int, Answer] = {}
+        if wanted:
+            with background.claim(context.project, wanted) as claim:
+                results = Batch(preannotator, background, context, wanted, claim).results()
+            answers = {id(task): answer for task, answer in zip(wanted, results, strict=True)}
+    return [answers.get(id(task), NOTHING) for task in tasks]
+
+
+def resume_tasks(
+    preannotator: Preannotator,
+    background: BackgroundBatches,
+    context: RequestContext,
+    tasks: Sequence[Task],
+) -> None:
+    """Pre-annotate tasks in the background; those that have a prediction by now are left out.
+
+    Raises:
+        UserError: a request waits for one of them.
+    """
     with background.claim(context.project, tasks) as claim:
-        return Batch(preannotator, background, context, tasks, claim).results(WAIT_SECONDS)
+        Batch(preannotator, background, context, tasks, claim).resume()
+
+
+def _key(project: str, version: str, task: Task) -> Hashable:
+    """What two requests have in common that would be answered with the same prediction."""
+    number = task.get("id")
+    return (project, version, number) if isinstance(number, int) else object()
+
+
+def _has_prediction(task: Task, version: str) -> bool:
+    predictions = task.get("predictions")
+    return isinstance(predictions, list) and any(
+        isinstance(each, Mapping) and each.get("model_version") == version for each in predictions
+    )
 
 
 class _UnwantedError(Exception):
@@ -83,25 +132,28 @@ class Batch:
         self._is_cancelled = False
         self._is_deferred = False
 
-    def results(self, seconds: float) -> list[Prediction]:
+    def results(self) -> Sequence[Answer]:
         """Wait for the predictions.
 
-        Args:
-            seconds: how long.
-
         Returns:
-            A prediction for each task, an empty one for those that failed.
+            A prediction for each task, an empty one for those that failed; `NOTHING` for each if
+            they take too long, and are done in the background.
 
         Raises:
-            UserError: the only task cannot be read; or they take too long, and are done in the
-                background, or not at all if Label Studio's address and key are not known; or the
-                server stops.
+            UserError: the only task cannot be read; or they take too long, or the server stops, and
+                they cannot be done in the background.
             Exception: whatever else is wrong with the only task.
         """
         self._background.start(self._work)
-        if not self._is_done.wait(seconds):
-            self._defer()
+        seconds = WAIT_SECONDS
+        if len(self._tasks) > 1 and self._why_not_deferrable() is None:
+            seconds = min(WAIT_SECONDS, MANY_WAIT_SECONDS)
+        if not self._is_done.wait(seconds) and self._defer():
+            return [NOTHING] * len(self._tasks)
         if len(self._outcomes) < len(self._tasks):
+            if len(self._tasks) > 1 and self._why_not_deferrable() is None:
+                self._background.postpone(self._context, self._tasks)
+                return [NOTHING] * len(self._tasks)
             raise UserError("The server is stopping: request the predictions again later.")
         version = self._preannotator.models.version_of(self._context.project)
         if len(self._tasks) == 1 and isinstance(self._outcomes[0], Exception):
@@ -109,24 +161,42 @@ class Batch:
         empty: Prediction = {"result": [], "score": 0.0, "model_version": version}
         return [empty if isinstance(each, Exception) else each for each in self._outcomes]
 
-    def _defer(self) -> None:
-        """Leave the tasks to the background, unless they are done by now."""
+    def _why_not_deferrable(self) -> UserError | None:
+        """Why predictions cannot be written through the API; None if they can."""
         try:
             connect(self._context.settings)
             for task in self._tasks:
                 task_number(task)
+        except UserError as error:
+            return error
+        return None
+
+    def _defer(self) -> bool:
+        """Leave the tasks to the background; False if they are done by now."""
+        try:
+            if (error := self._why_not_deferrable()) is not None:
+                raise error
             with self._lock:
                 if self._is_done.is_set():
-                    return
-                self._background.take_over(self._claim)
+                    return False
+                self._background.take_over(self._claim, self._context, self._tasks)
                 self._is_deferred = True
         except UserError:
             self._is_cancelled = True
             raise
-        raise UserError(
-            f"{len(self._tasks)} tasks take longer than Label Studio waits: they are processed in "
-            "the background, and their predictions appear one by one."
+        log.warning(
+            "Project %s: %d tasks are processed in the background, and their predictions appear "
+            "one by one.",
+            self._context.project,
+            len(self._tasks),
         )
+        return True
+
+    def resume(self) -> None:
+        """Do the tasks in the background, after a server was stopped that was at them."""
+        self._background.take_over(self._claim, self._context, self._tasks)
+        self._is_deferred = True
+        self._background.start(self._work)
 
     def _work(self) -> None:
         with suppress(_UnwantedError):
@@ -176,6 +246,7 @@ class Batch:
             except Exception as error:
                 _log_skipped(task, error)
             self._background.release(self._context.project, task_number(task))
+        self._background.finish(self._claim)
         log.warning(
             "Project %s: %d of %d tasks are done.", self._context.project, written, len(self._tasks)
         )

@@ -14,6 +14,8 @@ Task = Mapping[str, Any]
 """As Label Studio sends it: "id", "data", and where it has some, "predictions"."""
 Prediction = dict[str, Any]
 """{"result": regions, "score": 0 to 1, "model_version": name}."""
+Answer = Prediction | list[Prediction]
+"""What is answered for a task: its prediction, or a list of any number of them."""
 
 
 @dataclass(frozen=True)
@@ -24,11 +26,13 @@ class RequestContext:
         project: its number, or "".
         config: its labeling config.
         settings: the backend's, with the project's extra parameters applied.
+        config_text: the labeling config as XML; "" if no request will need it.
     """
 
     project: str
     config: LabelingConfig
     settings: Settings
+    config_text: str = ""
 
     def image_url(self, task: Task, image: str) -> str:
         """Look up the address of a task's image.

@@ -1,5 +1,6 @@
 """The backend's service: one object that HTTP, the command line and label-studio-ml use."""
 
+import atexit
 import json
 import logging
 import tempfile
@@ -11,22 +12,28 @@ from typing import Any
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet_labelstudio.images.image_resolver import ImageResolver
+from samlet_labelstudio.label_studio.client import connect
 from samlet_labelstudio.service.background import BackgroundBatches
-from samlet_labelstudio.service.batches import preannotate_tasks
+from samlet_labelstudio.service.batches import preannotate_tasks, resume_tasks
 from samlet_labelstudio.service.interactive import InteractiveSegmenter
 from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.service.preannotation import Preannotator
+from samlet_labelstudio.service.recent_log import RecentLog
 from samlet_labelstudio.service.request_context import (
-    Prediction,
+    Answer,
     RequestContext,
     Task,
     parse_config,
 )
+from samlet_labelstudio.service.unfinished import Unfinished
 from samlet_labelstudio.settings import Settings
 from samlet_labelstudio.training.trainer import Trainer
 from samlet_labelstudio.training.versions import Versions
 
 log = logging.getLogger(__name__)
+
+SHUTDOWN_SECONDS = 8.0
+"""Seconds that a shutdown leaves to running work: gunicorn kills the server after 10."""
 
 
 class Service:
@@ -50,9 +57,12 @@ class Service:
         )
         self.segmenter = InteractiveSegmenter(self.models, images, embeddings)
         self.preannotator = Preannotator(self.models, images, embeddings)
-        self.background = BackgroundBatches()
+        self.background = BackgroundBatches(settings.folder / "batches")
+        self.recent_log = RecentLog()
         self._project_settings: dict[str, Settings] = {}
         self._lock = threading.Lock()
+        self._is_shut_down = False
+        atexit.register(self._end)
 
     def warm_up(self) -> None:
         """Load the model in the background, so that the first click need not wait for it."""
@@ -65,6 +75,54 @@ class Service:
                 log.error("%s", error)
 
         self.background.start(load)
+
+    def resume(self) -> None:
+        """Go on with what the server was doing when it was stopped."""
+        self.trainer.resume()
+        for batch in self.background.unfinished():
+            self._resume_batch(batch)
+
+    def _resume_batch(self, batch: Unfinished) -> None:
+        try:
+            self.set_extra_params(batch.project, batch.extra_params)
+            context = self.context(batch.project, batch.label_config)
+            connect(context.settings)
+            resume_tasks(self.preannotator, self.background, context, batch.tasks)
+        except UserError as error:
+            log.error("Project %s: its batch of before cannot be resumed: %s", batch.project, error)
+            return
+        log.warning("Project %s: %d tasks of before are resumed.", batch.project, len(batch.tasks))
+
+    def shut_down(self) -> None:
+        """Stop running work, keep what is needed to resume it, and log what was stopped."""
+        with self._lock:
+            if self._is_shut_down:
+                return
+            self._is_shut_down = True
+        # At once, since it takes what is left of the time.
+        self.background.is_shutting_down = True
+        self.trainer.shut_down(SHUTDOWN_SECONDS / 2)
+        self.background.shut_down(SHUTDOWN_SECONDS / 2)
+
+    def _end(self) -> None:
+        self.shut_down()
+        self.background.join()
+
+    def model_status(self, project: str) -> str:
+        """The model version of a project; and in brackets what annotators ought to know.
+
+        That is a running training, or that the last one failed or brought nothing.
+
+        Raises:
+            UserError: not a project's number.
+        """
+        version = self.models.version_of(project)
+        progress, outcome = self.trainer.progress(), self.trainer.outcome(project)
+        if progress is not None and progress.project == project:
+            return f"{version} (training: {progress})"
+        if outcome is not None and (outcome.is_error or outcome.version != version):
+            return f"{version} ({outcome.message.removesuffix('.')})"
+        return version
 
     def set_extra_params(self, project: str, given: Any) -> None:
         """Apply the extra parameters of a project's backend; see `Settings.with_extra_params`.
@@ -88,6 +146,14 @@ class Service:
         with self._lock:
             self._project_settings[project] = changed
 
+    def projects(self) -> list[str]:
+        """The numbers of the projects that this backend was connected to, or has trained for."""
+        with self._lock:
+            numbers = set(self._project_settings)
+        for name in ("projects", "training"):
+            numbers |= {path.name for path in (self.settings.folder / name).glob("*")}
+        return sorted((n for n in numbers if n.isdecimal()), key=int)
+
     def settings_of(self, project: str) -> Settings:
         """The settings, with the extra parameters of a project's backend applied."""
         with self._lock:
@@ -103,11 +169,12 @@ class Service:
         Raises:
             UserError: the labeling config cannot be read.
         """
-        return RequestContext(project, parse_config(label_config), self.settings_of(project))
+        settings = self.settings_of(project)
+        return RequestContext(project, parse_config(label_config), settings, label_config)
 
     def predict(
         self, context: RequestContext, tasks: Sequence[Task], drawn: list[Any] | None
-    ) -> list[Prediction]:
+    ) -> Sequence[Answer]:
         """Answer a smart prompt, or pre-annotate tasks.
 
         Args:
@@ -117,11 +184,10 @@ class Service:
                 pre-annotated.
 
         Returns:
-            A prediction for each task.
+            A prediction for each task; see also `samlet_labelstudio.service.batches`.
 
         Raises:
-            UserError: anything wrong with the request; for several tasks, see
-                `samlet_labelstudio.service.batches`.
+            UserError: anything wrong with the request.
         """
         if drawn:
             return [self.segmenter.segment(context, task, drawn) for task in tasks]

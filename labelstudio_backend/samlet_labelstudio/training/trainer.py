@@ -1,27 +1,24 @@
-"""Training on annotations: one job at a time, in a process of its own.
+"""Training on annotations: one at a time, in a process of its own.
 
-A job that crashes is reported in the log and harms nothing else: the server is another process.
+A training that crashes is reported and harms nothing else: the server is another process. One that
+runs when the server stops is stopped with it, and resumed at its next start.
 """
 
 import logging
-import shutil
 import threading
 from datetime import datetime
-from pathlib import Path
-from typing import Any
 
 from samlet.errors import UserError
-from samlet.training.job import FinetuneJob
 from samlet_labelstudio.settings import Settings
-from samlet_labelstudio.training.annotations import ANNOTATIONS, IMAGES, export_annotations
-from samlet_labelstudio.training.versions import Version, Versions, folder_name
+from samlet_labelstudio.training.run import PENDING, StoppedError, TrainingRun
+from samlet_labelstudio.training.status import TrainingOutcome, TrainingProgress, format_figures
+from samlet_labelstudio.training.versions import Versions, folder_name
 
 log = logging.getLogger(__name__)
 
 START_EVENT = "START_TRAINING"
 ANNOTATION_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
-MIN_IMAGES = 2
-"""One to train on, and one to evaluate on."""
+OUTCOME = "outcome.json"
 
 
 class Trainer:
@@ -36,14 +33,31 @@ class Trainer:
         self._settings = settings
         self._versions = versions
         self._lock = threading.Lock()
-        self._running: str | None = None
-        self._job: FinetuneJob | None = None
+        self._run: TrainingRun | None = None
+        self._thread: threading.Thread | None = None
+        self._is_shutting_down = False
+        self._outcomes: dict[str, TrainingOutcome] = {}
         self._timers: dict[str, threading.Timer] = {}
 
     @property
     def running(self) -> str | None:
         """The project that is being trained on."""
-        return self._running
+        run = self._run
+        return None if run is None else run.project
+
+    def progress(self) -> TrainingProgress | None:
+        """How far the running training is; None if there is none."""
+        run = self._run
+        return None if run is None else run.progress()
+
+    def outcome(self, project: str) -> TrainingOutcome | None:
+        """What came of the last training on a project.
+
+        Raises:
+            UserError: not a project's number.
+        """
+        stored = self._settings.folder / "training" / folder_name(project) / OUTCOME
+        return self._outcomes.get(project) or TrainingOutcome.read(stored)
 
     def handle_event(self, project: str, event: str) -> str:
         """Start training, now or once no more annotations arrive; or do nothing.
@@ -60,7 +74,7 @@ class Trainer:
         """
         folder_name(project)
         if event == START_EVENT:
-            return self._start(project)
+            return self._start(TrainingRun(project, self._settings, self._versions))
         if event in ANNOTATION_EVENTS and self._settings.train_on_annotations:
             with self._lock:
                 if project in self._timers:
@@ -72,126 +86,121 @@ class Trainer:
             return f"Training starts {self._settings.train_pause:g} s after the last annotation."
         return "Nothing to do."
 
+    def stop(self) -> str:
+        """Stop the running training for good.
+
+        Returns:
+            What happens now, in a sentence.
+        """
+        run = self._run
+        if run is None:
+            return "No training is running."
+        run.stop()
+        log.warning("Project %s: the training is asked to stop.", run.project)
+        return f"The training on project {run.project} stops after its current step."
+
+    def resume(self) -> None:
+        """Go on with the training that was running when the server stopped, if there was one."""
+        for path in sorted((self._settings.folder / "training").glob(f"*/{PENDING}")):
+            run = TrainingRun(path.parent.name, self._settings, self._versions)
+            if run.prepare_to_resume():
+                log.warning("Project %s: the training of before is resumed.", run.project)
+                self._start(run)
+            else:
+                run.forget()
+
+    def shut_down(self, seconds: float) -> None:
+        """Stop the running training, so that the next start of the server resumes it.
+
+        Args:
+            seconds: to wait for its state to be saved; then it is ended without.
+        """
+        self._is_shutting_down = True
+        with self._lock:
+            for timer in self._timers.values():
+                timer.cancel()
+        run, thread = self._run, self._thread
+        if run is None or thread is None:
+            return
+        log.warning(
+            "Project %s: the server stops, and the training with it (%s); it is resumed at the "
+            "next start.",
+            run.project,
+            run.progress(),
+        )
+        run.stop()
+        thread.join(seconds)
+        job = run.job
+        if thread.is_alive() and job is not None:
+            job.kill()
+        thread.join(1.0)
+
     def _start_if_idle(self, project: str) -> None:
-        if self._running is None:
-            self._start(project)
+        if self._run is None:
+            self._start(TrainingRun(project, self._settings, self._versions))
         else:
             self.handle_event(project, ANNOTATION_EVENTS[0])
 
-    def _start(self, project: str) -> str:
+    def _start(self, run: TrainingRun) -> str:
         with self._lock:
-            if self._running is not None:
+            if self._run is not None:
                 return (
-                    f"Training on project {self._running} is running: try again when it has "
-                    "finished."
+                    f"Training on project {self._run.project} is running "
+                    f"({self._run.progress()}): try again when it has finished."
                 )
-            self._running = project
-        threading.Thread(target=self._run, args=[project], daemon=True).start()
-        return "Training has started."
+            if self._is_shutting_down:
+                return "The server is stopping: try again when it runs."
+            self._run = run
+            self._thread = threading.Thread(target=self._train, args=[run], daemon=True)
+        log.warning("Project %s: training has started.", run.project)
+        self._thread.start()
+        return (
+            f"Training on project {run.project} has started: the backend's page (/) and the "
+            "model version in the project's settings, Model, show how far it is."
+        )
 
-    def _run(self, project: str) -> None:
+    def _train(self, run: TrainingRun) -> None:
         try:
-            version, is_better = self.train(project)
-            log.warning(
-                "Project %s: %s was trained, and is %s (%s).",
-                project,
-                version.name,
-                "used from now on" if is_better else "not used, since it is no better",
-                _format_figures(version.facts),
-            )
-            for note in version.facts["notes"]:
-                log.warning("Project %s: %s", project, note)
-        except UserError as error:
-            log.error("Training on project %s failed: %s", project, error)
-        except OSError as error:
-            log.error(
-                "Training on project %s failed: cannot write %s (%s): free space, or set "
-                "SAMLET_FOLDER to another folder.",
-                project,
-                error.filename or self._settings.folder,
-                error.strerror or error,
-            )
-        except Exception:
-            log.exception("Training on project %s failed", project)
+            outcome = self._outcome_of(run)
+            if outcome is not None:
+                self._outcomes[run.project] = outcome
+                outcome.write(run.folder / OUTCOME)
+                level = logging.ERROR if outcome.is_error else logging.WARNING
+                log.log(level, "%s", outcome.message)
         finally:
-            self._running = None
+            self._run = None
 
-    def train(self, project: str) -> tuple[Version, bool]:
-        """Export, finetune, evaluate, and use the new model if it is better.
-
-        Returns:
-            The new version, and whether it is used.
-
-        Raises:
-            UserError: too few annotations, Label Studio does not answer, or the training failed.
-            OSError: the folder cannot be written.
-        """
-        folder = self._settings.folder / "training" / folder_name(project)
-        shutil.rmtree(folder, ignore_errors=True)
-        count = export_annotations(project, folder, self._settings)
-        if count < MIN_IMAGES:
-            raise UserError(
-                f"the project has {count} annotated images: submit at least {MIN_IMAGES}, one to "
-                "train on and one to evaluate on."
+    def _outcome_of(self, run: TrainingRun) -> TrainingOutcome | None:
+        """Train; None if the training will be resumed."""
+        is_error, name, failed = True, None, f"Training on project {run.project} failed"
+        try:
+            version, is_better = run.train()
+            use = "used from now on" if is_better else "not used, since it is no better"
+            figures = format_figures(version.facts)
+            message = (
+                f"Project {run.project}: {version.name} was trained, and is {use} ({figures})."
             )
-        chosen = self._versions.chosen(project)
-        base = self._settings.model if chosen is None else str(chosen.path)
-        model, outcome = self._finetune(folder, base)
-        now = datetime.now().astimezone()
-        facts = outcome | {
-            "base": self._settings.model if chosen is None else chosen.name,
-            "project": project,
-            "images": count,
-            "date": now.isoformat(timespec="seconds"),
-        }
-        name = (
-            f"{Path(self._settings.model).stem}.project-{project}.{count}-images."
-            f"{now:%Y-%m-%dT%H-%M-%S}"
+            is_error, name = False, version.name
+            for note in version.facts["notes"]:
+                log.warning("Project %s: %s", run.project, note)
+        except StoppedError:
+            if self._is_shutting_down:
+                return None
+            is_error = False
+            message = f"Training on project {run.project} was stopped; its model is as it was."
+        except UserError as error:
+            if self._is_shutting_down:
+                return None
+            message = f"{failed}: {error}"
+        except OSError as error:
+            message = (
+                f"{failed}: cannot write {error.filename or self._settings.folder} "
+                f"({error.strerror or error}): free space, or set SAMLET_FOLDER to another folder."
+            )
+        except Exception as error:
+            log.exception("%s", failed)
+            message = f"{failed} ({type(error).__name__}): the backend's log has more."
+        run.forget()
+        return TrainingOutcome(
+            datetime.now().astimezone().isoformat(timespec="seconds"), message, is_error, name
         )
-        version = self._versions.add(project, name, model, facts)
-        is_better = _mean_iou(outcome["after"]) > _mean_iou(outcome["before"])
-        if is_better:
-            self._versions.choose(project, version.name)
-        return version, is_better
-
-    def _finetune(self, folder: Path, base: str) -> tuple[Path, dict[str, Any]]:
-        """Finetune in a process that ends with this one.
-
-        Returns:
-            The checkpoint; and scores on held-out images before and after, and notes on the labels.
-
-        Raises:
-            UserError: it failed, or there is nothing to evaluate on.
-        """
-        self._job = FinetuneJob(folder)
-        self._job.start(
-            {
-                "images": str(folder / IMAGES),
-                "labels": str(folder / ANNOTATIONS),
-                "model": base,
-                # Cached embeddings stay valid, and a few wrong labels do less harm.
-                "train": "decoder",
-                # Regions are as annotators have drawn them.
-                "split": False,
-                "steps": self._settings.train_steps,
-            }
-        )
-        result = self._job.wait()
-        self._job = None
-        if result.error is not None:
-            raise UserError(result.error)
-        if result.model is None or result.before is None or result.after is None:
-            raise UserError("the held-out annotated images have no objects: annotate more.")
-        facts = {"before": result.before, "after": result.after, "notes": result.notes}
-        return result.model, facts
-
-
-def _mean_iou(figures: dict[str, float]) -> float:
-    return (figures["click"] + figures["box"]) / 2
-
-
-def _format_figures(facts: dict[str, Any]) -> str:
-    return "; ".join(
-        f"IoU {when}: click {facts[when]['click']:.3f}, box {facts[when]['box']:.3f}"
-        for when in ("before", "after")
-    )

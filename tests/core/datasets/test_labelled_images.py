@@ -302,9 +302,12 @@ def test_label_studio_shapes_under_the_type_of_a_smart_tool(blank: Path, tmp_pat
         ("ellipselabels", "rectanglelabels", {"x": 75, "y": 25, "radiusX": 10, "radiusY": 10}),
     ]
     drawn = []
-    for number in (0, 1):
-        results = [region(shape[number], GRID.shape, **shape[2]) for shape in shapes]
-        path = write_json(tmp_path / f"{number}.json", [task(results)])
+    for is_prompt in (False, True):
+        results = [
+            region(prompt if is_prompt else own, GRID.shape, **value)
+            for own, prompt, value in shapes
+        ]
+        path = write_json(tmp_path / f"{is_prompt}.json", [task(results)])
         drawn.append(found_masks(find_labelled_images(blank, path)[0].read_layers()))
     assert len(drawn[0]) == 3 and np.array_equal(drawn[0], drawn[1])
 
