@@ -109,6 +109,17 @@ def test_setup(client: Any) -> None:
     assert (answer.status_code, answer.json) == (200, {"versions": ["nuclei"]})
 
 
+def test_setup_of_a_config_that_is_useless(quick_client: Any) -> None:
+    text = (
+        '<View><Image name="img" value="$image"/><Labels name="l" toName="img">'
+        '<Label value="cell"/></Labels><Brush name="d\u00e9bris" toName="img"/></View>'
+    )
+    answer = quick_client.post("/setup", json={"project": "9.17", "schema": text})
+    # All that Label Studio shows of it is the first line.
+    assert answer.status.startswith("400 The tag Brush ('d?bris') has its labels in a tag Labels, ")
+    assert answer.status.endswith("use BrushLabels, with a Label tag for each label in it.")
+
+
 def test_unknown_addresses(client: Any) -> None:
     for answer in (client.get("/nowhere"), client.get("/predict")):
         assert answer.status_code in (404, 405) and answer.json["error"].startswith("GET /")

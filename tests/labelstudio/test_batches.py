@@ -261,7 +261,7 @@ def test_a_stopped_server_goes_on_at_its_next_start(
     assert counts(server, project) == [1, 1, 0]
     (prediction,) = server.predictions(first)
     # With the settings that the project had.
-    assert 0 < len(prediction["result"]) <= 5
+    assert len(prediction["result"]) <= 5
     assert list((tmp_path / "batches").iterdir()) == [] == again.background.progress()
 
 

@@ -100,8 +100,51 @@ FILE = "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><View>&x;</View>"
         ("<View><Text name='t' value='$t'/></View>", "has no image: add a tag such as <Image"),
         ("<View><Image name='t' value='t.png'/></View>", "has no image"),
         ("<View><Image value='$t'/></View>", "has no image"),
+        ("<View><Image name='t' valueList='$t'/></View>", r"'t' shows several pages \(valueList\)"),
     ],
 )
 def test_bad_configs(text: str, sentence: str) -> None:
     with pytest.raises(UserError, match=sentence):
         parse(text)
+
+
+@pytest.mark.parametrize(
+    ("text", "sentence"),
+    [
+        (config_of("KeyPoint! a"), "nothing to draw masks with: add BrushLabels, PolygonLabels,"),
+        (config_of("KeyPoint! a", "Brush"), "nothing to draw masks with"),
+        (
+            config_of("KeyPoint! a b", "Brush c"),
+            "smart tool 'c0' (a, b) are not those of any Brush",
+        ),
+        (
+            config_of("KeyPoint! a", "Brush").replace(
+                'name="c1" toName="img"', 'name="c1" toName="img" value="$labels"'
+            ),
+            "BrushLabels ('c1') takes its labels from each task ($labels), which samlet cannot",
+        ),
+        (
+            '<View><Image name="img" value="$image"/><Labels name="l" toName="img">'
+            '<Label value="a"/></Labels><KeyPoint name="k" toName="img" smart="true"/>'
+            '<Brush name="b" toName="img"/></View>',
+            "The tag KeyPoint ('k') has its labels in a tag Labels, which samlet cannot read: use "
+            "KeyPointLabels, with a Label tag for each label in it.",
+        ),
+    ],
+)
+def test_configs_in_which_no_click_can_be_answered(text: str, sentence: str) -> None:
+    useless = parse(text).why_useless()
+    assert useless is not None and sentence in useless and useless.endswith(".")
+
+
+@pytest.mark.parametrize(
+    "controls",
+    [
+        ["KeyPoint! a b", "Brush b"],
+        ["Brush a"],
+        ["Rectangle! a"],
+        ["KeyPoint! a", "KeyPoint! b", "Polygon b"],
+    ],
+)
+def test_configs_in_which_something_can_be_done(controls: list[str]) -> None:
+    assert parse(config_of(*controls)).why_useless() is None

@@ -45,8 +45,9 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
     """Read the regions that Label Studio sends when a smart tool was used.
 
     All points of all regions count together: a keypoint gives one, a brush stroke up to five that
-    are spread inside it. Where some keypoints are smart clicks, the others do not count. Rectangles and ellipses give boxes, of which the last counts. The label
-    is that of the last region that has one. Regions of other types are ignored.
+    are spread inside it. Where some keypoints are smart clicks, the others do not count. Rectangles
+    and ellipses give boxes, of which the last counts. The label is that of the last region that has
+    one. Regions of other types are ignored.
 
     Args:
         results: "result" of the request's "context".
@@ -116,6 +117,8 @@ def image_of(results: Any, config: LabelingConfig) -> str:
                 f'{where} has another "to_name" than those before it: prompt one image at a time.'
             )
         image = drawn_on
+    if image is None and config.unsupported:
+        raise UserError(next(iter(config.unsupported.values())))
     if image is None:
         raise UserError(
             '"result" has no keypoint, rectangle, ellipse or brush stroke: '

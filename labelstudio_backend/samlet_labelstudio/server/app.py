@@ -22,6 +22,8 @@ MAX_REQUEST_BYTES = 100_000_000
 """Brush strokes, and tasks with their predictions, are long."""
 WAIT_SECONDS = 60.0
 """What a request waits for its turn, of the 100 s that Label Studio waits."""
+MAX_REASON = 500
+"""Characters in the first line of a response."""
 MODEL_CLASS = "SamletBackend"
 """What /health calls the backend, here as under label-studio-ml's own server."""
 
@@ -54,7 +56,7 @@ def create_app(service: Service, max_predictions: int, max_waiting: int = 0) -> 
         body = _body()
         project = request_body.project_number(body)
         service.set_extra_params(project, body.get("extra_params"))
-        service.context(project, request_body.label_config(body, "schema"))
+        service.check_config(request_body.label_config(body, "schema"))
         return jsonify({"model_version": service.model_status(project)})
 
     @app.route("/predict", methods=["POST"])
@@ -81,29 +83,29 @@ def create_app(service: Service, max_predictions: int, max_waiting: int = 0) -> 
         return jsonify({"versions": service.models.versions_of(project)})
 
     @app.errorhandler(UserError)
-    def user_error(error: UserError) -> tuple[Response, int]:
+    def user_error(error: UserError) -> Response:
         log.warning("%s: %s", request.path, error)
         return _error(str(error), 400)
 
     @app.errorhandler(access.RefusedError)
-    def access_refused(error: access.RefusedError) -> tuple[Response, int]:
+    def access_refused(error: access.RefusedError) -> Response:
         log.warning("%s: %s", request.path, error)
-        response, status = _error(str(error), error.status)
-        if status == 401:
+        response = _error(str(error), error.status)
+        if error.status == 401:
             response.headers["WWW-Authenticate"] = 'Basic realm="samlet"'
-        return response, status
+        return response
 
     @app.errorhandler(BusyError)
-    def busy(error: BusyError) -> tuple[Response, int]:
+    def busy(error: BusyError) -> Response:
         log.warning("%s: %s", request.path, error)
         return _error(str(error), 503)
 
     @app.errorhandler(HTTPException)
-    def http_error(error: HTTPException) -> tuple[Response, int]:
+    def http_error(error: HTTPException) -> Response:
         return _error(f"{request.method} {request.path}: {error.description}", error.code or 500)
 
     @app.errorhandler(Exception)
-    def unexpected_error(error: Exception) -> tuple[Response, int]:
+    def unexpected_error(error: Exception) -> Response:
         log.exception("%s failed", request.path)
         name = type(error).__name__
         return _error(
@@ -118,6 +120,10 @@ def _body() -> Mapping[str, Any]:
     return request_body.json_object(request)
 
 
-def _error(message: str, status: int) -> tuple[Response, int]:
-    # Label Studio shows "detail" or "error", depending on the page.
-    return jsonify({"error": message, "detail": message}), status
+def _error(message: str, status: int) -> Response:
+    response = jsonify({"error": message, "detail": message})
+    # Of a response with an error Label Studio reads no more than the reason in its first line, and
+    # shows that in its dialog.
+    reason = " ".join(message.split()).encode("ascii", "replace").decode()
+    response.status = f"{status} {reason[:MAX_REASON]}"
+    return response

@@ -65,6 +65,8 @@ class RequestContext:
             UserError: the labeling config has none.
         """
         control = self.config.result_control(image, label)
+        if control is None and self.config.unsupported:
+            raise UserError(next(iter(self.config.unsupported.values())))
         if control is None:
             raise UserError(
                 f"The labeling config has nothing to draw {label or 'objects'} with: add "

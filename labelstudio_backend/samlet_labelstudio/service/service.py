@@ -172,6 +172,16 @@ class Service:
         settings = self.settings_of(project)
         return RequestContext(project, parse_config(label_config), settings, label_config)
 
+    def check_config(self, label_config: str) -> None:
+        """Check that a labeling config can be used at all.
+
+        Raises:
+            UserError: it cannot; the sentence names what is missing.
+        """
+        useless = parse_config(label_config).why_useless()
+        if useless is not None:
+            raise UserError(useless)
+
     def predict(
         self, context: RequestContext, tasks: Sequence[Task], drawn: list[Any] | None
     ) -> Sequence[Answer]:
