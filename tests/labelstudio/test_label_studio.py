@@ -1,6 +1,7 @@
 """Clicks and boxes through the API of a real Label Studio, compared with the bundled labels."""
 
 import io
+import shutil
 import zipfile
 from pathlib import Path
 
@@ -9,10 +10,14 @@ import pytest
 from PIL import Image
 from pycocotools.coco import COCO
 
+from samlet.errors import UserError
 from samlet.masks import deepest_point, iou
+from samlet.samples import IMAGES
+from samlet_labelstudio.label_studio import project as init
+from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
-from tests.labelstudio.label_studio import LabelStudio
+from tests.labelstudio.label_studio import LabelStudio, free_port
 from tests.labelstudio.projects import Project, connect_project, init_project
 
 FLUORESCENCE = "fluorescence_2"
@@ -38,6 +43,34 @@ def test_init_project_makes_all_that_clicks_need(project: Project, backend: Back
     assert (connected["url"], connected["state"]) == (backend.url, "CO")
     assert connected["is_interactive"]
     assert connected["model_version"] == "nuclei"
+
+
+def test_init_project_twice(
+    server: LabelStudio, backend: Backend, project: Project, tmp_path: Path
+) -> None:
+    arguments = ["init-project", "--title", "Clicks", "--backend-url", backend.url]
+    for name in (FLUORESCENCE, "fluorescence_1"):
+        shutil.copy(IMAGES / f"{name}.png", tmp_path)
+    again = [*arguments, "--labels", "cell,debris", "--images", str(tmp_path)]
+    assert f"/projects/{project.number}," in backend.command(*again)
+    # Only the image that was not there is new, and nothing is connected twice.
+    assert len(server.task_ids(project.number)) == len(project.tasks) + 1
+    assert len(server.call("GET", "ml/", params={"project": project.number}).json()) == 1
+    backend.command(*arguments, "--labels", "other", status=1)
+
+
+def test_init_project_without_a_backend(server: LabelStudio, backend: Backend) -> None:
+    before = server.call("GET", "projects/").json()["count"]
+    url = f"http://127.0.0.1:{free_port()}"
+    settings = Settings(label_studio_url=server.url, api_key=server.token)
+    with pytest.raises(UserError) as refused:
+        init.init_project(settings, "Nowhere", ["cell"], url, None)
+    assert server.call("GET", "projects/").json()["count"] == before
+    message = str(refused.value)
+    assert "so no project was made: " in message and "Connection refused" in message
+    assert "or give its address with --backend-url" in message and "<a" not in message
+    with pytest.raises(UserError, match="The provided URL was not allowed"):
+        init.init_project(settings, "Nowhere", ["cell"], "localhost:9", None)
 
 
 def test_click_on_nuclei(project: Project) -> None:

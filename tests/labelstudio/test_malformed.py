@@ -301,6 +301,8 @@ def test_broken_images(client: Any, name: str) -> None:
     for drawn in ([CLICK], None):
         answer = post(client, "/predict", payloads.request([payloads.task(BROKEN[name])], drawn))
         assert answer.status_code == 400
+        if "more than the limit" in answer.json["error"]:
+            assert answer.json["error"].endswith(", or raise the limit with SAMLET_MAX_PIXELS.")
     # Numbers of their own: another test's task of the same may still be in work.
     number = 100 + 2 * list(BROKEN).index(name)
     several = [payloads.task(BROKEN[name], number), payloads.task(BROKEN[name], number + 1)]

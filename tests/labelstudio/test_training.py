@@ -151,8 +151,8 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     assert answer.startswith("Training on project 3 is running (")
     assert answer.endswith("): try again when it has finished.")
     started_job(service)
-    measuring = "checking the labels, and measuring how long a step takes"
-    assert shown_version(client) == f"nuclei (training: {measuring})"
+    measuring = "training: checking the labels, and measuring how long a step takes"
+    assert shown_version(client) == f"nuclei ({measuring})"
     assert shown_version(client, "4") == "nuclei"
     # Meanwhile annotators go on.
     nucleus = payloads.objects(NAMES[0])[0]

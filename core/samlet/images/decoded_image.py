@@ -5,7 +5,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 
-from samlet.errors import UserError
+from samlet.errors import ImageTooLargeError, UserError
 
 # 16 bits and four channels of this size still fit a laptop's memory; larger files are usually whole
 # slides, which have to be tiled anyway, or attacks.
@@ -34,10 +34,10 @@ def check_size(path: Path, height: int, width: int, values: int, max_pixels: int
         raise UserError(f"{path} is empty ({height} x {width} pixels): export it again.")
     pixels = max(height * width, values // 4)
     if pixels > max_pixels:
-        raise UserError(
+        raise ImageTooLargeError(
             f"{path} declares {height} x {width} pixels, and {pixels} are more than the limit of "
-            f"{max_pixels}: crop or tile it, or raise the limit with max_pixels= in Python or "
-            "--max-pixels on the command line."
+            f"{max_pixels}: crop or tile it",
+            "raise the limit with max_pixels= in Python or --max-pixels on the command line",
         )
 
 

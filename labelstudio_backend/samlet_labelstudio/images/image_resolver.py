@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 
 from samlet import images
-from samlet.errors import UserError
+from samlet.errors import ImageTooLargeError, UserError
 from samlet_labelstudio.images.fetching import fetch
 from samlet_labelstudio.settings import Settings
 
@@ -96,4 +96,8 @@ class ImageResolver:
         name = url.partition("?")[0].rpartition("/")[2][-100:] or "The image"
         if url.startswith("data:"):
             name = "The task's data URI"
-        return images.read(name, content=content, max_pixels=self._settings.max_pixels)
+        try:
+            return images.read(name, content=content, max_pixels=self._settings.max_pixels)
+        except ImageTooLargeError as error:
+            remedy = "raise the limit with SAMLET_MAX_PIXELS"
+            raise ImageTooLargeError(error.fault, remedy) from error

@@ -1,5 +1,6 @@
 """Label Studio's own API, through its SDK, with errors that say what to do."""
 
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import lru_cache
@@ -13,6 +14,8 @@ from samlet_labelstudio.label_studio import sdk_private
 from samlet_labelstudio.settings import Settings
 
 TIMEOUT_SECONDS = 60.0
+MAX_DETAIL = 600
+"""Characters of what Label Studio says about an error."""
 
 
 def connect(settings: Settings) -> LabelStudio:
@@ -51,7 +54,9 @@ def label_studio_errors(settings: Settings) -> Iterator[None]:
     try:
         yield
     except ApiError as error:
-        if error.status_code in (401, 403):
+        # 403 is also for a backend's address that Label Studio does not allow.
+        is_about_address = "URL" in _detail(error.body)
+        if error.status_code in (401, 403) and not is_about_address:
             raise UserError(
                 f"Label Studio at {settings.label_studio_url} refuses the API key: copy a valid "
                 "one from Account & Settings."
@@ -63,7 +68,7 @@ def label_studio_errors(settings: Settings) -> Iterator[None]:
             ) from error
         raise UserError(
             f"Label Studio at {settings.label_studio_url} answers with status "
-            f"{error.status_code}: {_detail(error.body)}. Its log may say more."
+            f"{error.status_code}: {_detail(error.body)}."
         ) from error
     except httpx.HTTPError as error:
         raise UserError(
@@ -78,5 +83,12 @@ def _client(url: str, api_key: str) -> LabelStudio:
 
 
 def _detail(body: object) -> str:
-    detail = body.get("detail") if isinstance(body, dict) else body
-    return str(detail)[:300].rstrip(".")
+    """What Label Studio says about a request that it refuses, without the links in it."""
+    detail = body
+    if isinstance(body, dict):
+        faults = body.get("validation_errors")
+        detail = body.get("detail")
+        if isinstance(faults, dict) and faults:
+            detail = " ".join(str(fault) for each in faults.values() for fault in each)
+    text = " ".join(re.sub(r"<a .*?</a>[^.:]*[.:]?", "", str(detail)).split())
+    return text[:MAX_DETAIL].rstrip(".")

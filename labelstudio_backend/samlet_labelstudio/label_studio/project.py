@@ -2,6 +2,8 @@
 
 import base64
 from pathlib import Path
+from typing import Any
+from urllib.parse import unquote
 from xml.sax.saxutils import quoteattr
 
 from label_studio_sdk import LabelStudio
@@ -66,6 +68,8 @@ def init_project(
 ) -> str:
     """Create a project, connect this backend for interactive use, and upload images.
 
+    A project of this title and these labels is used again: what it has is left out.
+
     Args:
         settings: where Label Studio is.
         title: of the project, at least three characters.
@@ -77,33 +81,77 @@ def init_project(
         the project's address.
 
     Raises:
-        UserError: Label Studio does not answer or refuses something, or a folder without images.
+        UserError: Label Studio does not answer or refuses something, or a folder without images;
+            no project is left behind that cannot be used.
     """
     if len(title) < 3:
         raise UserError(f"The title {title!r} is too short: Label Studio wants three characters.")
     config = default_labeling_config(labels)
     paths = images.find(folder) if folder is not None else []
     client = connect(settings)
-    with label_studio_errors(settings):
-        project = client.projects.create(
-            # Otherwise each task that is opened is pre-annotated while its page loads.
-            title=title,
-            label_config=config,
-            show_collab_predictions=False,
-        )
-        assert project.id is not None
-    try:
+    existing = _find_project(client, settings, title, config)
+    if existing is None:
         with label_studio_errors(settings):
-            _connect(client, settings, project.id, backend_url)
+            project = client.projects.create(
+                # Otherwise each task that is opened is pre-annotated while its page loads.
+                title=title,
+                label_config=config,
+                show_collab_predictions=False,
+            ).id
+            assert project is not None
+    else:
+        project = existing
+    try:
+        _connect_once(client, settings, project, backend_url)
     except UserError as error:
+        if existing is None:
+            with label_studio_errors(settings):
+                client.projects.delete(project)
+        left = "no project was made" if existing is None else f"project {project} is as it was"
         raise UserError(
-            f"Project {project.id} was made, but Label Studio cannot use the backend at "
-            f"{backend_url}: {error} Start the backend first; where its address is of this machine "
+            f"Label Studio cannot use the backend at {backend_url}, so {left}: {error} Start the "
+            "backend first, or give its address with --backend-url; where that is of this machine "
             "or a private one, start Label Studio with ML_BLOCK_LOCAL_IP=false and "
-            "SSRF_PROTECTION_ENABLED=false. Then connect it in the project's settings, under Model."
+            "SSRF_PROTECTION_ENABLED=false."
         ) from error
-    _upload(client, settings, project.id, paths)
-    return f"{(settings.label_studio_url or '').rstrip('/')}/projects/{project.id}"
+    uploaded = _uploaded_names(client, settings, project) if existing is not None else set()
+    _upload(client, settings, project, [path for path in paths if path.name not in uploaded])
+    return f"{(settings.label_studio_url or '').rstrip('/')}/projects/{project}"
+
+
+def _find_project(client: LabelStudio, settings: Settings, title: str, config: str) -> int | None:
+    """The number of the project that an earlier call has made; None if there is none.
+
+    Raises:
+        UserError: one of this title has another labeling config.
+    """
+    with label_studio_errors(settings):
+        listed: list[Any] = list(client.projects.list(title=title))
+    found = [project for project in listed if project.title == title]
+    for project in found:
+        if (project.label_config or "").split() == config.split():
+            return int(project.id)
+    if found:
+        raise UserError(
+            f"Label Studio has a project {title!r} with other labels, {found[0].id}: choose "
+            "another --title, or the labels of that project."
+        )
+    return None
+
+
+def _connect_once(client: LabelStudio, settings: Settings, project: int, backend_url: str) -> None:
+    with label_studio_errors(settings):
+        connected = client.ml.list(project=project)
+        if not any((each.url or "").rstrip("/") == backend_url.rstrip("/") for each in connected):
+            _connect(client, settings, project, backend_url)
+
+
+def _uploaded_names(client: LabelStudio, settings: Settings, project: int) -> set[str]:
+    """The names that images had when they were uploaded: Label Studio puts "12345678-" before."""
+    with label_studio_errors(settings):
+        tasks: list[Any] = list(client.tasks.list(project=project, fields="task_only"))
+    addresses = (str((task.data or {}).get("image", "")) for task in tasks)
+    return {unquote(url).rpartition("/")[2].partition("-")[2] for url in addresses}
 
 
 def _connect(client: LabelStudio, settings: Settings, project: int, backend_url: str) -> None:

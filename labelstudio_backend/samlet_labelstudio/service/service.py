@@ -119,7 +119,7 @@ class Service:
         version = self.models.version_of(project)
         progress, outcome = self.trainer.progress(), self.trainer.outcome(project)
         if progress is not None and progress.project == project:
-            return f"{version} (training: {progress})"
+            return f"{version} ({progress})"
         if outcome is not None and (outcome.is_error or outcome.version != version):
             return f"{version} ({outcome.message.removesuffix('.')})"
         return version

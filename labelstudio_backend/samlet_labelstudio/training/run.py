@@ -64,7 +64,7 @@ class TrainingRun:
         self._settings = settings
         self._versions = versions
         self._steps = settings.train_steps or MAX_STEPS
-        self._phase = "reading the annotations"
+        self._phase = "training: reading the annotations"
         self._stop = threading.Event()
         self._is_resumed = False
 
@@ -79,9 +79,10 @@ class TrainingRun:
         step, rate, phase = 0, None, self._phase
         if last is not None and last.step:
             step, rate = min(last.step, self._steps), last.seconds / last.step
-            phase = "measuring the model on held-out images" if step == self._steps else "training"
+            is_trained = step == self._steps
+            phase = "training: measuring the model on held-out images" if is_trained else "training"
         if self._stop.is_set():
-            phase = "stopping"
+            phase = "training: stopping"
         return TrainingProgress(self.project, phase, step, self._steps, rate)
 
     def train(self) -> tuple[Version, bool]:
@@ -169,7 +170,7 @@ class TrainingRun:
             UserError: it failed, or there is nothing to evaluate on.
             StoppedError: it was stopped.
         """
-        self._phase = "checking the labels, and measuring how long a step takes"
+        self._phase = "training: checking the labels, and measuring how long a step takes"
         result = self._do_job(base)
         if result.is_stopped and not self._stop.is_set():
             # It was too slow for so many steps: `_watch` has chosen fewer.
