@@ -96,6 +96,10 @@ const label = [...labels[number]?.querySelectorAll('.lsf-label') ?? []]
 label?.scrollIntoView({block: 'center'});
 return label;
 """
+KEEP_LABEL = """
+const settings = window.Htx.settings;
+if (!settings.continuousLabeling) settings.toggleContinuousLabeling();
+"""
 LABEL_CHOSEN = """
 return window.Htx.annotationStore.selected.names.get(arguments[0]).selectedValues()
   .includes(arguments[1]);
@@ -172,6 +176,10 @@ class Browser:
         """Switch smart tools on; `accept`: keep what the backend suggests without payloads."""
         self.switch("Auto-Annotation")
         self.switch("Auto-Accept", accept)
+
+    def keep_label_selected(self) -> None:
+        """Switch on *Keep label selected*, as in the settings of the labeling page."""
+        self.driver.execute_script(KEEP_LABEL)
 
     def choose_smart_tool(self, name: str) -> None:
         """Press Auto-Detect, which goes round the smart tools, until `KeyPointTool`, say, is on."""

@@ -1,12 +1,16 @@
 """An annotator at work: Label Studio's page in Chromium, and the backend's masks in the export."""
 
 import json
+import shutil
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 
+from samlet.datasets import find_labelled_images, iter_objects
 from samlet.masks import box_xyxy, deepest_point, iou
+from samlet.samples import IMAGES
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.browser import Browser
@@ -15,6 +19,7 @@ from tests.labelstudio.projects import Project, brush_mask, init_project
 
 STAINED = "stained_1"
 CROWDED = "fluorescence_3"
+FLUORESCENCE = "fluorescence_2"
 
 
 @pytest.fixture(scope="module")
@@ -22,7 +27,7 @@ def project(
     server: LabelStudio, backend: Backend, tmp_path_factory: pytest.TempPathFactory
 ) -> Project:
     folder = tmp_path_factory.mktemp("images")
-    return init_project(server, backend, "In a browser", (STAINED, CROWDED), folder)
+    return init_project(server, backend, "In a browser", (STAINED, CROWDED, FLUORESCENCE), folder)
 
 
 def at(point: tuple[int, int], mask: np.ndarray) -> tuple[float, float]:
@@ -107,3 +112,31 @@ def test_box_then_another_object_with_an_alt_click(browser: Browser, project: Pr
     assert len(masks) == 2
     assert max(iou(mask, boxed) for mask in masks) > 0.7
     assert max(iou(mask, clicked) for mask in masks) > 0.4
+
+
+def test_objects_that_were_accepted_with_the_label_kept(
+    browser: Browser, project: Project, tmp_path: Path
+) -> None:
+    """Label Studio stores each of them twice, the second time with the smart tool's label."""
+    truth = payloads.objects(FLUORESCENCE)[:2]
+    start(browser, project, FLUORESCENCE, "KeyPointTool")
+    browser.keep_label_selected()
+    browser.choose_label("click", "cell")
+    for mask in truth:
+        browser.click(*at(deepest_point(mask), mask))
+        browser.wait_for_suggestions()
+        browser.accept_suggestions()
+    browser.submit()
+    regions = submitted(project, FLUORESCENCE)
+    assert sorted(region["from_name"] for region in regions) == ["click", "click", "mask", "mask"]
+    assert len({region["id"] for region in regions}) == 2
+
+    (tmp_path / "images").mkdir()
+    image = project.server.task(project.tasks[FLUORESCENCE])["data"]["image"]
+    shutil.copy(IMAGES / f"{FLUORESCENCE}.png", tmp_path / "images" / Path(image).name)
+    (tmp_path / "export.json").write_bytes(project.server.export(project.number))
+    (item,) = find_labelled_images(tmp_path / "images", tmp_path / "export.json")
+    objects = [mask for _, mask in iter_objects(item.read_layers())]
+    assert len(objects) == 2
+    for mask in truth:
+        assert max(iou(mask, each) for each in objects) > 0.7
