@@ -52,6 +52,17 @@ def test_a_model_is_downloaded_in_the_background(
     desk.until(lambda: is_open(desk, "vit_t_lm"))
     desk.settle()
     assert desk.widget.progress.value == 0
+    # A model that is there by the time that its image was left.
+    weights = replace(weights, name="vit_l_lm", filename="vit_l_lm.pt")
+    monkeypatch.setitem(MODELS, "vit_l_lm", replace(MODELS["vit_l_lm"], weights=weights))
+    server.gate.clear()
+    image = desk.widget.form.image.value
+    desk.widget.form.model.value = "vit_l_lm"
+    desk.until(lambda: 40 < desk.widget.progress.value < 60)
+    desk.widget.form.image.value = None
+    server.gate.set()
+    desk.until(lambda: desk.widget.progress.value == 0)
+    desk.open(image)
     # Another model whose server sends a web page: one sentence, and no bar.
     server.always = Reply(content=PAGE, content_type="text/html")
     weights = replace(weights, name="vit_b_lm", filename="vit_b_lm.pt")

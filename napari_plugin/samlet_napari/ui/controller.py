@@ -288,9 +288,12 @@ class Controller:
     def _on_model(self, opening: int, predictor: Predictor) -> None:
         workspace, snapshot = self.workspace, self._snapshot
         # Models need not be loaded in the order in which they were chosen.
-        if snapshot is None or opening != self._openings:
+        if opening != self._openings:
             return
         self.download.emit(-1.0)
+        # The image may have been left meanwhile.
+        if snapshot is None:
+            return
         self._snapshot = None
         embeddings = EmbeddingProvider(predictor, snapshot, self._cache())
         workspace.embeddings = embeddings
