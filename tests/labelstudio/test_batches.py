@@ -50,6 +50,12 @@ class Gate:
         return self._real(context, task, image, progress)
 
 
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test answers at once may take longer on a busy machine."""
+    monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", SOON_S)
+
+
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     path = tmp_path_factory.mktemp("model") / "nuclei.safetensors"
