@@ -318,7 +318,9 @@ def test_what_is_kept_of_everything(quick_client: Any) -> None:
     assert answer.status_code == 400 and "nothing to draw nobody with" in answer.json["error"]
 
 
-def test_boxes_of_a_detector(client: Any, quick_client: Any, quick_model: Path) -> None:
+def test_boxes_of_a_detector(
+    client: Any, quick_client: Any, quick_model: Path, tmp_path: Path
+) -> None:
     labels = ["debris", "cell", "debris"]
     boxes = [
         payloads.box_around(nucleus, label)
@@ -333,8 +335,11 @@ def test_boxes_of_a_detector(client: Any, quick_client: Any, quick_model: Path) 
         assert max(ious) > LEAST_IOU and best["value"]["brushlabels"] == [label]
     # What samlet itself has predicted before is no reason to leave the rest out.
     own = by_score | {"model_version": str(quick_model)}
-    again = found(quick_client, predictions=[own])
-    assert len(again) == len(found(quick_client)) > 3
+    service = Service(Settings(model=str(quick_model), engine="auto", folder=tmp_path))
+    again = service.preannotator.preannotate(
+        service.context("1", payloads.config()), payloads.task(IMAGE, predictions=[own])
+    )
+    assert len(again["result"]) == len(found(quick_client)) > 3
 
 
 def test_more_boxes_than_are_answered_at_once(client: Any, quick_client: Any) -> None:
@@ -470,7 +475,8 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
             assert SlowHost.received.acquire(timeout=30)
         refused = send(3)
         assert refused.status_code == 503
-        assert refused.json["error"] == "The backend is busy with 2 requests: try again soon."
+        busy = "The backend is busy with 2 requests, and 0 wait: try again soon."
+        assert refused.json["error"] == busy
         start = time.monotonic()
         assert app.test_client().get("/health").status_code == 200
         assert set_up(app.test_client(), "1", None).status_code == 200
@@ -493,11 +499,11 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
     )
     try:
         wait_for(url)
-        body = payloads.request([payloads.task(PART)])
+        bodies = [payloads.request([payloads.task(PART, number)]) for number in range(4)]
         with ThreadPoolExecutor(4) as pool:
             waiting = [
                 pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)
-                for _ in range(4)
+                for body in bodies
             ]
             seconds = []
             while not all(each.done() for each in waiting):
