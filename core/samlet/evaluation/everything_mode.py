@@ -73,20 +73,24 @@ def evaluate_everything(
 
 
 def summarize_everything(scores: Sequence[EverythingScore]) -> Table:
-    """Figures: {"all" or group: {"AP", "AP50", "AP75", "DSB", "masks", "objects"}}.
+    """Figures: {"all" or group: {"AP", "AP50", "AP75", "F1", "DSB", "masks", "objects"}}.
 
-    AP is COCO's, over all images of the group together; DSB is the mean of the images' scores in
-    the 2018 Data Science Bowl; masks and objects are counts. Without any object, AP is nan.
+    AP is COCO's, over all images of the group together; F1 counts the masks and objects of all of
+    them, at an IoU of more than 0.5; DSB is the mean of the images' scores in the 2018 Data Science
+    Bowl; masks and objects are counts. Without any object, AP is nan; without masks, too, F1 is.
     """
     return summarize_by_group(scores, _figures)
 
 
 def _figures(scores: Sequence[EverythingScore]) -> dict[str, float]:
     precision = average_precision([s.ious for s in scores], [s.scores for s in scores])
+    found = sum(int((s.ious > THRESHOLDS[0]).any(axis=0).sum()) for s in scores)
+    total = sum(sum(s.ious.shape) for s in scores)
     return {
         "AP": float(precision.mean()),
         "AP50": float(precision[0]),
         "AP75": float(precision[5]),
+        "F1": 2 * found / total if total else float("nan"),
         "DSB": float(np.mean([s.bowl_score for s in scores])),
         "masks": sum(s.ious.shape[0] for s in scores),
         "objects": sum(s.ious.shape[1] for s in scores),

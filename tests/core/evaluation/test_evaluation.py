@@ -97,6 +97,9 @@ def test_everything_mode_agrees_with_binary_masks(nuclei: Sam) -> None:
     assert figures["AP50"] > 0.3
     assert figures["AP50"] >= figures["AP75"] > 0
     assert figures["DSB"] == score.bowl_score > 0.1
+    right = sum(any(one > 0.5 for one in row) for row in ious.T)
+    precision, recall = right / len(ious), right / len(ious.T)
+    assert figures["F1"] == pytest.approx(2 * precision * recall / (precision + recall))
     assert (figures["masks"], figures["objects"]) == ious.shape
 
 
