@@ -105,7 +105,7 @@ def training_set(data: Path) -> tuple[list[Example], list[float]]:
 
 @app.command()
 def kinds(
-    data: Data, out: Out, start: Start, steps: int = 600, learning_rate: float = 3e-4
+    data: Data, out: Out, start: Start, steps: int = 350, learning_rate: float = 3e-4
 ) -> None:
     """Train the model for nuclei further on all three sets, with its proposal head."""
     examples, weights = training_set(data)
