@@ -2,7 +2,7 @@
 
     python recipes/microscopy.py kinds   DATA runs/kinds   --start runs/proposals/model.safetensors
     python recipes/microscopy.py general DATA runs/general --start runs/kinds/model.safetensors \
-        --sprites sprites.npy
+        --sprites sprites
     python recipes/microscopy.py measure DATA runs/general
 
 DATA holds the folders `bbbc038`, `usiigaci` and `axons_sem`, each with images/ and labels/. `make
@@ -24,6 +24,7 @@ from torch.utils.data import ConcatDataset
 
 import samlet
 from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
+from recipes.scenes.dataset import Scenes
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.evaluation.measure import WITH_LABELS, measure_with_labels
 from samlet.training.accelerator import open_accelerator
@@ -105,7 +106,7 @@ def training_set(data: Path) -> tuple[list[Example], list[float]]:
 
 @app.command()
 def kinds(
-    data: Data, out: Out, start: Start, steps: int = 350, learning_rate: float = 3e-4
+    data: Data, out: Out, start: Start, steps: int = 120, learning_rate: float = 3e-4
 ) -> None:
     """Train the model for nuclei further on all three sets, with its proposal head."""
     examples, weights = training_set(data)
@@ -119,13 +120,13 @@ def general(
     data: Data,
     out: Out,
     start: Start,
-    sprites: Annotated[Path, typer.Option(help="From `python -m recipes.scenes.sprites`.")],
-    steps: int = 2400,
+    sprites: Annotated[
+        Path, typer.Option(help="Folder written by `python -m recipes.scenes.sprites`.")
+    ],
+    steps: int = 1500,
     learning_rate: float = 2.5e-4,
 ) -> None:
     """Add synthetic scenes, which teach what an object is where nothing was trained on."""
-    from recipes.scenes import Scenes
-
     examples, weights = training_set(data)
     scenes = Scenes(sprites)
     weights = [(1 - SCENES_SHARE) * weight for weight in weights]
