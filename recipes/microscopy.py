@@ -123,7 +123,7 @@ def general(
     sprites: Annotated[
         Path, typer.Option(help="Folder written by `python -m recipes.scenes.sprites`.")
     ],
-    steps: int = 1300,
+    steps: int = 1150,
     learning_rate: float = 2.5e-4,
 ) -> None:
     """Add synthetic scenes, which teach what an object is where nothing was trained on."""
