@@ -12,15 +12,13 @@ words, and is resumed. `docs/developers/microscopy-training-log.md` says what ea
 
 import json
 import math
-from collections import Counter
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, overload
 
 import torch
 import typer
-from torch.utils.data import ConcatDataset
 
 import samlet
 from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
@@ -96,7 +94,7 @@ def training_set(data: Path) -> tuple[list[Example], list[float]]:
         kinds += [kind_of(name, example) for example in found]
     # Crowded images are drawn more often.
     crowds = [math.sqrt(max(1, len(example.boxes))) for example in examples]
-    totals: Counter[str] = Counter()
+    totals = dict.fromkeys(SHARES, 0.0)
     for kind, crowd in zip(kinds, crowds, strict=True):
         totals[kind] += crowd
     return examples, [
@@ -131,14 +129,35 @@ def general(
     scenes = Scenes(sprites)
     weights = [(1 - SCENES_SHARE) * weight for weight in weights]
     weights += [SCENES_SHARE / len(scenes)] * len(scenes)
-    _train(start, ConcatDataset([examples, scenes]), weights, out, LoopSettings(
+    _train(start, _Joined(examples, scenes), weights, out, LoopSettings(
         steps=steps, learning_rate=learning_rate, seed=22, ema=0.999
     ))  # fmt: skip
 
 
+class _Joined(Sequence[Example]):
+    """Examples in memory, followed by scenes that are drawn when they are needed."""
+
+    def __init__(self, examples: Sequence[Example], scenes: Scenes) -> None:
+        self._examples, self._scenes = examples, scenes
+
+    def __len__(self) -> int:
+        return len(self._examples) + len(self._scenes)
+
+    @overload
+    def __getitem__(self, index: int) -> Example: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Example]: ...
+    def __getitem__(self, index: int | slice) -> Example | list[Example]:
+        if isinstance(index, slice):
+            return [self[i] for i in range(len(self))[index]]
+        number = range(len(self))[index]
+        drawn = number - len(self._examples)
+        return self._examples[number] if drawn < 0 else self._scenes[drawn]
+
+
 def _train(
     start: Path,
-    examples: Sequence[Example] | ConcatDataset[Example],
+    examples: Sequence[Example],
     weights: list[float],
     out: Path,
     settings: LoopSettings,

@@ -70,5 +70,5 @@ def _add_axoplasm(
         surface[inner & ~moved] -= 1.5 * contrast
 
 
-def _plane(values: np.ndarray | float, size: Shape) -> np.ndarray:
+def _plane(values: np.ndarray | float | np.floating, size: Shape) -> np.ndarray:
     return np.broadcast_to(np.asarray(values, np.float32), size)

@@ -37,7 +37,7 @@ def expose(
         noise *= (1 - poisson) + poisson * np.sqrt(np.clip(signal, 0.01, 1))
     image = image + (noise if image.ndim == 2 else noise[:, :, None])
     if image.ndim == 3 and rng.random() < 0.3:
-        image += rng.uniform(0, 0.02) * white_noise(rng, image.shape)
+        image = image + np.float32(rng.uniform(0, 0.02)) * white_noise(rng, image.shape)
     low, high = np.percentile(image[::8, ::8], [0.5, 99.5])
     if rng.random() < 0.4:
         # Stretched to the full range, as many files are.
@@ -87,4 +87,4 @@ def _noise(rng: Rng, shape: tuple[int, ...]) -> np.ndarray:
 def _compressed(rng: Rng, pixels: np.ndarray) -> np.ndarray:
     quality = int(rng.integers(30, 96))
     written = cv2.imencode(".jpg", pixels, [cv2.IMWRITE_JPEG_QUALITY, quality])[1]
-    return cv2.imdecode(written, cv2.IMREAD_UNCHANGED)
+    return np.asarray(cv2.imdecode(written, cv2.IMREAD_UNCHANGED))

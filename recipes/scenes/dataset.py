@@ -42,12 +42,12 @@ class Scenes(Sequence[Example]):
         self, sprites: Path | None, count: int = 20_000, side: int = 640, seed: int = 0
     ) -> None:
         self.sprites = None if sprites is None else Sprites(sprites)
-        self.count = count
+        self._length = count
         self.side = side
         self.seed = seed
 
     def __len__(self) -> int:
-        return self.count
+        return self._length
 
     @overload
     def __getitem__(self, index: int) -> Example: ...
@@ -56,8 +56,8 @@ class Scenes(Sequence[Example]):
     def __getitem__(self, index: int | slice) -> Example | list[Example]:
         """The scene of a number: the same at each call, in every process."""
         if isinstance(index, slice):
-            return [self[i] for i in range(self.count)[index]]
-        number = range(self.count)[index]
+            return [self[i] for i in range(self._length)[index]]
+        number = range(self._length)[index]
         rng = np.random.default_rng((self.seed, number))
         style = str(rng.choice(list(STYLES), p=list(STYLES.values())))
         image, labels = draw_scene(rng, style, (self.side, self.side), self.sprites)

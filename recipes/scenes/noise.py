@@ -13,7 +13,7 @@ def log_uniform(rng: Rng, low: float, high: float) -> float:
     return float(np.exp(rng.uniform(np.log(low), np.log(high))))
 
 
-def white_noise(rng: Rng, shape: Shape) -> np.ndarray:
+def white_noise(rng: Rng, shape: tuple[int, ...]) -> np.ndarray:
     """Normal noise without correlation: mean 0, standard deviation 1."""
     return rng.standard_normal(shape, dtype=np.float32)
 

@@ -160,7 +160,7 @@ def _transformed(rng: Rng, rgba: np.ndarray, radius: float, angle: float) -> np.
     small = cv2.resize(rgba, size, interpolation=cv2.INTER_AREA if smaller else cv2.INTER_LINEAR)
     if rng.random() < 0.5:
         small = small[:, ::-1].copy()
-    matrix = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1)
+    matrix: np.ndarray = cv2.getRotationMatrix2D((size[0] / 2, size[1] / 2), angle, 1)
     cos, sin = abs(matrix[0, 0]), abs(matrix[0, 1])
     full = (
         int(np.ceil(size[0] * cos + size[1] * sin)) + 1,
