@@ -167,10 +167,19 @@ class Browser:
 
     def switch(self, name: str, on: bool = True) -> None:
         """Put a switch of the bottom bar, "Auto-Annotation" for one, on or off."""
-        box = self.wait(SWITCH, name)
-        if box.is_selected() != on:
-            self.driver.execute_script("arguments[0].click()", box)
-        self.wait("return arguments[0].checked === arguments[1]", box, on)
+
+        def switched(driver: Chrome) -> bool:
+            box = driver.execute_script(SWITCH, name)
+            if box is not None and box.is_selected() != on:
+                driver.execute_script("arguments[0].click()", box)
+                return False
+            return box is not None
+
+        # The bar is drawn anew while the page loads.
+        wait = WebDriverWait(
+            self.driver, WAIT_S, 0.1, ignored_exceptions=(StaleElementReferenceException,)
+        )
+        wait.until(switched, f"never switched: {name}")
 
     def auto_annotate(self, accept: bool = False) -> None:
         """Switch smart tools on; `accept`: keep what the backend suggests without payloads."""

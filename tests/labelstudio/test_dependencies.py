@@ -39,7 +39,11 @@ from samlet_labelstudio.settings import Settings
 # Without the thread that loads the model: a process that ends in the middle of it is aborted.
 client = create_app(Service(Settings.read()), 2).test_client()
 assert client.get("/health").json == {{"status": "UP", "model_class": "SamletBackend"}}
-config = '<View><Image name="i" value="$i"/></View>'
+config = (
+    '<View><Image name="i" value="$i"/>'
+    '<KeyPointLabels name="k" toName="i" smart="true"><Label value="cell"/></KeyPointLabels>'
+    '<BrushLabels name="b" toName="i"><Label value="cell"/></BrushLabels></View>'
+)
 answer = client.post("/setup", json={{"project": "1.17", "schema": config}})
 assert answer.json == {{"model_version": "nuclei"}}, answer.json
 assert not {set(BLOCKED)!r} & {{name.partition(".")[0] for name in sys.modules}}
