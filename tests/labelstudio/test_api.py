@@ -499,8 +499,8 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
     )
     try:
         wait_for(url)
-        bodies = [payloads.request([payloads.task(PART, number)]) for number in range(4)]
-        with ThreadPoolExecutor(4) as pool:
+        bodies = [payloads.request([payloads.task(PART, number)]) for number in range(2)]
+        with ThreadPoolExecutor(2) as pool:
             waiting = [
                 pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)
                 for body in bodies
@@ -511,7 +511,7 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
                 assert requests.get(f"{url}/health", timeout=100).ok
                 seconds.append(time.monotonic() - start)
                 time.sleep(0.02)
-            assert [each.result().status_code for each in waiting] == [200] * 4
+            assert [each.result().status_code for each in waiting] == [200] * 2
         # A few wait on a busy machine, and while the model is prepared, which holds Python's lock.
         assert len(seconds) > 3 and np.percentile(seconds, 95) < SOON_S, f"{sorted(seconds)[-5:]}"
     finally:
