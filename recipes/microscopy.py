@@ -1,34 +1,32 @@
-"""Make the bundled model `microscopy` from the model `nuclei` and three sets of open data.
+"""Train a model for microscopy from the model `nuclei` and three sets of open data; not finished.
 
-    python recipes/microscopy.py kinds   DATA runs/kinds   --start runs/proposals/model.safetensors
-    python recipes/microscopy.py general DATA runs/general --start runs/kinds/model.safetensors \
+    python -m recipes.microscopy kinds   DATA runs/kinds   --start runs/proposals/model.safetensors
+    python -m recipes.microscopy general DATA runs/general --start runs/kinds/model.safetensors \
         --sprites sprites
-    python recipes/microscopy.py measure DATA runs/general
+    python -m recipes.microscopy measure DATA runs/general
 
-DATA holds the folders `bbbc038`, `usiigaci` and `axons_sem`, each with images/ and labels/. `make
-microscopy DATA=...` runs them one after the other. Each can be stopped and run again with the same
-words, and is resumed. `docs/developers/microscopy-training-log.md` says what each gave.
+DATA holds the folders `bbbc038`, `usiigaci` and `axons_sem`, each with images/ and labels/. Each
+stage can be stopped and run again with the same words, and is resumed.
+`docs/developers/microscopy-training-log.md` says what each gave.
 """
 
 import json
 import math
-from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, overload
+from typing import Annotated
 
 import torch
 import typer
 
 import samlet
-from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, validation_names
+from recipes.nuclei import CROWD_PLAN, DETAIL_SIZE, FIGURES, train_prompts, validation_names
 from recipes.scenes.dataset import Scenes
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.evaluation.measure import WITH_LABELS, measure_with_labels
 from samlet.training.accelerator import open_accelerator
-from samlet.training.finetuning.crops import Crops
+from samlet.training.finetuning.crops import Crops, IndexedExamples
 from samlet.training.finetuning.prompt_trainer import PromptTrainer
-from samlet.training.loop import train
 from samlet.training.settings import LoopSettings
 from samlet.utils.files import atomic_path
 
@@ -36,7 +34,6 @@ CROP_SIZE = 512
 BATCH_SIZE = 4
 
 VALIDATION = Path(__file__).with_name("microscopy-validation.txt")
-FIGURES = "figures.json"
 
 SETS = ("bbbc038", "usiigaci", "axons_sem")
 KINDS = {"usiigaci": "cells", "axons_sem": "axons"}
@@ -134,30 +131,23 @@ def general(
     ))  # fmt: skip
 
 
-class _Joined(Sequence[Example]):
+class _Joined:
     """Examples in memory, followed by scenes that are drawn when they are needed."""
 
-    def __init__(self, examples: Sequence[Example], scenes: Scenes) -> None:
+    def __init__(self, examples: list[Example], scenes: Scenes) -> None:
         self._examples, self._scenes = examples, scenes
 
     def __len__(self) -> int:
         return len(self._examples) + len(self._scenes)
 
-    @overload
-    def __getitem__(self, index: int) -> Example: ...
-    @overload
-    def __getitem__(self, index: slice) -> list[Example]: ...
-    def __getitem__(self, index: int | slice) -> Example | list[Example]:
-        if isinstance(index, slice):
-            return [self[i] for i in range(len(self))[index]]
-        number = range(len(self))[index]
-        drawn = number - len(self._examples)
-        return self._examples[number] if drawn < 0 else self._scenes[drawn]
+    def __getitem__(self, index: int) -> Example:
+        drawn = index - len(self._examples)
+        return self._examples[index] if drawn < 0 else self._scenes[drawn]
 
 
 def _train(
     start: Path,
-    examples: Sequence[Example],
+    examples: IndexedExamples,
     weights: list[float],
     out: Path,
     settings: LoopSettings,
@@ -171,10 +161,7 @@ def _train(
         settings.seed, weights, scale_jitter=(0.45, 1.4), zoom_share=0.6,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    averaged = train(PromptTrainer(model, PLAN), crops, settings, out, accelerator)
-    assert isinstance(averaged, PromptTrainer)
-    if accelerator.is_main_process:
-        samlet.save(averaged.model, out / "model.safetensors", card=dict(model.card))
+    train_prompts(PromptTrainer(model, PLAN), crops, out, settings, accelerator)
 
 
 @app.command()

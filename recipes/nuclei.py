@@ -126,7 +126,7 @@ def teacher(data: Data, out: Out, steps: int = 1400, learning_rate: float = 6e-4
     load_imagenet_weights(model.image_encoder)
     learner = PromptTrainer(model, PLAN, encoder_autocast=False)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate)
-    _train_prompts(learner, _crops(data, seed=1), out, settings)
+    train_prompts(learner, _crops(data, seed=1), out, settings)
 
 
 @app.command()
@@ -166,7 +166,7 @@ def finetune(
     torch.manual_seed(2)
     learner = PromptTrainer(samlet.load(student), PLAN)
     settings = LoopSettings(steps=steps, learning_rate=learning_rate, seed=2)
-    _train_prompts(learner, _crops(data, seed=3), out, settings)
+    train_prompts(learner, _crops(data, seed=3), out, settings)
 
 
 @app.command()
@@ -309,7 +309,7 @@ def _train_on_crowded_images(
         settings.seed, weights, scale_jitter, zoom_share,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    _train_prompts(PromptTrainer(model, plan, train_only), batches, out, settings, accelerator)
+    train_prompts(PromptTrainer(model, plan, train_only), batches, out, settings, accelerator)
 
 
 def _balance(examples: list[Example]) -> list[float]:
@@ -322,13 +322,14 @@ def _crops(data: Path, seed: int) -> Crops:
     return Crops(examples, IMAGE_SIZE, 256, 8, seed, _balance(examples))
 
 
-def _train_prompts(
+def train_prompts(
     learner: PromptTrainer,
     crops: Crops,
     out: Path,
     settings: LoopSettings,
     accelerator: Accelerator | None = None,
 ) -> None:
+    """Train, and write the averaged model to `out`."""
     accelerator = accelerator or open_accelerator()
     averaged = train(learner, crops, settings, out, accelerator)
     assert isinstance(averaged, PromptTrainer)

@@ -1,4 +1,4 @@
-"""Counts and long lists as text for messages."""
+"""Counts, durations and long lists as text for messages."""
 
 from collections.abc import Sequence
 from difflib import get_close_matches
@@ -7,6 +7,15 @@ from difflib import get_close_matches
 def pluralize(count: int, noun: str) -> str:
     """A count with a noun whose plural ends in s: "1 image", "2,000 images"."""
     return f"{count:,} {noun}{'s' * (count != 1)}"
+
+
+def format_duration(seconds: float) -> str:
+    """A rounded duration: "25 s", "12 min" or "1.5 h"."""
+    if seconds < 60:
+        return f"{max(1, round(seconds / 5)) * 5} s"
+    if seconds < 90 * 60:
+        return f"{round(seconds / 60)} min"
+    return f"{seconds / 3600:.1f} h"
 
 
 def join_first(names: Sequence[object], limit: int = 5) -> str:

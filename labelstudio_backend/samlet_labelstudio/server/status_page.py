@@ -6,11 +6,11 @@ import secrets
 from flask import Flask, Response, jsonify, redirect, render_template_string, request
 from werkzeug.wrappers import Response as AnyResponse
 
+from samlet.utils.messages import format_duration
 from samlet_labelstudio.server.access import RefusedError, is_for_browser
 from samlet_labelstudio.server.request_queue import RequestQueue
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.service.background import BatchProgress
-from samlet_labelstudio.training.status import format_duration
 
 REFRESH_SECONDS = 5
 HEADERS = {

@@ -10,6 +10,7 @@ from typing import Any, Self
 
 from samlet.errors import UserError
 from samlet.utils.files import atomic_path
+from samlet.utils.messages import format_duration
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,3 @@ def format_figures(facts: Mapping[str, Any]) -> str:
         f"IoU {when}: click {facts[when]['click']:.3f}, box {facts[when]['box']:.3f}"
         for when in ("before", "after")
     )
-
-
-def format_duration(seconds: float) -> str:
-    """A rounded duration: "25 s", "12 min" or "1.5 h"."""
-    if seconds < 60:
-        return f"{max(1, round(seconds / 5)) * 5} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 
 from samlet.training.job import FinetuneResult, Progress
 from samlet.training.train_logger import LOG_INTERVAL
+from samlet.utils.messages import format_duration
 
 
 def describe_progress(rows: Sequence[Progress], steps: int, is_stopping: bool) -> str:
@@ -32,12 +33,3 @@ def describe_result(result: FinetuneResult, name: str) -> str:
     if result.error:
         sentences.append(result.error)
     return " ".join([*sentences, *result.warnings])
-
-
-def format_duration(seconds: float) -> str:
-    """A rounded duration: "25 s", "12 min" or "1.5 h"."""
-    if seconds < 60:
-        return f"{max(1, round(seconds / 5)) * 5} s"
-    if seconds < 90 * 60:
-        return f"{round(seconds / 60)} min"
-    return f"{seconds / 3600:.1f} h"

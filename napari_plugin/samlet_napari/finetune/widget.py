@@ -11,10 +11,10 @@ from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, QObject, QTimer
 
 from samlet.errors import UserError
-from samlet.utils.messages import pluralize
+from samlet.utils.messages import format_duration, pluralize
 from samlet_napari.finetune.background import BackgroundWork
 from samlet_napari.finetune.form import FinetuneForm
-from samlet_napari.finetune.messages import describe_progress, describe_result, format_duration
+from samlet_napari.finetune.messages import describe_progress, describe_result
 from samlet_napari.finetune.time_estimate import TimeEstimate, measure
 from samlet_napari.finetune.training_data import TrainingData, export
 from samlet_napari.finetune.training_run import TrainingRun, new_folder

@@ -120,8 +120,9 @@ def predictor(name: str, on_progress: Progress | None = None) -> Predictor:
     """
     located = to_loadable(name)
     if located in MODELS:
-        fetch(MODELS[located].weights, on_progress=on_progress)
-    file = checkpoints.loading.resolve_path(located)
+        file = fetch(MODELS[located].weights, on_progress=on_progress)
+    else:
+        file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 import torch
@@ -35,6 +36,13 @@ class CropBatch:
         return self.labels[:, 0] >= 0
 
 
+class IndexedExamples(Protocol):
+    """What crops are cut from: examples in memory, or made when they are asked for."""
+
+    def __len__(self) -> int: ...
+    def __getitem__(self, index: int, /) -> Example: ...
+
+
 @dataclass(frozen=True)
 class Crops:
     """Random crops at the scale at which a model will see whole images, give or take.
@@ -58,7 +66,7 @@ class Crops:
         world: number of processes; any number of them cuts the same crops.
     """
 
-    examples: Sequence[Example]
+    examples: IndexedExamples
     image_size: int
     crop_size: int
     batch_size: int
