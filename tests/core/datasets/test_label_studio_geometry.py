@@ -77,9 +77,13 @@ def test_a_bitmask_without_opacity() -> None:
         read_bitmask(region(imageDataURL=url))
 
 
-def vertex(number: int, x: float, y: float, before: int | None, **more: Any) -> dict[str, Any]:
+def in_percent(x: float, y: float) -> dict[str, float]:
+    return {"x": float(100 * x / SIZE[1]), "y": float(100 * y / SIZE[0])}
+
+
+def vertex(number: int, x: float, y: float, before: int | None) -> dict[str, Any]:
     named = {"id": f"v{number}", "prevPointId": None if before is None else f"v{before}"}
-    return {**named, "x": 100 * x / SIZE[1], "y": 100 * y / SIZE[0], "isBezier": False, **more}
+    return {**named, **in_percent(x, y), "isBezier": False}
 
 
 def test_outlines_of_vectors() -> None:
@@ -92,7 +96,7 @@ def test_outlines_of_vectors() -> None:
     a, b, c, d = corners
     moved = [vertex(0, *a, 3), vertex(2, *c, 1), vertex(3, *d, 2), vertex(1, *b, 0)]
     assert np.allclose(read_vector(region(vertices=moved, closed=True)), corners)
-    unlinked = [{"x": 100 * x / SIZE[1], "y": 100 * y / SIZE[0]} for x, y in corners]
+    unlinked = [in_percent(*corner) for corner in corners]
     assert np.allclose(read_vector(region(vertices=unlinked, closed=True)), corners)
 
 
@@ -104,14 +108,13 @@ def test_curves_of_vectors() -> None:
         out = np.array([np.cos(i * np.pi / 2), np.sin(i * np.pi / 2)])
         along = np.array([-out[1], out[0]])
         x, y = middle + radius * out
-        controls = {
-            name: dict(zip("xy", (at * 100 / np.array(SIZE[::-1])).tolist(), strict=True))
-            for name, at in (
-                ("controlPoint1", middle + radius * out - reach * along),
-                ("controlPoint2", middle + radius * out + reach * along),
-            )
+        one, other = radius * out - reach * along, radius * out + reach * along
+        curved = {
+            "isBezier": True,
+            "controlPoint1": in_percent(*(middle + one)),
+            "controlPoint2": in_percent(*(middle + other)),
         }
-        vertices.append(vertex(i, x, y, (i - 1) % 4, **controls, isBezier=True))
+        vertices.append(vertex(i, *(middle + radius * out), (i - 1) % 4) | curved)
     outline = read_vector(region(vertices=vertices, closed=True))
     assert np.allclose(np.hypot(*(outline - middle).T), radius, rtol=1e-3)
     drawn = fill_polygon(outline, SIZE)
@@ -126,7 +129,7 @@ def test_curves_of_vectors() -> None:
     ("fields", "sentence"),
     [
         ({}, 'has no list "vertices": draw it again'),
-        ({"vertices": [], "closed": False}, 'is a line and no outline of an object: close it, in'),
+        ({"vertices": [], "closed": False}, "is a line and no outline of an object: close it, in"),
         ({"vertices": [1, 2, 3], "closed": True}, 'has "vertices" that are no objects'),
         ({"vertices": [{"x": 1, "y": 1}], "closed": True}, "not three or more points"),
         ({"vertices": [{"x": 1}] * 3, "closed": True}, 'has no number "y": draw it again'),
