@@ -180,8 +180,9 @@ def test_labels_that_a_task_lacks(data: object) -> None:
     assert config.why_useless() is None
     of_task = config.for_task({"data": data})
     assert of_task.result_control("img", "a") is None
-    assert "no labels in its data under \"labels\", where BrushLabels ('c1') takes" in (
-        of_task.unsupported["c1"]
+    assert (
+        "no labels in its data under \"labels\", where BrushLabels ('c1') takes"
+        in (of_task.unsupported["c1"])
     )
 
 

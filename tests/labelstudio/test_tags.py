@@ -120,7 +120,8 @@ def test_labels_that_come_with_the_task(client: Any) -> None:
     nucleus = NUCLEI[0][1]
     assert client.post("/setup", json={"project": "4", "schema": OF_TASK}).status_code == 200
     kinds = [{"value": "Mitosis", "alias": "m"}, {"value": "other"}]
-    task = {"id": 1, "data": {**payloads.task(FILES[0])["data"], "kinds": kinds}}
+    task = payloads.task(FILES[0])
+    task["data"]["kinds"] = kinds
     for label in ("m", "other"):
         drawn = [payloads.click_in(nucleus, label)]
         (region,) = predicted(client, OF_TASK, task, drawn)

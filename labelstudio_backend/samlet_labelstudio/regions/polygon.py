@@ -10,7 +10,6 @@ from samlet.datasets.label_studio.geometry import polygon_value
 from samlet.masks import CroppedMask, to_polygons
 from samlet_labelstudio.regions.components import larger_components
 
-
 _WriteOutline = Callable[[np.ndarray, tuple[int, int]], dict[str, Any]]
 
 

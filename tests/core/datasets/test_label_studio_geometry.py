@@ -77,13 +77,14 @@ def test_a_bitmask_without_opacity() -> None:
         read_bitmask(region(imageDataURL=url))
 
 
-def in_percent(x: float, y: float) -> dict[str, float]:
-    return {"x": float(100 * x / SIZE[1]), "y": float(100 * y / SIZE[0])}
+def in_percent(point: np.ndarray) -> dict[str, float]:
+    x, y = (100 * point / SIZE[::-1]).tolist()
+    return {"x": x, "y": y}
 
 
-def vertex(number: int, x: float, y: float, before: int | None) -> dict[str, Any]:
+def vertex(number: int, point: np.ndarray, before: int | None) -> dict[str, Any]:
     named = {"id": f"v{number}", "prevPointId": None if before is None else f"v{before}"}
-    return {**named, **in_percent(x, y), "isBezier": False}
+    return {**named, **in_percent(point), "isBezier": False}
 
 
 def test_outlines_of_vectors() -> None:
@@ -94,9 +95,9 @@ def test_outlines_of_vectors() -> None:
     assert written["vertices"][0]["prevPointId"] == written["vertices"][-1]["id"]
     # A vertex that was inserted later is the last in the list.
     a, b, c, d = corners
-    moved = [vertex(0, *a, 3), vertex(2, *c, 1), vertex(3, *d, 2), vertex(1, *b, 0)]
+    moved = [vertex(0, a, 3), vertex(2, c, 1), vertex(3, d, 2), vertex(1, b, 0)]
     assert np.allclose(read_vector(region(vertices=moved, closed=True)), corners)
-    unlinked = [in_percent(*corner) for corner in corners]
+    unlinked = [in_percent(corner) for corner in corners]
     assert np.allclose(read_vector(region(vertices=unlinked, closed=True)), corners)
 
 
@@ -107,20 +108,19 @@ def test_curves_of_vectors() -> None:
     for i in range(4):
         out = np.array([np.cos(i * np.pi / 2), np.sin(i * np.pi / 2)])
         along = np.array([-out[1], out[0]])
-        x, y = middle + radius * out
         one, other = radius * out - reach * along, radius * out + reach * along
         curved = {
             "isBezier": True,
-            "controlPoint1": in_percent(*(middle + one)),
-            "controlPoint2": in_percent(*(middle + other)),
+            "controlPoint1": in_percent(middle + one),
+            "controlPoint2": in_percent(middle + other),
         }
-        vertices.append(vertex(i, *(middle + radius * out), (i - 1) % 4) | curved)
+        vertices.append(vertex(i, middle + radius * out, (i - 1) % 4) | curved)
     outline = read_vector(region(vertices=vertices, closed=True))
     assert np.allclose(np.hypot(*(outline - middle).T), radius, rtol=1e-3)
     drawn = fill_polygon(outline, SIZE)
     assert iou(drawn, fill_ellipse(80, 45, 30, 30, 0, SIZE)) > 0.98
     # A side between a curved and a plain vertex is curved at one end.
-    vertices[1] = vertex(1, 80, 75, 0)
+    vertices[1] = vertex(1, np.array([80, 75]), 0)
     half = read_vector(region(vertices=vertices, closed=True))
     assert len(half) == len(outline) and not np.allclose(half, outline)
 
@@ -135,7 +135,9 @@ def test_curves_of_vectors() -> None:
         ({"vertices": [{"x": 1}] * 3, "closed": True}, 'has no number "y": draw it again'),
         (
             {
-                "vertices": [vertex(i, i, i, min(i - 1, 0) if i else None) for i in range(4)],
+                "vertices": [
+                    vertex(i, np.array([i, i]), min(i - 1, 0) if i else None) for i in range(4)
+                ],
                 "closed": True,
             },
             "is branched and no outline of an object: draw it again without the branches",
