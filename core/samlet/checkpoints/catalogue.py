@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from samlet.checkpoints.downloads import find_local
 from samlet.checkpoints.loading import BUNDLED, read_card
-from samlet.checkpoints.registry import MODELS, PublishedModel
+from samlet.checkpoints.registry import INSTANCE_DECODER_PARAMETERS, MODELS, PublishedModel
 
 FLOAT_BYTES = 4
 
@@ -22,10 +22,10 @@ class CatalogueEntry:
         name: what `samlet.load` takes.
         summary: what it is good for.
         parameters: of image encoder, prompt encoder and mask decoder.
-        size: of the file, for people.
+        size: of the files, for people.
         licence: of the weights, for people.
         publisher: who trained it.
-        file: on this machine; None if it must be downloaded.
+        file: on this machine; None if it, or its instance decoder, must be downloaded.
         url: where it is downloaded from; empty if it is bundled.
     """
 
@@ -76,13 +76,13 @@ def catalogue() -> Iterator[CatalogueEntry]:
 
 
 def _published(name: str, model: PublishedModel) -> CatalogueEntry:
-    weights = model.weights
-    # Publishers who do not state the size save single-precision numbers and little else.
-    size = (
-        _format_megabytes(weights.size)
-        if weights.size
-        else f"~{_format_megabytes(FLOAT_BYTES * model.parameters)}"
-    )
+    weights, files = model.weights, [find_local(file) for file in model.files]
+    if weights.size:
+        size = _format_megabytes(weights.size)
+    else:
+        # Publishers who do not state the size save single-precision numbers and little else.
+        decoder = INSTANCE_DECODER_PARAMETERS if model.instance_decoder else 0
+        size = f"~{_format_megabytes(FLOAT_BYTES * (model.parameters + decoder))}"
     licence = model.licence or "not stated"
     return CatalogueEntry(
         name=name,
@@ -91,7 +91,7 @@ def _published(name: str, model: PublishedModel) -> CatalogueEntry:
         size=size,
         licence=f"{licence}, non-commercial" if model.is_non_commercial else licence,
         publisher=model.publisher,
-        file=find_local(weights),
+        file=files[0] if all(files) else None,
         url=weights.url,
     )
 

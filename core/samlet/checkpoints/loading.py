@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -11,25 +12,28 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor
 
-from samlet.checkpoints.downloads import fetch
+from samlet.checkpoints.downloads import Progress, fetch
 from samlet.checkpoints.official import infer_config, to_official
 from samlet.checkpoints.registry import MODELS, mention_licence
-from samlet.checkpoints.weight_files import read_weights
+from samlet.checkpoints.weight_files import read_checkpoint, read_instance_decoder
 from samlet.errors import UserError
 from samlet.modeling import proposal_head
+from samlet.modeling.instance_decoder import InstanceDecoder, infer_instance_decoder
 from samlet.modeling.official_names import to_official_names, to_samlet_names
-from samlet.modeling.sam import Sam, SamConfig
+from samlet.modeling.sam import EMBED_DIM, Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first, nearest
 
-FORMAT = 2
-"""Version of samlet's format; files of a higher one are refused. Those of a model without a
-proposal head have version 1, as then older versions of samlet can read them."""
+FORMAT = 3
+"""Version of samlet's format; files of a higher one are refused. Those of a model without an
+instance decoder have version 2, and without a proposal head 1, as then older versions of samlet can
+read them."""
 METADATA_KEY = "samlet"
 """Where the safetensors metadata has the config and the model card, as JSON."""
 BUNDLED = {"nuclei": Path(__file__).parents[1] / "weights" / "nuclei.safetensors"}
 OFFICIAL_SUFFIXES = (".pt", ".pth")
+DECODER_PREFIX = "instance_decoder."
 
 
 def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
@@ -39,7 +43,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
         name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
             path of a checkpoint: samlet's own (.safetensors), or one with MobileSAM's or SAM's
             official parameter names, as any trainer saves it; see
-            `samlet.checkpoints.weight_files`.
+            `samlet.checkpoints.weight_files`. micro-sam's instance decoder is loaded with the model
+            if it is in the same file, or beside NAME.pt as NAME_decoder.pt.
         device: where to put it.
 
     Returns:
@@ -48,28 +53,39 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     Raises:
         UserError: no such name or file, a damaged file, or another architecture.
     """
-    path = resolve_path(name)
+    path, decoder = _locate(name)
     mention_licence(str(name))
     is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
-    model = _load_ours(path) if is_ours else _load_official(path)
+    model = _load_ours(path) if is_ours else _load_official(path, decoder)
     model.name = str(name)
     return model.to(device).eval()
 
 
-def resolve_path(name: str | Path) -> Path:
-    """The path of a model's file, downloaded if necessary; see `load`.
+def resolve_path(name: str | Path, on_progress: Progress | None = None) -> Path:
+    """The path of a model's file, downloaded if necessary, as is its decoder's; see `load`.
+
+    Args:
+        name: see `load`.
+        on_progress: see `samlet.checkpoints.downloads.fetch`.
 
     Raises:
         UserError: no such name or file, or a failed download.
     """
+    return _locate(name, on_progress)[0]
+
+
+def _locate(name: str | Path, on_progress: Progress | None = None) -> tuple[Path, Path | None]:
+    """The model's file and, if it has one of its own, the instance decoder's."""
     key = str(name)
     if key in BUNDLED:
-        return BUNDLED[key]
+        return BUNDLED[key], None
     if key in MODELS:
-        return fetch(MODELS[key].weights)
+        files = [fetch(file, on_progress=on_progress) for file in MODELS[key].files]
+        return files[0], files[1] if len(files) > 1 else None
     path = Path(name)
     if path.is_file():
-        return path
+        decoder = path.with_name(f"{path.stem}_decoder{path.suffix}")
+        return path, decoder if decoder.is_file() else None
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
     near = nearest(key, (*BUNDLED, *MODELS))
@@ -102,7 +118,7 @@ def save(
             torch.save(state, temporary)
     elif path.suffix == ".safetensors":
         facts = {
-            "format": 1 if model.proposal_head is None else FORMAT,
+            "format": _format_of(model),
             "config": model.config.to_dict(),
             "card": dict(model.card if card is None else card),
         }
@@ -116,6 +132,12 @@ def save(
         raise UserError(
             f"{path} must end in .safetensors (samlet's format) or .pt (the official layout)."
         )
+
+
+def _format_of(model: Sam) -> int:
+    if model.instance_decoder is not None:
+        return 3
+    return 1 if model.proposal_head is None else 2
 
 
 def read_card(path: Path) -> dict[str, Any]:
@@ -163,29 +185,51 @@ def _load_ours(path: Path) -> Sam:
     return model
 
 
-def _load_official(path: Path) -> Sam:
+def _load_official(path: Path, decoder_path: Path | None) -> Sam:
+    checkpoint = read_checkpoint(path)
     # A state dict that an early version of samlet saved has the names of samlet's modules.
-    state = to_official_names(read_weights(path))
+    state = to_official_names(checkpoint.weights)
     config = infer_config(state)
     if config is None:
         raise UserError(
-            f"{path} has the architecture of none of MobileSAM, SAM, RepViT-SAM and EdgeSAM: its "
-            f"parameters are {join_first(sorted(state), 3)}, without "
-            "image_encoder.layers.*.attn.attention_biases, image_encoder.blocks.*.attn.rel_pos_h "
-            "or image_encoder.features.*.token_mixer."
+            f"{path} has neither MobileSAM's architecture nor SAM's: its parameters are "
+            f"{join_first(sorted(state), 3)}, without image_encoder.layers.*.attn.attention_biases "
+            "or image_encoder.blocks.*.attn.rel_pos_h."
         )
+    decoder = checkpoint.instance_decoder
+    if decoder_path is not None:
+        decoder = read_instance_decoder(decoder_path)
+    if decoder:
+        _check_instance_decoder(decoder, decoder_path or path)
+        config = replace(config, instance_decoder=infer_instance_decoder(decoder))
     model = Sam(config)
-    _load_strict(model, state, path)
+    _load_strict(model, state | {f"{DECODER_PREFIX}{k}": v for k, v in decoder.items()}, path)
     return model
+
+
+def _check_instance_decoder(state: Mapping[str, Tensor], path: Path) -> None:
+    with torch.device("meta"):
+        wanted = InstanceDecoder(infer_instance_decoder(state), EMBED_DIM).state_dict()
+    if faults := _misfits(wanted, state):
+        raise UserError(
+            f"{path} has an instance decoder of another layout than micro-sam's: {faults}."
+        )
 
 
 def _load_strict(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
     """Put weights into a model, or say in one sentence which do not fit."""
     wanted, state = to_samlet_names(model.state_dict()), to_samlet_names(state)
+    if faults := _misfits(wanted, state):
+        raise UserError(f"{path} does not fit its architecture: {faults}.")
+    model.load_state_dict(state)
+
+
+def _misfits(wanted: Mapping[str, Tensor], state: Mapping[str, Tensor]) -> str:
+    """Which weights do not fit and why; empty if all do."""
     missing = wanted.keys() - state.keys()
     unexpected = state.keys() - wanted.keys()
     misshapen = [k for k in wanted.keys() & state.keys() if wanted[k].shape != state[k].shape]
-    faults = [
+    return "; ".join(
         f"{join_first(sorted(keys), 3)} {fault}"
         for keys, fault in (
             (missing, "missing"),
@@ -193,10 +237,7 @@ def _load_strict(model: Sam, state: Mapping[str, Tensor], path: Path) -> None:
             (misshapen, "of another shape"),
         )
         if keys
-    ]
-    if faults:
-        raise UserError(f"{path} does not fit its architecture: {'; '.join(faults)}.")
-    model.load_state_dict(state)
+    )
 
 
 def _build(config: SamConfig, checkpoint: str | Path | None = None) -> Sam:

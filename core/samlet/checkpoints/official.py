@@ -1,6 +1,4 @@
-"""Official checkpoints, of MobileSAM, SAM, RepViT-SAM and EdgeSAM: writing them, and inferring the
-architecture.
-"""
+"""MobileSAM's and SAM's official checkpoints: writing them, and inferring the architecture."""
 
 import math
 import re
@@ -9,36 +7,38 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from samlet.errors import UserError
-from samlet.modeling.repvit import RepViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TinyViTConfig
+
+_NOT_OFFICIAL = ("proposal_head.", "instance_decoder.")
 
 
 def to_official(model: Sam) -> dict[str, Tensor]:
     """A model's weights under the names that `mobile_sam`, or `segment_anything`, loads.
 
     `mobile_sam` builds only the 5M variant of TinyViT and `segment_anything` only ViT-B, L and H,
-    all for an input of 1024 pixels; only samlet loads the others. A proposal head is left out.
+    all for an input of 1024 pixels; only samlet loads the others. A proposal head and an instance
+    decoder are left out.
 
     Raises:
-        UserError: the image encoder has no official layout.
+        UserError: the image encoder is neither a TinyViT nor one of SAM's.
     """
-    if not model.config.has_official_names:
+    if model.config.tiny_vit is None and model.config.sam_vit is None:
         raise UserError(
             f"{model.name} has an encoder for which there is no official layout; "
             "write a .safetensors file instead."
         )
     state = model.state_dict()
-    return {name: state[name] for name in state if not name.startswith("proposal_head.")}
+    return {name: state[name] for name in state if not name.startswith(_NOT_OFFICIAL)}
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:
-    """Infer the architecture from official weights; None if they have no known layout.
+    """Infer the architecture from official weights; None if they are neither MobileSAM's nor SAM's.
 
-    SAM's weights also determine the input size; the others' do not, and 1024 is assumed.
+    SAM's weights also determine the input size; MobileSAM's do not, and 1024 is assumed.
     """
-    return _mobile_sam_config(state) or _sam_config(state) or _repvit_config(state)
+    return _mobile_sam_config(state) or _sam_config(state)
 
 
 def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
@@ -77,22 +77,3 @@ def _sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
         global_attn_indexes=tuple(i for i in sorted(tables) if len(tables[i]) == 2 * grid - 1),
     )
     return SamConfig("sam_vit", grid * STRIDE, tiny_vit=None, sam_vit=sam_vit)
-
-
-def _repvit_config(state: Mapping[str, Tensor]) -> SamConfig | None:
-    mixer = re.compile(r"image_encoder\.features\.(\d+)\.token_mixer\.0\.(c|conv\.c)\.weight$")
-    matches = [m for key in state if (m := mixer.match(key))]
-    dims: list[int] = []
-    depths: list[int] = []
-    for match in sorted(matches, key=lambda m: int(m[1])):
-        begins_stage = match[2] == "c"
-        if begins_stage or not dims:
-            last = f"image_encoder.features.{match[1]}.token_mixer.2.c.weight"
-            dims.append(len(state[last if begins_stage else match[0]]))
-            depths.append(0)
-        depths[-1] += not begins_stage
-    if len(dims) != 4:
-        return None
-    joins_levels = "image_encoder.fuse_stage2.weight" in state
-    repvit = RepViTConfig(tuple(dims), tuple(depths), joins_levels)  # type: ignore[arg-type]
-    return SamConfig("repvit", tiny_vit=None, repvit=repvit)

@@ -44,6 +44,11 @@ class PublishedModel:
     instance_decoder: RemoteFile | None = None
     is_non_commercial: bool = False
 
+    @property
+    def files(self) -> tuple[RemoteFile, ...]:
+        """All that is downloaded."""
+        return (self.weights, *([self.instance_decoder] if self.instance_decoder else []))
+
 
 @cache
 def mention_licence(name: str) -> None:
@@ -59,6 +64,9 @@ def mention_licence(name: str) -> None:
 
 _PARAMETERS = {"t": 9_808_452, "b": 93_735_472, "l": 312_342_832, "h": 641_090_608}
 """By the letter of the image encoder: TinyViT-5M, ViT-B, ViT-L and ViT-H."""
+
+INSTANCE_DECODER_PARAMETERS = 9_593_159
+"""Of micro-sam's decoder with bilinear interpolation; 15 % more with transposed convolutions."""
 
 _SAM_FILES = {
     "b": (

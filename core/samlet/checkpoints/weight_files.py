@@ -7,6 +7,7 @@ stand-ins that only hold the attributes that were stored for them.
 import re
 from collections import OrderedDict
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -29,8 +30,25 @@ _WRAPPERS = re.compile(r"(^|\.)(_orig_mod|_fsdp_wrapped_module|_checkpoint_wrapp
 _MAX_DEPTH = 4
 REMEDY = "download or save it again"
 
+DECODER_KEY = "decoder_state"
+"""Key under which micro-sam keeps the instance decoder beside a model's weights."""
+_DECODER_NAMES = re.compile(r"^(deconv\d|decoder_head|out_conv)\.")
 
-def read_weights(path: Path) -> dict[str, Tensor]:
+
+@dataclass(frozen=True)
+class Checkpoint:
+    """The weights in a file.
+
+    Attributes:
+        weights: a model's, by their official names.
+        instance_decoder: those of micro-sam's decoder, by their names in it; empty without one.
+    """
+
+    weights: dict[str, Tensor]
+    instance_decoder: dict[str, Tensor]
+
+
+def read_checkpoint(path: Path) -> Checkpoint:
     """Read a model's parameters from a checkpoint of any trainer, by their names in the model.
 
     They may lie under a key (see `KEYS`), in a module that was saved as a whole, and have a prefix
@@ -41,6 +59,11 @@ def read_weights(path: Path) -> dict[str, Tensor]:
     """
     content = _content(path)
     found = list(_state_dicts(content, ()))
+    if not found and _decoder_state(content):
+        raise UserError(
+            f"{path} has only an instance decoder, without the model that it belongs to: load "
+            "that model's file, with the decoder's beside it as MODEL.pt and MODEL_decoder.pt."
+        )
     if not found:
         raise UserError(
             f"{path} has no weights of image_encoder, prompt_encoder and mask_decoder, "
@@ -53,7 +76,36 @@ def read_weights(path: Path) -> dict[str, Tensor]:
             f"{path} has the weights of several models ({', '.join('.'.join(w) for w in best)}): "
             "save only one of them."
         )
-    return extract_state_dict(dict(found)[best[0]], path)
+    weights = extract_state_dict(dict(found)[best[0]], path)
+    beside = content.get(DECODER_KEY) if isinstance(content, Mapping) else None
+    return Checkpoint(weights, _decoder_state(beside))
+
+
+def read_instance_decoder(path: Path) -> dict[str, Tensor]:
+    """Read the parameters of an instance decoder from a file of its own, by their names in it.
+
+    Raises:
+        UserError: the file cannot be read, or has no such parameters.
+    """
+    content = _content(path)
+    state = _decoder_state(content)
+    if not state:
+        raise UserError(
+            f"{path} has no weights of an instance decoder, but {_describe(content)}: {REMEDY}, "
+            "or remove it to load the model without one."
+        )
+    return state
+
+
+def _decoder_state(content: Any) -> dict[str, Tensor]:
+    """The decoder's parameters, of which files may also keep the encoder's; empty without any."""
+    if not isinstance(content, Mapping):
+        return {}
+    content = content.get(DECODER_KEY, content)
+    tensors = {k: v for k, v in content.items() if isinstance(k, str) and isinstance(v, Tensor)}
+    if not any(_DECODER_NAMES.match(key) for key in tensors):
+        return {}
+    return {key: value for key, value in tensors.items() if not key.startswith("encoder.")}
 
 
 def _rank(where: tuple[str, ...]) -> int:

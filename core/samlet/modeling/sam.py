@@ -11,11 +11,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samlet.modeling.efficientnet import EfficientNetEncoder
+from samlet.modeling.instance_decoder import InstanceDecoder, InstanceDecoderConfig
 from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.official_names import use_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.proposal_head import ProposalHead, ProposalHeadConfig
-from samlet.modeling.repvit import RepViT, RepViTConfig
 from samlet.modeling.sam_vit import SamViT, SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.transformer import TwoWayTransformer
@@ -31,39 +31,37 @@ class SamConfig:
     """Everything needed to build a model, apart from its weights.
 
     Args:
-        image_encoder: "tiny_vit", "sam_vit" for SAM's own, "repvit" for that of RepViT-SAM or
-            EdgeSAM, or "efficientnet_lite0" for the light teacher.
+        image_encoder: "tiny_vit", "sam_vit" for SAM's own, or "efficientnet_lite0" for the light
+            teacher.
         image_size: side of the square input in pixels; a multiple of 32.
         tiny_vit: configuration of the TinyViT; None for another encoder.
         sam_vit: configuration of SAM's own encoder; None for another.
-        repvit: configuration of the RepViT; None for another.
         pixel_mean: RGB means that are subtracted, in units of 0..255.
         pixel_std: RGB standard deviations to divide by, in units of 0..255.
         proposal_head: configuration of the head that finds objects; None without one, as in
             official checkpoints.
+        instance_decoder: configuration of micro-sam's decoder for distance maps; None without one.
     """
 
     image_encoder: str = "tiny_vit"
     image_size: int = 1024
     tiny_vit: TinyViTConfig | None = TINY_VITS["tiny_vit_5m"]
     sam_vit: SamViTConfig | None = None
-    repvit: RepViTConfig | None = None
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     proposal_head: ProposalHeadConfig | None = None
-
-    @property
-    def has_official_names(self) -> bool:
-        """Whether others publish models with this image encoder, and so named its parameters."""
-        return any(part is not None for part in (self.tiny_vit, self.sam_vit, self.repvit))
+    instance_decoder: InstanceDecoderConfig | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold, which older versions of samlet can read if they can.
 
-        So what came later, and is not there, is not mentioned.
+        So optional parts that are not there are not mentioned.
         """
-        later = ("proposal_head", "repvit")
-        return {k: v for k, v in asdict(self).items() if k not in later or v is not None}
+        values = asdict(self)
+        for part in ("proposal_head", "instance_decoder"):
+            if values[part] is None:
+                del values[part]
+        return values
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
@@ -72,8 +70,8 @@ class SamConfig:
         for name, part_config in (
             ("tiny_vit", TinyViTConfig),
             ("sam_vit", SamViTConfig),
-            ("repvit", RepViTConfig),
             ("proposal_head", ProposalHeadConfig),
+            ("instance_decoder", InstanceDecoderConfig),
         ):
             if values.get(name) is not None:
                 values[name] = part_config(**_with_tuples(values[name]))
@@ -89,6 +87,7 @@ class Sam(nn.Module):
     Attributes:
         config: what it was built from.
         proposal_head: finds the objects of an image; None without one.
+        instance_decoder: predicts distance maps of an image's objects; None without one.
         name: the name or path that it was loaded by.
         card: its model card.
         mask_threshold: logits above it are mask.
@@ -118,9 +117,14 @@ class Sam(nn.Module):
         self.proposal_head = (
             None if config.proposal_head is None else ProposalHead(config.proposal_head, EMBED_DIM)
         )
+        self.instance_decoder = (
+            None
+            if config.instance_decoder is None
+            else InstanceDecoder(config.instance_decoder, EMBED_DIM)
+        )
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-        if config.has_official_names:
+        if config.tiny_vit is not None or config.sam_vit is not None:
             vit = config.tiny_vit
             use_official_names(self, None if vit is None else vit.embed_dims[-1])
 
@@ -240,8 +244,6 @@ def _build_image_encoder(config: SamConfig) -> nn.Module:
         return TinyViT(config.tiny_vit, EMBED_DIM)
     if config.image_encoder == "sam_vit" and config.sam_vit is not None:
         return SamViT(config.sam_vit, config.image_size, EMBED_DIM)
-    if config.image_encoder == "repvit" and config.repvit is not None:
-        return RepViT(config.repvit, EMBED_DIM)
     if config.image_encoder == "efficientnet_lite0":
         return EfficientNetEncoder(EMBED_DIM)
     raise ValueError(f"Unknown image encoder {config.image_encoder!r}.")

@@ -77,9 +77,14 @@ def smaller_input_model(model: Sam, size: int) -> Sam:
     Args:
         model: one whose encoder takes images of any size, see `has_free_size`.
         size: of the new input in pixels, a multiple of 32.
+
+    Returns:
+        the model without its instance decoder, which is used at the model's own input size only.
     """
-    smaller = Sam(replace(model.config, image_size=size))
-    smaller.load_state_dict(model.state_dict())
+    smaller = Sam(replace(model.config, image_size=size, instance_decoder=None))
+    smaller.load_state_dict(
+        {k: v for k, v in model.state_dict().items() if not k.startswith("instance_decoder.")}
+    )
     positions = smaller.prompt_encoder.pe_layer.positional_encoding_gaussian_matrix
     positions *= size / model.config.image_size
     smaller.name, smaller.card = model.name, model.card

@@ -11,7 +11,7 @@ from psygnal import Signal
 import samlet
 from samlet import Predictor, checkpoints
 from samlet.checkpoints.catalogue import catalogue
-from samlet.checkpoints.downloads import Progress, fetch, find_local
+from samlet.checkpoints.downloads import Progress, find_local
 from samlet.checkpoints.loading import BUNDLED
 from samlet.checkpoints.registry import MODELS
 from samlet.errors import UserError
@@ -102,7 +102,7 @@ def descriptions() -> dict[str, str]:
 def is_available(name: str) -> bool:
     """Whether nothing has to be downloaded before it can be used."""
     try:
-        return name not in MODELS or find_local(MODELS[name].weights) is not None
+        return name not in MODELS or all(map(find_local, MODELS[name].files))
     except UserError:
         # SAMLET_MODELS is wrong, which loading will report.
         return False
@@ -119,10 +119,7 @@ def predictor(name: str, on_progress: Progress | None = None) -> Predictor:
         UserError: see `samlet.load`.
     """
     located = to_loadable(name)
-    if located in MODELS:
-        file = fetch(MODELS[located].weights, on_progress=on_progress)
-    else:
-        file = checkpoints.loading.resolve_path(located)
+    file = checkpoints.loading.resolve_path(located, on_progress)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))

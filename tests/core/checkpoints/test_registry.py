@@ -34,10 +34,16 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "models").mkdir()
 
 
-def register(name: str, monkeypatch: pytest.MonkeyPatch, **changes: Any) -> None:
-    """Change what is known about the file of a model."""
-    weights = replace(MODELS[name].weights, **changes)
-    monkeypatch.setitem(MODELS, name, replace(MODELS[name], weights=weights))
+def register(
+    name: str, monkeypatch: pytest.MonkeyPatch, weights: Path, decoder: Path | None = None
+) -> None:
+    """Expect these files of a micro-sam model, from now on."""
+    known = MODELS[name]
+    remote = None
+    if decoder is not None and known.instance_decoder is not None:
+        remote = replace(known.instance_decoder, checksum=checksum_of(decoder, XXH128))
+    expected = replace(known.weights, checksum=checksum_of(weights, XXH128))
+    monkeypatch.setitem(MODELS, name, replace(known, weights=expected, instance_decoder=remote))
 
 
 @pytest.fixture(scope="module")
@@ -87,7 +93,7 @@ def test_micro_sams_model_is_loaded_by_its_name(
 ) -> None:
     path = tmp_path / "models" / "vit_t_lm.pt"
     torch.save(pack(official), path)
-    register("vit_t_lm", monkeypatch, checksum=checksum_of(path, XXH128))
+    register("vit_t_lm", monkeypatch, path)
     model = samlet.load("vit_t_lm")
     assert model.name == "vit_t_lm"
     loaded = model.state_dict()
@@ -102,13 +108,13 @@ def test_another_layout_under_a_known_name(tmp_path: Path, monkeypatch: pytest.M
     torch.save({"encoder.weight": torch.zeros(3)}, path)
     with pytest.raises(samlet.UserError, match=r"not the expected vit_t_lm \(wrong checksum\)"):
         samlet.load("vit_t_lm")
-    register("vit_t_lm", monkeypatch, checksum=checksum_of(path, XXH128))
+    register("vit_t_lm", monkeypatch, path)
     with pytest.raises(samlet.UserError, match="has no weights of image_encoder"):
         samlet.load("vit_t_lm")
     image_encoder = {"image_encoder.conv1.weight": torch.zeros(3)}
     torch.save(image_encoder, path)
-    register("vit_t_lm", monkeypatch, checksum=checksum_of(path, XXH128))
-    with pytest.raises(samlet.UserError, match="architecture of none of MobileSAM"):
+    register("vit_t_lm", monkeypatch, path)
+    with pytest.raises(samlet.UserError, match="neither MobileSAM's architecture nor SAM's"):
         samlet.load("vit_t_lm")
 
 
@@ -120,7 +126,7 @@ def test_licence_for_non_commercial_use_is_said_once(
 ) -> None:
     path = tmp_path / "models" / "vit_t_lm.pt"
     torch.save(official, path)
-    register("vit_t_lm", monkeypatch, checksum=checksum_of(path, XXH128))
+    register("vit_t_lm", monkeypatch, path)
     registry.mention_licence.cache_clear()
     with caplog.at_level(logging.WARNING, "samlet"):
         samlet.load("vit_t_lm")

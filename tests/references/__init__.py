@@ -1,0 +1,1 @@
+"""Scripts that produce what tests compare with, from packages that are not installed for tests."""
