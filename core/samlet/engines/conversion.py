@@ -27,6 +27,11 @@ from samlet.utils.cache_folder import cache_dir
 from samlet.utils.files import atomic_folder, sha256_of
 
 PARTS = ("encoder", "image_branch", "prompt_branch", "upscaling")
+"""The graphs of every model."""
+INSTANCE_DECODER = "instance_decoder"
+"""The graph of those that have one; the last."""
+ONCE_PER_IMAGE = ("encoder", INSTANCE_DECODER)
+"""Graphs that do most of the work, and so may run in half precision."""
 FORMAT = 3
 """Raised whenever the graphs change, so that those of an older samlet are not used."""
 MANIFEST = "manifest.json"
@@ -46,7 +51,8 @@ def converted(model: Sam) -> dict[str, Path | ov.Model]:
             # Another one may have written them meanwhile.
             if not _is_whole(folder) and (in_memory := _convert(model, folder)):
                 return in_memory
-    return {name: folder / f"{name}.xml" for name in PARTS}
+    parts = PARTS if model.instance_decoder is None else (*PARTS, INSTANCE_DECODER)
+    return {name: folder / f"{name}.xml" for name in parts}
 
 
 def _convert(model: Sam, folder: Path) -> dict[str, Path | ov.Model]:
@@ -84,7 +90,7 @@ def _one_process_at_a_time(folder: Path) -> Iterator[None]:
 
 
 def graphs(model: Sam) -> dict[str, ov.Model]:
-    """A model's parts, see `PARTS`, as OpenVINO graphs for any number of prompts and tokens."""
+    """A model's parts as OpenVINO graphs for any number of prompts and tokens, as in `PARTS`."""
     size, grid = model.config.image_size, model.config.image_size // STRIDE
     features = torch.zeros(1, EMBED_DIM, grid, grid)
     dense = torch.zeros(1, EMBED_DIM, 1, 1)
@@ -95,7 +101,7 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
         tokens, kernels, _ = prompt(sparse, *shared)
     pixels = torch.zeros(1, 3, size, size)
     any_dense = [-1, EMBED_DIM, -1, -1]
-    return {
+    parts = {
         "encoder": _traced(model.image_encoder, (pixels,), [list(pixels.shape)]),
         "image_branch": _traced(image, (features, dense), [_batched(features), any_dense]),
         "prompt_branch": _traced(
@@ -105,6 +111,12 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
             upscaling, (tokens, kernels), [_batched(tokens), [-1, -1, kernels.shape[2]]]
         ),
     }
+    if model.instance_decoder is not None:
+        # For one image at a time, as the encoder.
+        parts[INSTANCE_DECODER] = _traced(
+            model.instance_decoder, (features,), [list(features.shape)]
+        )
+    return parts
 
 
 def _batched(tensor: Tensor) -> list[int]:

@@ -91,6 +91,17 @@ class Engine(ABC):
     def upscale(self, tokens: Tensor, kernels: Tensor) -> Tensor:
         """Tokens (B x N x C) and K kernels of each prompt to logits, B x K x S/4 x S/4."""
 
+    @abstractmethod
+    def predict_distances(self, features: Tensor) -> Tensor:
+        """The output of the model's `InstanceDecoder`; the model must have one.
+
+        Args:
+            features: A x C x h x w, from the image encoder.
+
+        Returns:
+            float32, A x 3 x 16h x 16w.
+        """
+
     @torch.no_grad()
     def propose(self, features: Tensor) -> Tensor:
         """What the model's proposal head predicts, see `ProposalHead`; the model must have one.

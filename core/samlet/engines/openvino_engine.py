@@ -23,7 +23,7 @@ _HINTS: dict[Precision, str] = {"float32": "f32", "bfloat16": "bf16"}
 
 
 class OpenVINOEngine(Engine):
-    """The model's four parts, converted once and kept in the user's cache folder.
+    """The model's parts, converted once and kept in the user's cache folder.
 
     Args:
         model: on the CPU.
@@ -35,10 +35,11 @@ class OpenVINOEngine(Engine):
     def __init__(self, model: Sam, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
         sources = conversion.converted(model)
-        self._encoder, self._image, self._prompt, self._upscaling = (
-            _Part(sources[name], precision if name == "encoder" else "float32")
-            for name in conversion.PARTS
+        self._encoder, self._image, self._prompt, self._upscaling, *rest = (
+            _Part(source, precision if name in conversion.ONCE_PER_IMAGE else "float32")
+            for name, source in sources.items()
         )
+        self._instance_decoder = rest[0] if rest else None
 
     def encode(self, images: Tensor) -> Tensor:
         """See `Engine`."""
@@ -49,6 +50,12 @@ class OpenVINOEngine(Engine):
         """See `Engine`."""
         with self._upscaling.run(tokens, kernels) as (logits,):
             return logits.clone()
+
+    def predict_distances(self, features: Tensor) -> Tensor:
+        """See `Engine`."""
+        assert self._instance_decoder is not None
+        with self._instance_decoder.run(features) as (predicted,):
+            return predicted.clone()
 
     def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         with self._image.run(features, dense) as shared:

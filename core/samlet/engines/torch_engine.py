@@ -30,6 +30,9 @@ class TorchEngine(Engine):
         self._encoder = _folded(model.image_encoder).to(memory_format=torch.channels_last)
         self._image, self._prompt = ImageBranch(model), PromptBranch(model)
         self._upscaling = Upscaling(model).to(model.device)
+        self._instance_decoder = model.instance_decoder
+        if self._instance_decoder is not None:
+            self._instance_decoder.to(memory_format=torch.channels_last)
 
     @torch.no_grad()
     def encode(self, images: Tensor) -> Tensor:
@@ -43,6 +46,15 @@ class TorchEngine(Engine):
         """See `Engine`."""
         with self._autocast(False):
             return self._upscaling(tokens, kernels)
+
+    @torch.no_grad()
+    def predict_distances(self, features: Tensor) -> Tensor:
+        """See `Engine`."""
+        assert self._instance_decoder is not None
+        features = features.to(self.device, memory_format=torch.channels_last)
+        with self._autocast(self.precision == "bfloat16"):
+            predicted: Tensor = self._instance_decoder(features)
+        return predicted.float().contiguous()
 
     def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         with self._autocast(False):

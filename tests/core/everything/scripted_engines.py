@@ -28,6 +28,9 @@ class Scripted(Engine):
         self.encoded += 1
         return torch.zeros(1, 256, 16, 16)
 
+    def predict_distances(self, features: Tensor) -> Tensor:
+        raise NotImplementedError
+
     def _image_branch(self, features: Tensor, dense: Tensor) -> tuple[Tensor, ...]:
         return ()
 
