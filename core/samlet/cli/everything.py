@@ -30,8 +30,9 @@ def everything(
     prompts: Annotated[
         str | None,
         typer.Option(
-            help="Prompts: the model's own proposals, or points by regions, grid or hierarchical.",
-            show_default="proposals, or regions for a model without a head for them",
+            help="How to find objects: by the model's own proposals, by distances or watershed "
+            "(micro-sam's models), or by points as regions, grid or hierarchical.",
+            show_default="distances or proposals if the model has them, or else regions",
         ),
     ] = None,
     points_per_side: Annotated[

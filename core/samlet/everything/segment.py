@@ -5,16 +5,24 @@ published figures are of what users get.
 """
 
 from collections.abc import Callable
+from dataclasses import fields
 from typing import Any, Unpack
 
 import numpy as np
 
+from samlet.everything.distance_maps import DistanceThresholds
+from samlet.everything.distance_search import DistancePromptSearch, WatershedSearch
 from samlet.everything.duplicates import without_duplicates
 from samlet.everything.generator import SamAutomaticMaskGenerator
-from samlet.everything.proposal_generator import ProposalMaskGenerator
-from samlet.everything.settings import EverythingSettings, complete_settings
+from samlet.everything.proposal_search import ProposalSearch
+from samlet.everything.roi_generator import RoiMaskGenerator, RoiSearch
+from samlet.everything.search import MaskFilter
+from samlet.everything.settings import POINT_PROMPTS, EverythingSettings, complete_settings
 from samlet.everything.tiling import TiledMaskGenerator
 from samlet.predict.predictor import Predictor
+
+STABILITY_SCORE_OFFSET = 1.0
+"""How far the threshold moves up and down, in logits, to see how stable a mask is."""
 
 
 def segment_everything(
@@ -28,9 +36,9 @@ def segment_everything(
 ) -> list[dict[str, Any]]:
     """Find all objects of an image of any size, each once.
 
-    Objects are found by the model's proposal head, if it has one, and else by points. Large images
-    are searched tile by tile, small objects are seen enlarged in regions of interest, and of
-    several masks of one object the best stays.
+    Objects are found by the model's instance decoder or proposal head, if it has one, and else by
+    points. Large images are searched tile by tile, and of several masks of one object the best
+    stays. Without an instance decoder, small objects are seen enlarged in regions of interest.
 
     Args:
         predictor: what predicts.
@@ -41,11 +49,13 @@ def segment_everything(
         progress: called with the fraction done, above 0 to 1. What it raises ends the work and
             reaches the caller.
         settings: arguments of `SamAutomaticMaskGenerator` that differ from what suits the model
-            (`samlet.everything.settings.default_settings`); "prompts" can also be "proposals".
+            (`samlet.everything.settings.default_settings`); for further ones see
+            `samlet.everything.settings.EverythingSettings`.
 
     Returns:
         one dictionary per object, by falling "predicted_iou", with the keys of
-        `SamAutomaticMaskGenerator.generate`; "segmentation" is COCO's RLE.
+        `SamAutomaticMaskGenerator.generate`; "segmentation" is COCO's RLE. Objects of a watershed
+        have the mean probability of foreground as "predicted_iou".
 
     Raises:
         UserError: the array is not an image, or a setting is out of its range.
@@ -63,16 +73,45 @@ def open_generator(
     tile: int | None = None,
     overlap: int | None = None,
     **settings: Unpack[EverythingSettings],
-) -> TiledMaskGenerator | ProposalMaskGenerator:
+) -> TiledMaskGenerator | RoiMaskGenerator:
     """The generator that `segment_everything` uses; it keeps duplicates.
 
     Raises:
         UserError: a setting is out of its range.
     """
     chosen = complete_settings(predictor.model, settings)
-    if chosen["prompts"] == "proposals":
-        del chosen["prompts"]
-        return ProposalMaskGenerator(predictor, tile=tile, overlap=overlap, **chosen)
-    if "zoom" not in settings:
-        chosen["zoom"] = predictor.zoom is not None
-    return TiledMaskGenerator(SamAutomaticMaskGenerator(predictor, **chosen), tile, overlap)
+    if chosen["prompts"] in POINT_PROMPTS:
+        if "zoom" not in settings:
+            chosen["zoom"] = predictor.zoom is not None
+        return TiledMaskGenerator(SamAutomaticMaskGenerator(predictor, **chosen), tile, overlap)
+    return RoiMaskGenerator(
+        predictor,
+        _open_search(predictor, chosen),
+        chosen.get("max_covered", 1.0),
+        chosen.get("min_mask_region_area", 0),
+        tile,
+        overlap,
+    )
+
+
+def _open_search(predictor: Predictor, chosen: dict[str, Any]) -> RoiSearch:
+    thresholds = DistanceThresholds(
+        **{
+            part.name: chosen[part.name]
+            for part in fields(DistanceThresholds)
+            if part.name in chosen
+        }
+    )
+    if chosen["prompts"] == "watershed":
+        return WatershedSearch(
+            predictor, thresholds, chosen["distance_smoothing"], chosen["min_size"]
+        )
+    mask_filter = MaskFilter(
+        chosen["pred_iou_thresh"],
+        chosen["stability_score_thresh"],
+        STABILITY_SCORE_OFFSET,
+        predictor.model.mask_threshold,
+    )
+    if chosen["prompts"] == "distances":
+        return DistancePromptSearch(predictor, mask_filter, thresholds, chosen["min_size"])
+    return ProposalSearch(predictor, mask_filter)

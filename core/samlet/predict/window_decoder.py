@@ -41,17 +41,18 @@ def decode_windows(
     runner: Runner,
     embedding: ImageEmbedding,
     points: np.ndarray,
-    boxes: np.ndarray,
+    boxes: np.ndarray | None,
     min_iou: float,
 ) -> Iterator[DecodedMask]:
-    """Predict one mask for each prompt, a point together with a box.
+    """Predict one mask for each prompt, a point together with a box or by itself.
 
     Args:
         runner: of the same model for an input of the window's size, see `smaller_input_model`; if
             that is the embedding's own, the whole embedding is the window.
         embedding: of an image.
         points: N x 2, (x, y) in pixels of the model's input.
-        boxes: N x 4, x0, y0, x1, y1 in the same; each window lies around a box.
+        boxes: N x 4, x0, y0, x1, y1 in the same; each window lies around a box, or else around
+            its point.
         min_iou: masks with a lower predicted IoU are not computed.
 
     Yields:
@@ -59,18 +60,21 @@ def decode_windows(
     """
     engine, side = runner.engine, runner.engine.grid[0]
     grid, threshold = embedding.features.shape[-1], runner.model.mask_threshold
-    centres = (boxes[:, :2] + boxes[:, 2:]) / (2 * STRIDE)
-    corners = (centres - side / 2).round().astype(int).clip(0, grid - side)
+    centres = points if boxes is None else (boxes[:, :2] + boxes[:, 2:]) / 2
+    corners = (centres / STRIDE - side / 2).round().astype(int).clip(0, grid - side)
     shifts = corners * STRIDE
     for start in range(0, len(points), engine.batch_size):
         rows = slice(start, start + engine.batch_size)
-        windows = torch.stack(
-            [embedding.features[:, y : y + side, x : x + side] for x, y in corners[rows]]
-        )
         coords = _tensor((points - shifts)[rows, None], engine.device)
         labels = torch.ones(coords.shape[:2], device=engine.device)
-        moved = _tensor((boxes - np.tile(shifts, 2))[rows], engine.device)
-        state = engine.prepare(windows)
+        moved = None
+        if boxes is not None:
+            moved = _tensor((boxes - np.tile(shifts, 2))[rows], engine.device)
+        if side == grid:
+            state = runner.decoder_state(embedding)
+        else:
+            windows = [embedding.features[:, y : y + side, x : x + side] for x, y in corners[rows]]
+            state = engine.prepare(torch.stack(windows))
         for tokens in engine.run_prompts(state, (coords, labels), moved):
             ious = tokens.iou_predictions[:, 0]
             passes = ious >= min_iou

@@ -15,7 +15,7 @@ from scipy import ndimage
 import samlet
 from samlet.datasets.layers import iter_objects
 from samlet.errors import UserError
-from samlet.everything import proposal_generator, working_scale
+from samlet.everything import proposal_search, working_scale
 from samlet.everything.proposals import Proposals, find_proposals
 from samlet.everything.settings import complete_settings
 from samlet.everything.working_scale import plan_search
@@ -77,7 +77,7 @@ def check(labels: np.ndarray) -> None:
         rows_of, columns_of = boxes[number - 1]
         expected = columns_of.start, rows_of.start, columns_of.stop, rows_of.stop
         assert np.abs(box - expected).max() <= CELL
-    assert (found.completeness > proposal_generator.MIN_COMPLETENESS).all()
+    assert (found.completeness > proposal_search.MIN_COMPLETENESS).all()
 
 
 def test_every_object_is_proposed_once() -> None:
@@ -166,9 +166,11 @@ def test_a_model_without_a_head_says_so(small_model: Sam) -> None:
 def test_settings_of_points_are_refused_with_proposals(model: Sam) -> None:
     assert complete_settings(model, {})["prompts"] == "proposals"
     assert complete_settings(model, {"points_per_side": 4})["prompts"] == "grid"
-    with pytest.raises(UserError, match="Proposals have no zoom: leave it out"):
+    with pytest.raises(
+        UserError, match="zoom does not apply to prompts by proposals: leave it out"
+    ):
         complete_settings(model, {"prompts": "proposals", "zoom": False})
-    with pytest.raises(UserError, match="prompts must be proposals, grid"):
+    with pytest.raises(UserError, match="prompts must be proposals, distances"):
         complete_settings(model, {"prompts": "all"})
     with pytest.raises(UserError, match="prompts must be grid"):
         samlet.SamAutomaticMaskGenerator(model, prompts="proposals", engine="torch")
