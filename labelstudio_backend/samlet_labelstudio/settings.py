@@ -70,6 +70,7 @@ class Settings(PreannotationSettings, BaseSettings):
         disk_mb: limit of embeddings on disk.
         max_image_mb: larger files are refused.
         max_pixels: images with more pixels are refused.
+        prefetch_tasks: how many of the tasks that follow a clicked one are encoded ahead.
         train_on_annotations: train also when annotations arrive, not only on request.
         train_pause: seconds without a new annotation before that starts.
         train_steps: length of a training; None for 200 steps, or fewer if these would take longer
@@ -99,6 +100,7 @@ class Settings(PreannotationSettings, BaseSettings):
     disk_mb: _Positive = 5000
     max_image_mb: _Positive = 500
     max_pixels: _Positive = DEFAULT_MAX_PIXELS
+    prefetch_tasks: int = Field(2, ge=0, le=20)
     train_on_annotations: bool = False
     train_pause: float = Field(60.0, ge=0)
     train_steps: _Positive | None = None

@@ -15,15 +15,23 @@ from samlet.samples import IMAGES, LABELS
 
 Task = dict[str, Any]
 Region = dict[str, Any]
-ANSWERS = ("BrushLabels", "PolygonLabels", "RectangleLabels", "EllipseLabels")
+ANSWERS = (
+    "BrushLabels",
+    "PolygonLabels",
+    "RectangleLabels",
+    "EllipseLabels",
+    "BitmaskLabels",
+    "VectorLabels",
+)
 
 
 def config(answer: str = "BrushLabels", labels: Sequence[str] = ("cell", "debris")) -> str:
     """A labeling config with smart clicks, boxes and strokes, and one control that answers."""
     inner = "".join(f'<Label value="{label}"/>' for label in labels)
+    closable = ' closable="true"' if answer == "VectorLabels" else ""
     return (
         '<View><Image name="img" value="$image"/>'
-        f'<{answer} name="answer" toName="img">{inner}</{answer}>'
+        f'<{answer} name="answer" toName="img"{closable}>{inner}</{answer}>'
         f'<KeyPointLabels name="click" toName="img" smart="true">{inner}</KeyPointLabels>'
         f'<RectangleLabels name="box" toName="img" smart="true">{inner}</RectangleLabels>'
         "</View>"

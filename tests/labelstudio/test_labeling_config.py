@@ -100,7 +100,6 @@ FILE = "<!DOCTYPE a [<!ENTITY x SYSTEM 'file:///etc/passwd'>]><View>&x;</View>"
         ("<View><Text name='t' value='$t'/></View>", "has no image: add a tag such as <Image"),
         ("<View><Image name='t' value='t.png'/></View>", "has no image"),
         ("<View><Image value='$t'/></View>", "has no image"),
-        ("<View><Image name='t' valueList='$t'/></View>", r"'t' shows several pages \(valueList\)"),
     ],
 )
 def test_bad_configs(text: str, sentence: str) -> None:
@@ -111,24 +110,21 @@ def test_bad_configs(text: str, sentence: str) -> None:
 @pytest.mark.parametrize(
     ("text", "sentence"),
     [
-        (config_of("KeyPoint! a"), "nothing to draw masks with: add BrushLabels, PolygonLabels,"),
+        (config_of("KeyPoint! a"), "nothing to draw masks with: add BrushLabels, BitmaskLabels,"),
         (config_of("KeyPoint! a", "Brush"), "nothing to draw masks with"),
         (
             config_of("KeyPoint! a b", "Brush c"),
             "smart tool 'c0' (a, b) are not those of any Brush",
         ),
         (
-            config_of("KeyPoint! a", "Brush").replace(
-                'name="c1" toName="img"', 'name="c1" toName="img" value="$labels"'
-            ),
-            "BrushLabels ('c1') takes its labels from each task ($labels), which samlet cannot",
+            '<View><Image name="img" value="$image"/><KeyPoint name="k" toName="img" smart="true"/>'
+            '<Brush name="b" toName="img"/></View>',
+            "The tag KeyPoint ('k') has no labels: use KeyPointLabels, with a Label tag for each "
+            'label in it, or add <Labels name="labels" toName="img">.',
         ),
         (
-            '<View><Image name="img" value="$image"/><Labels name="l" toName="img">'
-            '<Label value="a"/></Labels><KeyPoint name="k" toName="img" smart="true"/>'
-            '<Brush name="b" toName="img"/></View>',
-            "The tag KeyPoint ('k') has its labels in a tag Labels, which samlet cannot read: use "
-            "KeyPointLabels, with a Label tag for each label in it.",
+            config_of("KeyPoint! a", "Vector a"),
+            "VectorLabels ('c1') draws lines, not outlines: add closable=\"true\"",
         ),
     ],
 )
@@ -144,7 +140,64 @@ def test_configs_in_which_no_click_can_be_answered(text: str, sentence: str) -> 
         ["Brush a"],
         ["Rectangle! a"],
         ["KeyPoint! a", "KeyPoint! b", "Polygon b"],
+        ["KeyPoint! a", "Bitmask a"],
     ],
 )
 def test_configs_in_which_something_can_be_done(controls: list[str]) -> None:
     assert parse(config_of(*controls)).why_useless() is None
+
+
+BARE = (
+    '<View><Image name="img" value="$image"/><Image name="other" value="$other"/>'
+    '<Labels name="kind" toName="img"><Label value="a"/><Label value="b"/></Labels>'
+    '<Labels name="more" toName="img" value="$labels"><Label value="c"/></Labels>'
+    '<KeyPoint name="k" toName="img" smart="true"/><Brush name="m" toName="img"/></View>'
+)
+
+
+def test_labels_of_a_tag_of_their_own() -> None:
+    config = parse(BARE)
+    assert config.why_useless() is None and config.unsupported == {}
+    assert config.controls == (
+        Control("k", "KeyPoint", "img", ("a", "b"), True, "kind"),
+        Control("k", "KeyPoint", "img", ("c",), True, "more", "labels"),
+        Control("m", "Brush", "img", ("a", "b"), False, "kind"),
+        Control("m", "Brush", "img", ("c",), False, "more", "labels"),
+    )
+    of_task = config.for_task({"data": {"labels": [{"value": "d", "alias": "dd"}, {"value": "e"}]}})
+    for label, source in (("b", "kind"), ("c", "more"), ("dd", "more"), ("e", "more")):
+        control = of_task.result_control("img", label)
+        assert control is not None and (control.name, control.labels_tag) == ("m", source)
+    assert of_task.result_control("img", "d") is None
+    # Without labels of its own, a task has those of the config.
+    assert parse(BARE).for_task({"data": {}}).controls[3].labels == ("c",)
+
+
+@pytest.mark.parametrize("data", [None, {}, {"labels": "a"}, {"labels": [3, {"value": ""}]}])
+def test_labels_that_a_task_lacks(data: object) -> None:
+    text = config_of("KeyPoint! a", "Brush").replace('name="c1"', 'name="c1" value="$labels"')
+    config = parse(text)
+    assert config.why_useless() is None
+    of_task = config.for_task({"data": data})
+    assert of_task.result_control("img", "a") is None
+    assert (
+        "no labels in its data under \"labels\", where BrushLabels ('c1') takes"
+        in (of_task.unsupported["c1"])
+    )
+
+
+def test_only_closable_vectors_are_outlines() -> None:
+    text = config_of("KeyPoint! a", "Vector a", "Ellipse a")
+    closable = text.replace('name="c1"', 'name="c1" closable="true"')
+    for config, chosen in (
+        (text, "c2"),
+        (closable, "c1"),
+        (closable.replace("closable", 'skeleton="true" closable'), "c2"),
+    ):
+        control = parse(config).result_control("img", "a")
+        assert control is not None and control.name == chosen
+
+
+def test_pages() -> None:
+    config = parse(config_of("Brush a").replace('value="$img"', 'valueList="$pages"'))
+    assert config.images == {"img": "pages"} and config.paged == {"img"}

@@ -8,14 +8,15 @@ import pytest
 from skimage import draw
 
 from samlet.datasets.label_studio import brush_rle
+from samlet.datasets.label_studio.bitmask import bitmask_value
 from samlet.errors import UserError
 from samlet.masks import crop_mask, deepest_point
 from samlet_labelstudio.label_studio.labeling_config import Control, LabelingConfig
 from samlet_labelstudio.regions import to_results
-from samlet_labelstudio.regions.prompts import image_of, read_box, read_prompt
+from samlet_labelstudio.regions.prompts import image_of, labels_by_region, read_box, read_prompt
 
 SIZE = (100, 200)
-TAGS = ("KeyPointLabels", "BrushLabels", "RectangleLabels", "EllipseLabels")
+TAGS = ("KeyPointLabels", "BrushLabels", "RectangleLabels", "EllipseLabels", "BitmaskLabels")
 CONFIG = LabelingConfig(
     tuple(Control(tag[:-6].lower(), tag, "img", ("a", "b"), True) for tag in TAGS),
     {"img": "image", "other": "image2"},
@@ -201,7 +202,47 @@ def test_other_regions_are_passed_over() -> None:
     choice = {"type": "choices", "value": {"choices": ["good"]}}
     prompt = read_prompt([choice, click(10, 20), {"type": "polygonlabels"}], CONFIG, SIZE)
     assert len(prompt.points) == 1
-    assert image_of([choice, click(10, 20)], CONFIG) == "img"
+    assert image_of([choice, click(10, 20)], CONFIG) == ("img", 0)
+
+
+def bare(result: dict[str, Any], label: str) -> list[dict[str, Any]]:
+    """As Label Studio 1.23 sends a region whose label is in a Labels tag."""
+    kind = result["type"].removesuffix("labels")
+    value = {name: v for name, v in result["value"].items() if not name.endswith("labels")}
+    named = {**result, "from_name": "kind", "type": "labels", "value": {**value, "labels": [label]}}
+    return [{**result, "type": kind, "value": value}, named]
+
+
+def test_labels_of_a_labels_tag() -> None:
+    smart = click(10, 20, is_positive=True) | {"id": "one"}
+    before = click(70, 80) | {"id": "two"}
+    drawn_box = box(20, 20, 30, 30) | {"id": "three"}
+    own = read_prompt([smart, drawn_box], CONFIG, SIZE)
+    results = [*bare(smart, "b"), *bare(before, "a"), *bare(drawn_box, "b")]
+    again = read_prompt(results, CONFIG, SIZE)
+    assert again.label == "b" and again.box == own.box
+    assert np.array_equal(again.points, own.points)
+    shape, label = bare(drawn_box, "b")
+    assert read_box(shape, SIZE, labels_by_region([shape, label])) == (own.box, "b")
+    assert read_box(shape, SIZE) == (own.box, None)
+    with pytest.raises(UserError, match='something else in its "labels" than labels'):
+        read_prompt([shape, {**label, "value": {"labels": "b"}}], CONFIG, SIZE)
+
+
+def test_only_the_page_of_the_last_region_counts() -> None:
+    results = [click(10, 20, item_index=0), click(30, 40, item_index=2), click(50, 60)]
+    assert image_of(results[:2], CONFIG) == ("img", 2)
+    assert len(read_prompt(results[:2], CONFIG, SIZE).points) == 1
+    assert image_of(results, CONFIG) == ("img", 0)
+    assert len(read_prompt(results, CONFIG, SIZE).points) == 2
+
+
+def test_strokes_of_a_bitmask_are_those_of_a_brush() -> None:
+    mask = np.zeros(SIZE, np.uint8)
+    cv2.line(mask, (20, 30), (160, 70), 1, thickness=9)
+    stroke = region("bitmask", **bitmask_value(crop_mask(mask.astype(bool))))
+    points = read_prompt([stroke], CONFIG, SIZE).points
+    assert np.array_equal(points, read_prompt([brush(mask.astype(bool))], CONFIG, SIZE).points)
 
 
 FULL = brush_rle.encode(np.ones(SIZE, bool))
@@ -251,6 +292,14 @@ FAULTS: list[tuple[str, Any]] = [
     (r'"rle" that is no brush mask', [region("brush", rle=[*FULL[:10], 1.5])]),
     (r'"rle" that is no brush mask', [brush(np.ones((100, 201), bool))]),
     (r'"rle" without a pixel', [brush(np.zeros(SIZE, bool))]),
+    (r'no text "imageDataURL": draw', [region("bitmask")]),
+    (r'no image in its "imageDataURL": draw', [region("bitmask", imageDataURL="data:,")]),
+    (
+        r"a bitmask without a pixel: draw",
+        [region("bitmask", **bitmask_value(crop_mask(np.zeros(SIZE, bool))))],
+    ),
+    (r'"item_index" that is no number of a page', [click(1, 2, item_index="1")]),
+    (r'"item_index" that is no number of a page', [click(1, 2, item_index=-1)]),
 ]
 
 

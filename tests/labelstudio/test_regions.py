@@ -12,12 +12,19 @@ from skimage import draw
 from skimage.measure import label as parts_of
 from skimage.measure import regionprops
 
-from samlet.datasets.label_studio.regions import to_mask
+from samlet.datasets.label_studio.regions import is_shape, to_mask, without_repetitions
 from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import is_own, to_results
 
-TAGS = ("BrushLabels", "PolygonLabels", "RectangleLabels", "EllipseLabels")
+TAGS = (
+    "BrushLabels",
+    "BitmaskLabels",
+    "PolygonLabels",
+    "VectorLabels",
+    "RectangleLabels",
+    "EllipseLabels",
+)
 SIZE = (90, 160)
 
 
@@ -79,6 +86,32 @@ def test_ids_differ() -> None:
 
 
 @pytest.mark.parametrize("tag", TAGS)
+def test_the_label_of_a_labels_tag_is_an_entry_of_its_own(tag: str) -> None:
+    mask = ellipse_mask(40, 70, 10, 20, 0)
+    bare = Control("answer", tag.removesuffix("Labels"), "img", ("cell",), False, "kind")
+    results = to_results(crop_mask(mask), bare, "cell", 0.875, page=3)
+    shape, label = results
+    assert shape["id"] == label["id"] and is_own(shape)
+    assert (shape["from_name"], shape["type"]) == ("answer", tag.lower().removesuffix("labels"))
+    assert (label["from_name"], label["type"]) == ("kind", "labels")
+    assert label["value"] == {**shape["value"], "labels": ["cell"]}
+    assert shape["item_index"] == label["item_index"] == 3
+    # Exported again, it is one object.
+    kept = without_repetitions([each for each in results if is_shape(each)])
+    assert kept == [shape]
+    assert np.array_equal(drawn(kept), drawn(results_of(mask, tag)))
+
+
+def test_vectors_are_the_same_outlines_as_polygons() -> None:
+    mask = blob(1)
+    polygons, vectors = (results_of(mask, tag) for tag in ("PolygonLabels", "VectorLabels"))
+    assert len(polygons) == len(vectors) > 1
+    for polygon, vector in zip(polygons, vectors, strict=True):
+        corners = [[vertex["x"], vertex["y"]] for vertex in vector["value"]["vertices"]]
+        assert corners == polygon["value"]["points"] and vector["value"]["closed"] is True
+
+
+@pytest.mark.parametrize("tag", TAGS)
 def test_nothing_of_an_empty_mask(tag: str) -> None:
     assert results_of(np.zeros(SIZE, bool), tag) == []
 
@@ -131,7 +164,7 @@ def test_ellipse_of_any_mask(seed: int) -> None:
     assert np.allclose([value["radiusX"] * 1.6, value["radiusY"] * 0.9], lengths / 2)
 
 
-@pytest.mark.parametrize("tag", TAGS[1:])
+@pytest.mark.parametrize("tag", TAGS[2:])
 def test_a_speck_far_away_changes_no_shape(tag: str) -> None:
     mask = ellipse_mask(45, 80, 12, 30, 20)
     with_speck = mask | box_mask(3, 3, 6, 6)

@@ -87,6 +87,11 @@ def serve(host: Host, *names: str, number: int = 3) -> None:
     tasks.append({"id": 100, "data": {"image": "/data/upload/3/a.png"}, "annotations": []})
     # An image that is not there any more.
     tasks.append(annotated(101, NAMES[0], f"/data/upload/{number}/gone.png"))
+    serve_tasks(host, tasks, number)
+
+
+def serve_tasks(host: Host, tasks: list[dict[str, Any]], number: int = 3) -> None:
+    """Put the export of a project where Label Studio has it."""
     host.respond("/api/version/", json.dumps({"edition": "Community"}).encode())
     host.respond(f"/api/projects/{number}/export", json.dumps(tasks).encode())
     for path in ("/api/version/", f"/api/projects/{number}/export"):

@@ -192,9 +192,10 @@ def _load_official(path: Path, decoder_path: Path | None) -> Sam:
     config = infer_config(state)
     if config is None:
         raise UserError(
-            f"{path} has neither MobileSAM's architecture nor SAM's: its parameters are "
-            f"{join_first(sorted(state), 3)}, without image_encoder.layers.*.attn.attention_biases "
-            "or image_encoder.blocks.*.attn.rel_pos_h."
+            f"{path} has the architecture of none of MobileSAM, SAM, RepViT-SAM and EdgeSAM: its "
+            f"parameters are {join_first(sorted(state), 3)}, without "
+            "image_encoder.layers.*.attn.attention_biases, image_encoder.blocks.*.attn.rel_pos_h "
+            "or image_encoder.features.*.token_mixer."
         )
     decoder = checkpoint.instance_decoder
     if decoder_path is not None:

@@ -1,4 +1,6 @@
-"""MobileSAM's and SAM's official checkpoints: writing them, and inferring the architecture."""
+"""Official checkpoints, of MobileSAM, SAM, RepViT-SAM and EdgeSAM: writing them, and inferring the
+architecture.
+"""
 
 import math
 import re
@@ -7,6 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from samlet.errors import UserError
+from samlet.modeling.repvit import RepViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TinyViTConfig
@@ -22,9 +25,9 @@ def to_official(model: Sam) -> dict[str, Tensor]:
     decoder are left out.
 
     Raises:
-        UserError: the image encoder is neither a TinyViT nor one of SAM's.
+        UserError: the image encoder has no official layout.
     """
-    if model.config.tiny_vit is None and model.config.sam_vit is None:
+    if not model.config.has_official_names:
         raise UserError(
             f"{model.name} has an encoder for which there is no official layout; "
             "write a .safetensors file instead."
@@ -34,11 +37,11 @@ def to_official(model: Sam) -> dict[str, Tensor]:
 
 
 def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:
-    """Infer the architecture from official weights; None if they are neither MobileSAM's nor SAM's.
+    """Infer the architecture from official weights; None if they have no known layout.
 
-    SAM's weights also determine the input size; MobileSAM's do not, and 1024 is assumed.
+    SAM's weights also determine the input size; the others' do not, and 1024 is assumed.
     """
-    return _mobile_sam_config(state) or _sam_config(state)
+    return _mobile_sam_config(state) or _sam_config(state) or _repvit_config(state)
 
 
 def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
@@ -77,3 +80,22 @@ def _sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
         global_attn_indexes=tuple(i for i in sorted(tables) if len(tables[i]) == 2 * grid - 1),
     )
     return SamConfig("sam_vit", grid * STRIDE, tiny_vit=None, sam_vit=sam_vit)
+
+
+def _repvit_config(state: Mapping[str, Tensor]) -> SamConfig | None:
+    mixer = re.compile(r"image_encoder\.features\.(\d+)\.token_mixer\.0\.(c|conv\.c)\.weight$")
+    matches = [m for key in state if (m := mixer.match(key))]
+    dims: list[int] = []
+    depths: list[int] = []
+    for match in sorted(matches, key=lambda m: int(m[1])):
+        begins_stage = match[2] == "c"
+        if begins_stage or not dims:
+            last = f"image_encoder.features.{match[1]}.token_mixer.2.c.weight"
+            dims.append(len(state[last if begins_stage else match[0]]))
+            depths.append(0)
+        depths[-1] += not begins_stage
+    if len(dims) != 4:
+        return None
+    joins_levels = "image_encoder.fuse_stage2.weight" in state
+    repvit = RepViTConfig(tuple(dims), tuple(depths), joins_levels)  # type: ignore[arg-type]
+    return SamConfig("repvit", tiny_vit=None, repvit=repvit)

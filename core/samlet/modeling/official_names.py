@@ -1,4 +1,4 @@
-"""Translation between the official parameter names of MobileSAM and SAM and those of samlet.
+"""Translation between the official parameter names, of MobileSAM for instance, and those of samlet.
 
 A model's `state_dict` returns the official names, and `load_state_dict` accepts both, so that
 scripts for `segment_anything` and `mobile_sam` work unchanged.
@@ -35,7 +35,7 @@ _TO_OFFICIAL: Rules = (
     (r"^(image_encoder\.)stages\.(\d)\.downsample\.",
      lambda m: f"{m[1]}layers.{int(m[2]) - 1}.downsample."),
     (r"^(image_encoder\.)stages\.", lambda m: f"{m[1]}layers."),
-    (r"^(image_encoder\..+)\.conv\.", lambda m: f"{m[1]}.c."),
+    (r"^(image_encoder\..+)\.conv\.weight$", lambda m: f"{m[1]}.c.weight"),
     (r"^(image_encoder\.blocks\.\d+\.mlp\.)fc(1|2)\.", lambda m: f"{m[1]}lin{m[2]}."),
 )  # fmt: skip
 
@@ -55,8 +55,8 @@ def use_official_names(model: nn.Module, tiny_vit_width: int | None) -> None:
     """Let a model's `state_dict` and `load_state_dict` use the official names.
 
     Args:
-        model: a `Sam` around a TinyViT or SAM's own encoder.
-        tiny_vit_width: channels of the TinyViT's last stage; None for SAM's encoder. `mobile_sam`
+        model: a `Sam` around an encoder that has official names.
+        tiny_vit_width: channels of the TinyViT's last stage; None for another encoder. `mobile_sam`
             requires a classifier of this width, which is written as zeros.
     """
     classifier = {}

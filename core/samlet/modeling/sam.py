@@ -16,6 +16,7 @@ from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.official_names import use_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.proposal_head import ProposalHead, ProposalHeadConfig
+from samlet.modeling.repvit import RepViT, RepViTConfig
 from samlet.modeling.sam_vit import SamViT, SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.transformer import TwoWayTransformer
@@ -31,11 +32,12 @@ class SamConfig:
     """Everything needed to build a model, apart from its weights.
 
     Args:
-        image_encoder: "tiny_vit", "sam_vit" for SAM's own, or "efficientnet_lite0" for the light
-            teacher.
+        image_encoder: "tiny_vit", "sam_vit" for SAM's own, "repvit" for that of RepViT-SAM or
+            EdgeSAM, or "efficientnet_lite0" for the light teacher.
         image_size: side of the square input in pixels; a multiple of 32.
         tiny_vit: configuration of the TinyViT; None for another encoder.
         sam_vit: configuration of SAM's own encoder; None for another.
+        repvit: configuration of the RepViT; None for another.
         pixel_mean: RGB means that are subtracted, in units of 0..255.
         pixel_std: RGB standard deviations to divide by, in units of 0..255.
         proposal_head: configuration of the head that finds objects; None without one, as in
@@ -47,21 +49,24 @@ class SamConfig:
     image_size: int = 1024
     tiny_vit: TinyViTConfig | None = TINY_VITS["tiny_vit_5m"]
     sam_vit: SamViTConfig | None = None
+    repvit: RepViTConfig | None = None
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     proposal_head: ProposalHeadConfig | None = None
     instance_decoder: InstanceDecoderConfig | None = None
 
+    @property
+    def has_official_names(self) -> bool:
+        """Whether others publish models with this image encoder, and so named its parameters."""
+        return any(part is not None for part in (self.tiny_vit, self.sam_vit, self.repvit))
+
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold, which older versions of samlet can read if they can.
 
-        So optional parts that are not there are not mentioned.
+        So what came later, and is not there, is not mentioned.
         """
-        values = asdict(self)
-        for part in ("proposal_head", "instance_decoder"):
-            if values[part] is None:
-                del values[part]
-        return values
+        later = ("proposal_head", "instance_decoder", "repvit")
+        return {k: v for k, v in asdict(self).items() if k not in later or v is not None}
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "SamConfig":
@@ -70,6 +75,7 @@ class SamConfig:
         for name, part_config in (
             ("tiny_vit", TinyViTConfig),
             ("sam_vit", SamViTConfig),
+            ("repvit", RepViTConfig),
             ("proposal_head", ProposalHeadConfig),
             ("instance_decoder", InstanceDecoderConfig),
         ):
@@ -124,7 +130,7 @@ class Sam(nn.Module):
         )
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
-        if config.tiny_vit is not None or config.sam_vit is not None:
+        if config.has_official_names:
             vit = config.tiny_vit
             use_official_names(self, None if vit is None else vit.embed_dims[-1])
 
@@ -244,6 +250,8 @@ def _build_image_encoder(config: SamConfig) -> nn.Module:
         return TinyViT(config.tiny_vit, EMBED_DIM)
     if config.image_encoder == "sam_vit" and config.sam_vit is not None:
         return SamViT(config.sam_vit, config.image_size, EMBED_DIM)
+    if config.image_encoder == "repvit" and config.repvit is not None:
+        return RepViT(config.repvit, EMBED_DIM)
     if config.image_encoder == "efficientnet_lite0":
         return EfficientNetEncoder(EMBED_DIM)
     raise ValueError(f"Unknown image encoder {config.image_encoder!r}.")

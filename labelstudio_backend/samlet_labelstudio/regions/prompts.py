@@ -1,6 +1,6 @@
 """Prompts that annotators give by drawing with Label Studio's smart tools."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,7 +10,7 @@ from samlet.datasets import json_files
 from samlet.datasets.label_studio.geometry import RegionValue
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
-from samlet_labelstudio.regions import brush, ellipse, keypoint, rectangle
+from samlet_labelstudio.regions import bitmask, brush, ellipse, keypoint, rectangle
 from samlet_labelstudio.regions.results import is_own
 
 Box = tuple[float, float, float, float]
@@ -47,7 +47,7 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
     All points of all regions count together: a keypoint gives one, a brush stroke up to five that
     are spread inside it. Where some keypoints are smart clicks, the others do not count. Rectangles
     and ellipses give boxes, of which the last counts. The label is that of the last region that has
-    one. Regions of other types are ignored.
+    one. Regions of other types, and on other pages than the last, are ignored.
 
     Args:
         results: "result" of the request's "context".
@@ -60,13 +60,16 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
     Raises:
         UserError: no region is left, they are on several images, or a field is missing or wrong.
     """
-    image = image_of(results, config)
+    image, page = image_of(results, config)
     control, label, box = "", None, None
     points, point_labels = [np.empty((0, 2))], [np.empty(0, np.int64)]
+    labels = labels_by_region(results)
     for where, result in _prompt_regions(results):
+        if _page(result, where) != page:
+            continue
         control = _control(result, config, image, where)
         kind, value = _read_value(result, size, where)
-        label = _label(value, kind) or label
+        label = _label(value, result, labels) or label
         if kind in _BOXES:
             box = _clip(_BOXES[kind](value), value)
         else:
@@ -77,12 +80,15 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
     return Prompt(control, image, label, *together, box)
 
 
-def read_box(result: Any, size: tuple[int, int]) -> tuple[Box, str | None]:
+def read_box(
+    result: Any, size: tuple[int, int], labels: Mapping[str, Any] | None = None
+) -> tuple[Box, str | None]:
     """Read one rectangle or ellipse, such as a detector's.
 
     Args:
         result: the region.
         size: (H, W) of the image.
+        labels: see `labels_by_region`.
 
     Returns:
         The box, cut off at the image's border, and the label if there is one.
@@ -93,21 +99,43 @@ def read_box(result: Any, size: tuple[int, int]) -> tuple[Box, str | None]:
     where = "The region"
     kind, value = _read_value(result, size, where)
     if kind not in _BOXES:
-        raise UserError(f'{where} has the "type" {kind}: give rectanglelabels or ellipselabels.')
-    return _clip(_BOXES[kind](value), value), _label(value, kind)
+        raise UserError(
+            f'{where} has the "type" {result["type"]}: give rectanglelabels or ellipselabels.'
+        )
+    return _clip(_BOXES[kind](value), value), _label(value, result, labels or {})
 
 
-def image_of(results: Any, config: LabelingConfig) -> str:
+def is_box(result: Mapping[str, Any]) -> bool:
+    """Tell whether a region is a rectangle, such as a detector's."""
+    return result.get("type") in ("rectanglelabels", "rectangle")
+
+
+def labels_by_region(results: Sequence[Any]) -> dict[str, Any]:
+    """The labels that come from a Labels tag, as an entry of their own, by the region's id."""
+    return {
+        str(result.get("id")): result["value"]["labels"]
+        for result in results
+        if isinstance(result, Mapping)
+        and result.get("type") == "labels"
+        and isinstance(result.get("value"), Mapping)
+        and "labels" in result["value"]
+    }
+
+
+def image_of(results: Any, config: LabelingConfig) -> tuple[str, int]:
     """Name the Image tag that regions were drawn on, before anything is known of the image.
 
     Args:
         results: see `read_prompt`.
         config: the project's.
 
+    Returns:
+        The name, and the image's place in the list of addresses, of the last region.
+
     Raises:
         UserError: no region is a prompt, they are on several images, or on none of the config.
     """
-    image = None
+    image, page = None, 0
     for where, result in _prompt_regions(results):
         drawn_on = json_files.get_field(result, "to_name", str, where, _REMEDY)
         if drawn_on not in config.images:
@@ -116,7 +144,7 @@ def image_of(results: Any, config: LabelingConfig) -> str:
             raise UserError(
                 f'{where} has another "to_name" than those before it: prompt one image at a time.'
             )
-        image = drawn_on
+        image, page = drawn_on, _page(result, where)
     if image is None and config.unsupported:
         raise UserError(next(iter(config.unsupported.values())))
     if image is None:
@@ -124,7 +152,7 @@ def image_of(results: Any, config: LabelingConfig) -> str:
             '"result" has no keypoint, rectangle, ellipse or brush stroke: '
             "choose a smart tool and a label, and draw with it."
         )
-    return image
+    return image, page
 
 
 def _prompt_regions(results: Any) -> Iterator[tuple[str, Any]]:
@@ -136,12 +164,24 @@ def _prompt_regions(results: Any) -> Iterator[tuple[str, Any]]:
     has_smart_clicks = any(isinstance(each, dict) and "is_positive" in each for each in results)
     for i, result in enumerate(results):
         where = f"result[{i}]"
-        kind = json_files.get_field(result, "type", str, where, _REMEDY)
-        if has_smart_clicks and kind == "keypointlabels" and "is_positive" not in result:
+        kind = _shape(json_files.get_field(result, "type", str, where, _REMEDY))
+        if has_smart_clicks and kind == "keypoint" and "is_positive" not in result:
             continue
         # Label Studio also sends earlier results with the type and label of the prompt.
         if kind in _POINTS.keys() | _BOXES.keys() and not is_own(result):
             yield where, result
+
+
+def _shape(kind: str) -> str:
+    """What a type of region means: the tags Brush and BrushLabels draw the same."""
+    return kind.removesuffix("labels")
+
+
+def _page(result: Any, where: str) -> int:
+    page = result.get("item_index") or 0
+    if not isinstance(page, int) or page < 0:
+        raise UserError(f'{where} has an "item_index" that is no number of a page: draw it again.')
+    return page
 
 
 def _control(result: Any, config: LabelingConfig, image: str, where: str) -> str:
@@ -159,14 +199,16 @@ def _unknown_name(name: str, where: str) -> UserError:
 
 
 def _read_value(result: Any, size: tuple[int, int], where: str) -> tuple[str, RegionValue]:
-    """Type and value of a region."""
+    """Shape and value of a region."""
     kind = json_files.get_field(result, "type", str, where, _REMEDY)
     fields = json_files.get_field(result, "value", dict, where, _REMEDY)
-    return kind, RegionValue(fields, size, where, _REMEDY)
+    return _shape(kind), RegionValue(fields, size, where, _REMEDY)
 
 
-def _label(value: RegionValue, kind: str) -> str | None:
-    labels = value.fields.get(kind)
+def _label(value: RegionValue, result: Any, labels_of: Mapping[str, Any]) -> str | None:
+    """The label in a region's own field, or else in an entry of its Labels tag."""
+    kind = result["type"] if result["type"].endswith("labels") else "labels"
+    labels = value.fields.get(kind, labels_of.get(str(result.get("id"))))
     if labels is not None and not (
         isinstance(labels, list) and all(isinstance(label, str) for label in labels)
     ):
@@ -193,5 +235,9 @@ def _clip(bounds: np.ndarray, value: RegionValue) -> Box:
 
 
 _Read = Callable[[RegionValue], np.ndarray]
-_POINTS: dict[str, _Read] = {"keypointlabels": keypoint.points, "brushlabels": brush.points}
-_BOXES: dict[str, _Read] = {"rectanglelabels": rectangle.bounds, "ellipselabels": ellipse.bounds}
+_POINTS: dict[str, _Read] = {
+    "keypoint": keypoint.points,
+    "brush": brush.points,
+    "bitmask": bitmask.points,
+}
+_BOXES: dict[str, _Read] = {"rectangle": rectangle.bounds, "ellipse": ellipse.bounds}

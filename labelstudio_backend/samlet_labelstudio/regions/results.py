@@ -6,9 +6,10 @@ from collections.abc import Callable, Mapping
 from functools import partial
 from typing import Any
 
+from samlet.datasets.label_studio.vectors import vector_value
 from samlet.masks import CroppedMask
 from samlet_labelstudio.label_studio.labeling_config import Control
-from samlet_labelstudio.regions import brush, ellipse, polygon, rectangle
+from samlet_labelstudio.regions import bitmask, brush, ellipse, polygon, rectangle
 
 _ID_CHARACTERS = string.ascii_letters + string.digits
 _OWN_PREFIX = "samlet-"
@@ -20,45 +21,57 @@ def is_own(result: Mapping[str, Any]) -> bool:
 
 
 def to_results(
-    mask: CroppedMask, control: Control, label: str, score: float, tolerance: float = 1.0
+    mask: CroppedMask,
+    control: Control,
+    label: str,
+    score: float,
+    tolerance: float = 1.0,
+    page: int | None = None,
 ) -> list[dict[str, Any]]:
     """Write a mask as a control's regions.
 
     Args:
         mask: the object.
-        control: a BrushLabels, PolygonLabels, RectangleLabels or EllipseLabels.
+        control: one in which masks can be returned.
         label: of the regions.
         score: 0 to 1.
-        tolerance: how far a polygon may deviate from the mask, in pixels.
+        tolerance: how far an outline may deviate from the mask, in pixels.
+        page: the image's place in the list of addresses; None if the task has one image.
 
     Returns:
-        Entries of a prediction's "result": one region, or with PolygonLabels one for each larger
-        component; none if the mask is empty.
+        Entries of a prediction's "result": one for each region, or two of the same id if the label
+        is that of a Labels tag. The mask is one region, or with polygons and vectors one for each
+        larger component; none if it is empty.
 
     Raises:
         UserError: the image is too large for a brush mask.
     """
-    values: dict[str, Callable[[CroppedMask], list[dict[str, Any]]]] = {
-        "BrushLabels": brush.values,
-        "PolygonLabels": partial(polygon.values, tolerance=tolerance),
-        "RectangleLabels": rectangle.values,
-        "EllipseLabels": ellipse.values,
+    write: dict[str, Callable[[CroppedMask], list[dict[str, Any]]]] = {
+        "Brush": brush.values,
+        "Bitmask": bitmask.values,
+        "Polygon": partial(polygon.values, tolerance=tolerance),
+        "Vector": partial(polygon.values, tolerance=tolerance, write=vector_value),
+        "Rectangle": rectangle.values,
+        "Ellipse": ellipse.values,
     }
     if not mask.mask.any():
         return []
-    kind = control.tag.lower()
     height, width = mask.size
-    return [
-        {
+    results: list[dict[str, Any]] = []
+    for value in write[control.shape](mask):
+        region: dict[str, Any] = {
             "id": _OWN_PREFIX + "".join(secrets.choice(_ID_CHARACTERS) for _ in range(10)),
-            "from_name": control.name,
             "to_name": control.image,
-            "type": kind,
             "original_width": width,
             "original_height": height,
             "image_rotation": 0,
-            "value": {**value, kind: [label]},
             "score": float(score),
         }
-        for value in values[control.tag](mask)
-    ]
+        if page is not None:
+            region["item_index"] = page
+        kind, named = control.tag.lower(), {"from_name": control.name}
+        if control.labels_tag is not None:
+            results.append({**region, **named, "type": kind, "value": value})
+            kind, named = "labels", {"from_name": control.labels_tag}
+        results.append({**region, **named, "type": kind, "value": {**value, kind: [label]}})
+    return results

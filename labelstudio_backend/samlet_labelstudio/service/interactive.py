@@ -51,15 +51,17 @@ class InteractiveSegmenter:
         Raises:
             UserError: anything wrong with the request, or its image.
         """
-        tag = image_of(results, context.config)
+        context = context.for_task(task)
+        tag, page = image_of(results, context.config)
         predictor, version = self._models.of_project(context.project)
-        image = self._images.resolve(context.image_url(task, tag), task.get("id"))
+        image = self._images.resolve(context.image_url(task, tag, page), task.get("id"))
         embedding = self._embeddings.get(predictor, image.hash, image.read)
         prompt = read_prompt(results, context.config, embedding.original_size)
         control = context.result_control(tag, prompt.label)
         mask, score = self._predict(predictor, embedding, image.hash, prompt)
         label = control.label_or_first(prompt.label)
-        regions = to_results(mask, control, label, score, context.settings.tolerance)
+        item_index = page if tag in context.config.paged else None
+        regions = to_results(mask, control, label, score, context.settings.tolerance, item_index)
         return {"result": regions, "score": score, "model_version": version}
 
     def _predict(

@@ -1,6 +1,7 @@
 """Pre-annotation: all objects of a task's image, or those in another model's boxes."""
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from samlet.masks import CroppedMask, area, crop_mask
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.roi import choose_roi
 from samlet_labelstudio.images.image_resolver import ImageResolver, TaskImage
+from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import to_results
-from samlet_labelstudio.regions.prompts import read_box
+from samlet_labelstudio.regions.prompts import is_box, labels_by_region, read_box
 from samlet_labelstudio.service.interactive import clipped_score
 from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.service.request_context import Prediction, RequestContext, Task
+from samlet_labelstudio.settings import Settings
 
 MAX_MASK_BYTES = 64_000_000
 """Of full-size masks, one per box that is segmented in the same batch."""
@@ -49,6 +52,8 @@ class Preannotator:
     ) -> Prediction:
         """Find the objects of a task's first image; or, where it has boxes, the objects in those.
 
+        Where the image has several pages, those of each page.
+
         Args:
             context: of the request.
             task: with "id" and "data"; boxes are rectangles of its "predictions" by other models.
@@ -62,33 +67,38 @@ class Preannotator:
         Raises:
             UserError: anything wrong with the task, or its image.
         """
-        settings = context.settings
+        context = context.for_task(task)
         tag = next(iter(context.config.images))
-        control = context.result_control(tag, settings.label)
+        control = context.result_control(tag, context.settings.label)
         predictor, version = self.models.of_project(context.project)
-        image = image or self._images.resolve(context.image_url(task, tag), task.get("id"))
         boxes = _boxes_of_others(task, tag, self.models.versions_of(context.project))
-        if boxes:
-            objects = self.segment_boxes(predictor, image, boxes, progress)
-        else:
-            label = control.label_or_first(settings.label)
-            objects = [(*each, label) for each in _all_objects(predictor, image, progress)]
-        kept = [
-            each
-            for each in objects
-            if each[1] >= settings.min_score and area(each[0].mask) >= max(1, settings.min_area)
-        ]
-        kept.sort(key=lambda each: -each[1])
-        regions = [
-            region
-            for mask, score, label in kept[: settings.max_regions]
-            for region in to_results(
-                mask, control, control.label_or_first(label), score, settings.tolerance
+        pages = [None] if image else context.pages(task, tag)
+        regions: list[dict[str, Any]] = []
+        for i, page in enumerate(pages):
+            on_page = image or self._images.resolve(
+                context.image_url(task, tag, page), task.get("id")
             )
-        ]
+            objects = self._find_objects(
+                predictor,
+                on_page,
+                boxes.on_page(page) if boxes.results else None,
+                _share_of_progress(progress, i, len(pages)),
+            )
+            regions += _to_regions(objects, control, context.settings, page)
         scores = [region["score"] for region in regions]
         mean = float(np.mean(scores)) if scores else 0.0
         return {"result": regions, "score": mean, "model_version": version}
+
+    def _find_objects(
+        self,
+        predictor: Predictor,
+        image: TaskImage,
+        boxes: "_Boxes | None",
+        progress: Callable[[float], None] | None,
+    ) -> list[_Object]:
+        if boxes is not None:
+            return self.segment_boxes(predictor, image, boxes.results, progress, boxes.labels)
+        return [(*each, None) for each in _all_objects(predictor, image, progress)]
 
     def segment_boxes(
         self,
@@ -96,6 +106,7 @@ class Preannotator:
         image: TaskImage,
         results: Sequence[Mapping[str, Any]],
         progress: Callable[[float], None] | None = None,
+        labels: Mapping[str, Any] | None = None,
     ) -> list[_Object]:
         """Segment the object in each box.
 
@@ -104,6 +115,7 @@ class Preannotator:
             image: that the boxes are on.
             results: regions that are rectangles or ellipses.
             progress: see `preannotate`.
+            labels: see `samlet_labelstudio.regions.prompts.labels_by_region`.
 
         Returns:
             For each box its mask, predicted IoU and label, ordered by the ROIs around them.
@@ -113,7 +125,7 @@ class Preannotator:
         """
         embedding = self._embeddings.get(predictor, image.hash, image.read)
         size, side = embedding.original_size, predictor.model.config.image_size
-        boxes = [read_box(result, size) for result in results]
+        boxes = [read_box(result, size, labels) for result in results]
         # Those with the same ROI one after another, so that it is encoded once.
         boxes.sort(key=lambda box: choose_roi(box[0], np.empty((0, 2)), size, side) or ())
         batch_size = max(1, min(MAX_BOXES_PER_BATCH, MAX_MASK_BYTES // (size[0] * size[1])))
@@ -141,17 +153,69 @@ def _all_objects(
     ]
 
 
-def _boxes_of_others(task: Task, image: str, own: Sequence[str]) -> list[Mapping[str, Any]]:
+def _to_regions(
+    objects: list[_Object], control: Control, settings: Settings, page: int | None
+) -> list[dict[str, Any]]:
+    """The regions of the objects of one image that the settings let through, the best first."""
+    kept = [
+        each
+        for each in objects
+        if each[1] >= settings.min_score and area(each[0].mask) >= max(1, settings.min_area)
+    ]
+    kept.sort(key=lambda each: -each[1])
+    return [
+        region
+        for mask, score, label in kept[: settings.max_regions]
+        for region in to_results(
+            mask,
+            control,
+            control.label_or_first(label or settings.label),
+            score,
+            settings.tolerance,
+            page,
+        )
+    ]
+
+
+def _share_of_progress(
+    progress: Callable[[float], None] | None, page: int, pages: int
+) -> Callable[[float], None] | None:
+    """What reports the progress of one page as that of all."""
+    if progress is None:
+        return None
+    return lambda fraction: progress((page + fraction) / pages)
+
+
+@dataclass(frozen=True)
+class _Boxes:
+    """Rectangles that other models have predicted.
+
+    Attributes:
+        results: the regions.
+        labels: of those whose label is in an entry of its own.
+    """
+
+    results: list[Mapping[str, Any]]
+    labels: Mapping[str, Any]
+
+    def on_page(self, page: int | None) -> "_Boxes":
+        """Those of one page; all if there are no pages."""
+        if page is None:
+            return self
+        kept = [each for each in self.results if (each.get("item_index") or 0) == page]
+        return _Boxes(kept, self.labels)
+
+
+def _boxes_of_others(task: Task, image: str, own: Sequence[str]) -> _Boxes:
     """Rectangles that other models than our own have predicted for an image of a task."""
     predictions = task.get("predictions")
-    return [
+    results = [
         result
         for prediction in (predictions if isinstance(predictions, list) else [])
         if isinstance(prediction, Mapping)
         and str(prediction.get("model_version")) not in own
         and isinstance(prediction.get("result"), list)
         for result in prediction["result"]
-        if isinstance(result, Mapping)
-        and result.get("type") == "rectanglelabels"
-        and result.get("to_name") == image
+        if isinstance(result, Mapping) and result.get("to_name") == image
     ]
+    return _Boxes([each for each in results if is_box(each)], labels_by_region(results))

@@ -13,11 +13,13 @@ from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet_labelstudio.images.image_resolver import ImageResolver
 from samlet_labelstudio.label_studio.client import connect
+from samlet_labelstudio.regions.prompts import image_of
 from samlet_labelstudio.service.background import BackgroundBatches
 from samlet_labelstudio.service.batches import preannotate_tasks, resume_tasks
 from samlet_labelstudio.service.interactive import InteractiveSegmenter
 from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.service.preannotation import Preannotator
+from samlet_labelstudio.service.prefetch import Prefetcher
 from samlet_labelstudio.service.recent_log import RecentLog
 from samlet_labelstudio.service.request_context import (
     Answer,
@@ -58,6 +60,7 @@ class Service:
         self.segmenter = InteractiveSegmenter(self.models, images, embeddings)
         self.preannotator = Preannotator(self.models, images, embeddings)
         self.background = BackgroundBatches(settings.folder / "batches")
+        self.prefetcher = Prefetcher(self.models, images, embeddings, self.background)
         self.recent_log = RecentLog()
         self._project_settings: dict[str, Settings] = {}
         self._lock = threading.Lock()
@@ -199,9 +202,13 @@ class Service:
         Raises:
             UserError: anything wrong with the request.
         """
-        if drawn:
-            return [self.segmenter.segment(context, task, drawn) for task in tasks]
-        return preannotate_tasks(self.preannotator, self.background, context, tasks)
+        with self.prefetcher.pause():
+            if not drawn:
+                return preannotate_tasks(self.preannotator, self.background, context, tasks)
+            answers = [self.segmenter.segment(context, task, drawn) for task in tasks]
+        for task in tasks:
+            self.prefetcher.answered(context, task, *image_of(drawn, context.config))
+        return answers
 
 
 def _warn_if_unwritable(folder: Path) -> None:

@@ -310,7 +310,11 @@ def write_two_keys(path: Path) -> None:
     ("write", "suffix", "sentence"),
     [
         (write_evil, ".pt", "has no weights of image_encoder.*but weights: save the state dict"),
-        (write_vit, ".pth", "neither MobileSAM.s arch.*image_encoder.blocks.0.attn.qkv.weight"),
+        (
+            write_vit,
+            ".pth",
+            "architecture of none of MobileSAM.*image_encoder.blocks.0.attn.qkv.weight",
+        ),
         (write_numbers, ".pt", "has no weights .*an object of type list"),
         (write_text, ".pt", "is a web page, not a checkpoint"),
         (write_pickle, ".pt", "cannot be read|has no weights"),

@@ -485,7 +485,9 @@ LABEL_STUDIO_FAULTS: dict[str, Any] = {
     r'result\[0\], has no text "type"': [task([{}])],
     r"annotations\[0\], was made at 'today'": [task([], updated_at="today")],
     r'Task 7 of .* names no image in its "data" \(text, image\)': [task([], "sound.mp3")],
-    r"region r1, is of the type vectorlabels": [task([region("vectorlabels", SHAPE)])],
+    r"region r1, is a line and no outline of an object": [
+        task([region("vectorlabels", SHAPE, vertices=[], closed=False)])
+    ],
     r'region r1, has no text "imageDataURL"': [task([region("bitmasklabels", SHAPE)])],
     r'region r1, has no image in its "imageDataURL"': [
         task([region("bitmasklabels", SHAPE, imageDataURL="data:image/png;base64,AAAA")])
@@ -673,7 +675,7 @@ def test_what_is_faulty_is_left_out_and_all_of_it_is_told(tmp_path: Path) -> Non
     assert np.array_equal(found_masks(item.read_layers([])), [INNER, SQUARE])
     shown = "\n".join(checked.messages())
     for fault in (
-        "three or more points", "turned in Label Studio", "vectorlabels, which is not read",
+        "three or more points", "turned in Label Studio", "is a line and no outline of an object",
         'no number "x"', "covers no pixel of its image", 'has no text "type"',
     ):  # fmt: skip
         assert fault in shown

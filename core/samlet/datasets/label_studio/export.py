@@ -23,7 +23,8 @@ def find_in_export(
     """Find the images of the annotated tasks; see `samlet.datasets.find_labelled_images`.
 
     Of each task the newest annotation counts that was not cancelled (skipped); without shapes, it
-    means that there are no objects. Tasks whose image is not in the folder are ignored.
+    means that there are no objects. Of an image with several pages, those with shapes count. Tasks
+    whose image is not in the folder are ignored.
 
     Args:
         images: the folder of the images.
@@ -118,7 +119,7 @@ def _by_image(
         if is_shape(result):
             shapes.setdefault(_reference(data, result, where), []).append(result)
     if not shapes:
-        return {_reference(data, {}, where): []}
+        return {reference: [] for reference in _references(data, {}, where)}
     return {reference: without_repetitions(results) for reference, results in shapes.items()}
 
 
@@ -128,25 +129,52 @@ def image_key(data: dict[str, Any], result: dict[str, Any]) -> str | None:
     Args:
         data: the task's.
         result: an entry of an annotation's "result"; {} for a task without any.
+
+    Returns:
+        The key of a path or URL, or of a list of them, one for each page of the image.
     """
     # Either names the key of the image, but the name of the tag only by convention.
     for key in (str(result.get("source", "")).removeprefix("$"), result.get("to_name")):
-        if isinstance(key, str) and isinstance(data.get(key), str):
+        if isinstance(key, str) and pages_of(data.get(key)):
             return key
     for key, value in data.items():
-        if isinstance(value, str) and is_image(value):
+        pages = pages_of(value)
+        if pages and is_image(pages[0]):
             return key
     return None
 
 
+def pages_of(value: Any) -> list[str]:
+    """The paths or URLs in a field of a task's data: of one image, or of its pages; else none."""
+    pages = value if isinstance(value, list) else [value]
+    return pages if all(isinstance(page, str) for page in pages) else []
+
+
+def page_number(result: dict[str, Any]) -> int:
+    """On which page a shape was drawn; 0 if the image has only one."""
+    number = result.get("item_index")
+    return number if isinstance(number, int) else 0
+
+
 def _reference(data: dict[str, Any], result: dict[str, Any], where: str) -> str:
+    references = _references(data, result, where)
+    number = page_number(result)
+    if not 0 <= number < len(references):
+        raise UserError(
+            f"{where}, region {result.get('id')}, is on page {number + 1}, and the image has "
+            f"{pluralize(len(references), 'page')}: export the labels again."
+        )
+    return references[number]
+
+
+def _references(data: dict[str, Any], result: dict[str, Any], where: str) -> list[str]:
     key = image_key(data, result)
     if key is None:
         raise UserError(
             f'{where} names no image in its "data" ({", ".join(data)}): '
             "export a project that labels images, one a task."
         )
-    return str(data[key])
+    return pages_of(data[key])
 
 
 def _read_layers(

@@ -1,6 +1,5 @@
 """Regions that were drawn in Label Studio, as masks; their geometry is in `geometry.py`."""
 
-import base64
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -9,10 +8,11 @@ import numpy as np
 
 from samlet.datasets import json_files
 from samlet.datasets.label_studio import geometry
+from samlet.datasets.label_studio.bitmask import read_bitmask
 from samlet.datasets.label_studio.geometry import RegionValue
+from samlet.datasets.label_studio.vectors import read_vector
 from samlet.datasets.labelled_images import check_size
 from samlet.errors import UserError
-from samlet.images.decoding import decode
 from samlet.masks import fill_polygon
 
 
@@ -21,8 +21,7 @@ def is_shape(result: dict[str, Any]) -> bool:
 
     Points do not. An entry without a type does not either.
     """
-    kind = _shape(result)
-    return kind in _DRAW or kind in _UNREAD
+    return _shape(result) in _DRAW
 
 
 def without_repetitions(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -59,16 +58,11 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
         bool, H x W.
 
     Raises:
-        UserError: made for another size, on an image that was turned in Label Studio, of a type
-            that is not read, or fields are missing or wrong.
+        UserError: made for another size, on an image that was turned in Label Studio, a vector that
+            is not closed, or fields are missing or wrong.
     """
     where = f"{where}, region {result.get('id')},"
     kind = _shape(result)
-    if kind in _UNREAD:
-        raise UserError(
-            f"{where} is of the type {result['type']}, which is not read: "
-            "draw it with a brush or bitmask, or as a polygon, rectangle or ellipse."
-        )
     stated = json_files.stated_size(result, "original_width", "original_height", where)
     check_size(stated or size, image, size, where)
     if json_files.get_number(result, "image_rotation", where, default=0) % 360:
@@ -85,7 +79,7 @@ def _shape(result: dict[str, Any]) -> str:
     # The tags <Polygon> and <PolygonLabels> write the same shapes.
     kind = str(result.get("type", "")).lower().removesuffix("labels")
     value = result.get("value")
-    if kind not in (*_DRAW, *_UNREAD, "keypoint") or not isinstance(value, dict):
+    if kind not in (*_DRAW, "keypoint", "magicwand") or not isinstance(value, dict):
         return kind
     # The label of a smart tool on a mask that came as a brush region is of the smart tool's type.
     for field, shape in _SHAPE_OF_FIELD.items():
@@ -101,25 +95,6 @@ def _geometry(result: dict[str, Any]) -> Any:
     return {name: field for name, field in value.items() if not name.endswith("labels")}
 
 
-def _bitmask(value: RegionValue) -> np.ndarray:
-    """A PNG of the image's size as a data URL, black and opaque on the object."""
-    url = json_files.get_field(value.fields, "imageDataURL", str, value.where)
-    try:
-        content = base64.b64decode(url.partition(",")[2], validate=True)
-        pixels = decode("imageDataURL", content=content).values
-    except (ValueError, UserError) as error:
-        raise UserError(
-            f'{value.where} has no image in its "imageDataURL": export the labels again.'
-        ) from error
-    height, width = value.size
-    if pixels.ndim != 3 or pixels.shape[:2] != (height, width):
-        raise UserError(
-            f"{value.where} has a bitmask that is not {width} x {height} pixels with opacity, "
-            "as its image: draw it again."
-        )
-    return pixels[..., -1] > 127
-
-
 _SHAPE_OF_FIELD = {
     "rle": "brush",
     "imageDataURL": "bitmask",
@@ -131,10 +106,9 @@ _SHAPE_OF_FIELD = {
 }
 _DRAW: dict[str, Callable[[RegionValue], np.ndarray]] = {
     "brush": geometry.read_brush,
-    "bitmask": _bitmask,
+    "bitmask": read_bitmask,
     "polygon": lambda value: fill_polygon(geometry.read_polygon(value), value.size),
     "rectangle": lambda value: geometry.Rectangle.read(value).mask(value.size),
     "ellipse": lambda value: geometry.Ellipse.read(value).mask(value.size),
+    "vector": lambda value: fill_polygon(read_vector(value), value.size),
 }
-# Left out, what they cover would be trained on as background.
-_UNREAD = ("vector",)
