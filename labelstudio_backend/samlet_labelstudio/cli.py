@@ -190,6 +190,27 @@ def preannotate(
 
 
 @app.command()
+def export(
+    project: Project,
+    out: Annotated[Path, typer.Option(help="COCO file to write.")] = Path("annotations.json"),
+    label_studio_url: Url = None,
+    api_key: Key = None,
+) -> None:
+    """Write a project's annotations as COCO, with exact masks of every kind of region.
+
+    Label Studio's own export leaves most kinds out: see docs/labelstudio.md.
+    """
+    from samlet_labelstudio.bulk.export import export_coco
+    from samlet_labelstudio.settings import Settings
+
+    settings = Settings.read({"label_studio_url": label_studio_url, "api_key": api_key})
+    made = export_coco(project, out, settings)
+    console.print(f"{out} holds {len(made.annotations)} objects of {len(made.images)} images.")
+    for message in made.skipped:
+        console.print(f"Left out: {message}")
+
+
+@app.command()
 def versions(
     project: Project,
     use: Annotated[str | None, typer.Option(help="Use this version from now on.")] = None,

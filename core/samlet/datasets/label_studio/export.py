@@ -42,8 +42,8 @@ def find_in_export(
         number = task.get("id", i) if isinstance(task, dict) else i
         where = f"Task {number} of {source}"
         try:
-            annotation = _newest(task, where)
-            by_image = {} if annotation is None else _by_image(task, annotation, where)
+            annotation = newest_annotation(task, where)
+            by_image = {} if annotation is None else shapes_by_image(task, annotation, where)
         except UserError as error:
             faults.append(str(error))
             continue
@@ -78,7 +78,19 @@ def find_in_export(
     return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
 
 
-def _newest(task: Any, where: str) -> dict[str, Any] | None:
+def newest_annotation(task: Any, where: str) -> dict[str, Any] | None:
+    """Find the annotation of a task that counts: the newest that was not cancelled (skipped).
+
+    Args:
+        task: an entry of the export.
+        where: names the task, to start a sentence.
+
+    Returns:
+        The annotation, with a list "result"; None if there is none.
+
+    Raises:
+        UserError: the task is not of this format.
+    """
     if isinstance(task, dict) and "annotations" not in task:
         raise UserError(
             f'{where} has no "annotations": choose the format JSON, not JSON-MIN, when exporting '
@@ -108,10 +120,19 @@ def _time(annotation: dict[str, Any], where: str) -> datetime:
     return time if time.tzinfo else time.replace(tzinfo=UTC)
 
 
-def _by_image(
+def shapes_by_image(
     task: dict[str, Any], annotation: dict[str, Any], where: str
 ) -> dict[str, list[dict[str, Any]]]:
-    """The shapes of each image, by its path or URL; a task without any still has its image."""
+    """The shapes of each image, by its path or URL; a task without any still has its image.
+
+    Args:
+        task: an entry of the export.
+        annotation: one of its annotations.
+        where: names the task, to start a sentence.
+
+    Raises:
+        UserError: a field is missing or wrong, or the task has no image.
+    """
     data = json_files.get_field(task, "data", dict, where)
     shapes: dict[str, list[dict[str, Any]]] = {}
     for i, result in enumerate(annotation["result"]):
