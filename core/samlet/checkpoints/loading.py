@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Mapping
+from copy import deepcopy
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -58,6 +59,8 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
     model = _load_ours(path) if is_ours else _load_official(path, decoder)
     model.name = str(name)
+    if model.name in MODELS:
+        model.card = deepcopy(dict(MODELS[model.name].card))
     return model.to(device).eval()
 
 

@@ -6,7 +6,8 @@ Facts only, each from its publisher:
 - MobileSAM: README of ChaoningZhang/MobileSAM, and of its demo on Hugging Face for the licence;
 - micro-sam: `micro_sam/util.py` of computational-cell-analytics/micro-sam 1.8 for addresses and
   checksums, `doc/finetuned_models.md` for what each is good for, `bioimageio/model_export.py` for
-  the licence under which the models of light and electron microscopy are in BioImage.IO;
+  the licence under which the models of light and electron microscopy are in BioImage.IO,
+  `_model_settings.py` for settings of its watershed;
 - PathoSAM and MedicoSAM: the same file for addresses and checksums. Neither README states a licence
   of the weights.
 
@@ -14,8 +15,10 @@ Parameters are counted in our own models, without the instance decoder.
 """
 
 import logging
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from functools import cache
+from typing import Any
 
 from samlet.checkpoints.remote_file import RemoteFile
 
@@ -34,6 +37,7 @@ class PublishedModel:
         weights: in MobileSAM's or SAM's official layout.
         instance_decoder: the file of micro-sam's second decoder, for automatic segmentation.
         is_non_commercial: whether its licence forbids commercial use.
+        card: settings of everything mode that its publisher's own program suggests.
     """
 
     summary: str
@@ -43,6 +47,7 @@ class PublishedModel:
     weights: RemoteFile
     instance_decoder: RemoteFile | None = None
     is_non_commercial: bool = False
+    card: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def files(self) -> tuple[RemoteFile, ...]:
@@ -91,6 +96,22 @@ _OWNCLOUD = "https://owncloud.gwdg.de/index.php/s"
 _LIGHT = "cells and nuclei in light microscopy"
 _ELECTRON = "mitochondria and nuclei in electron microscopy"
 
+# By model: thresholds of the distances to centre and boundary, smoothing, minimal size.
+_WATERSHED = {
+    "vit_t_lm": (0.5, 0.5, 2.0, 100),
+    "vit_b_lm": (0.4, 0.5, 2.0, 100),
+    "vit_l_lm": (0.4, 0.4, 1.6, 100),
+    "vit_t_em_organelles": (0.4, 0.5, 1.2, 100),
+    "vit_b_em_organelles": (0.3, 0.4, 1.2, 100),
+    "vit_l_em_organelles": (0.3, 0.4, 1.2, 100),
+}
+_WATERSHED_NAMES = (
+    "center_distance_threshold",
+    "boundary_distance_threshold",
+    "distance_smoothing",
+    "min_size",
+)
+
 
 def _sam(letter: str) -> PublishedModel:
     filename, sha256, size = _SAM_FILES[letter]
@@ -124,6 +145,11 @@ def _micro_sam(
         weights=RemoteFile(name, address, f"{name}.pt", f"xxh128:{xxh128}", None),
         instance_decoder=RemoteFile(
             decoder, decoder_address, f"{decoder}.pt", f"xxh128:{decoder_xxh128}", None
+        ),
+        card=(
+            {"watershed": dict(zip(_WATERSHED_NAMES, _WATERSHED[name], strict=True))}
+            if name in _WATERSHED
+            else {}
         ),
     )
 

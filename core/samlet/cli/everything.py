@@ -62,6 +62,33 @@ def everything(
             max=1,
         ),
     ] = None,
+    center_distance_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum distance to the centre, in the middle of an object (distance maps).",
+            show_default="the model's, or 0.5",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    boundary_distance_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Maximum value there of the distance to the boundary, which is 1 at the boundary.",
+            show_default="the model's, or 0.5",
+            min=0,
+            max=1,
+        ),
+    ] = None,
+    foreground_threshold: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum probability of the foreground (distance maps).",
+            show_default="the model's, or 0.5",
+            min=0,
+            max=1,
+        ),
+    ] = None,
     min_area: Annotated[
         int, typer.Option(help="Fill holes and remove islands of fewer pixels.", min=0)
     ] = 0,
@@ -121,6 +148,9 @@ def everything(
         "pred_iou_thresh": pred_iou_thresh,
         "stability_score_thresh": stability_score_thresh,
         "max_covered": max_covered,
+        "center_distance_threshold": center_distance_threshold,
+        "boundary_distance_threshold": boundary_distance_threshold,
+        "foreground_threshold": foreground_threshold,
         "min_mask_region_area": min_area,
     }
     chosen = {name: value for name, value in options.items() if value is not None}

@@ -45,9 +45,9 @@ def open_engine(model: Sam, name: str | Engine = "auto", precision: str = "auto"
         name: "torch", "openvino", or "auto" for the fastest that is installed and suits the device:
             OpenVINO for a TinyViT on a CPU, and PyTorch for everything else. The environment
             variable SAMLET_ENGINE decides what "auto" means. An engine is returned as it is.
-        precision: of the image encoder: "float32", "bfloat16", or "auto" for bfloat16 where the
-            device computes in it. The environment variable SAMLET_PRECISION decides what "auto"
-            means.
+        precision: of the image encoder and the instance decoder: "float32", "bfloat16", or "auto"
+            for bfloat16 where the device computes in it. The environment variable SAMLET_PRECISION
+            decides what "auto" means.
 
     Raises:
         UserError: there is no such engine or precision, it is not installed, it cannot run on the

@@ -55,11 +55,11 @@ class Engine(ABC):
 
     Args:
         model: on the device where it is to run.
-        precision: of the image encoder, in which the device computes.
+        precision: of the image encoder and the instance decoder, in which the device computes.
 
     Attributes:
         name: "torch" or "openvino".
-        precision: of the image encoder.
+        precision: of the image encoder and the instance decoder.
         device: where tensors go in and come out.
         grid: tokens of an image, (h, w).
     """

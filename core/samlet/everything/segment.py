@@ -95,17 +95,9 @@ def open_generator(
 
 
 def _open_search(predictor: Predictor, chosen: dict[str, Any]) -> RoiSearch:
-    thresholds = DistanceThresholds(
-        **{
-            part.name: chosen[part.name]
-            for part in fields(DistanceThresholds)
-            if part.name in chosen
-        }
-    )
     if chosen["prompts"] == "watershed":
-        return WatershedSearch(
-            predictor, thresholds, chosen["distance_smoothing"], chosen["min_size"]
-        )
+        smoothing, min_size = chosen["distance_smoothing"], chosen["min_size"]
+        return WatershedSearch(predictor, _distance_thresholds(chosen), smoothing, min_size)
     mask_filter = MaskFilter(
         chosen["pred_iou_thresh"],
         chosen["stability_score_thresh"],
@@ -113,5 +105,12 @@ def _open_search(predictor: Predictor, chosen: dict[str, Any]) -> RoiSearch:
         predictor.model.mask_threshold,
     )
     if chosen["prompts"] == "distances":
-        return DistancePromptSearch(predictor, mask_filter, thresholds, chosen["min_size"])
+        thresholds, min_size = _distance_thresholds(chosen), chosen["min_size"]
+        return DistancePromptSearch(predictor, mask_filter, thresholds, min_size)
     return ProposalSearch(predictor, mask_filter)
+
+
+def _distance_thresholds(chosen: dict[str, Any]) -> DistanceThresholds:
+    return DistanceThresholds(
+        **{part.name: chosen[part.name] for part in fields(DistanceThresholds)}
+    )

@@ -1,8 +1,10 @@
 """Settings of everything mode: what there is to choose, and what suits a model."""
 
+from dataclasses import asdict
 from typing import Any, TypedDict
 
 from samlet.errors import UserError
+from samlet.everything.distance_maps import DistanceThresholds
 from samlet.modeling.sam import Sam
 
 POINT_PROMPTS = ("grid", "hierarchical", "regions")
@@ -86,10 +88,10 @@ def default_settings(model: Sam, prompts: str | None = None) -> dict[str, Any]:
         return chosen | THRESHOLDS | model.card.get("proposals", {})
     if prompts == "distances":
         unfiltered = dict.fromkeys(MASK_THRESHOLDS, 0.0) | {"max_covered": 1.0, "min_size": 25}
-        return chosen | unfiltered | model.card.get("distances", {})
+        return chosen | asdict(DistanceThresholds()) | unfiltered | model.card.get("distances", {})
     if prompts == "watershed":
         standard = {"distance_smoothing": 1.6, "min_size": 0}
-        return chosen | standard | model.card.get("watershed", {})
+        return chosen | asdict(DistanceThresholds()) | standard | model.card.get("watershed", {})
     points = {"zoom": bool(model.card.get("zoom")), "points_per_side": 32}
     return chosen | points | THRESHOLDS | model.card.get("everything", {})
 

@@ -123,13 +123,9 @@ class Sam(nn.Module):
         self.proposal_head = (
             None if config.proposal_head is None else ProposalHead(config.proposal_head, EMBED_DIM)
         )
-        self.instance_decoder = (
-            None
-            if config.instance_decoder is None
-            else InstanceDecoder(config.instance_decoder, EMBED_DIM)
-        )
         for name, values in (("pixel_mean", config.pixel_mean), ("pixel_std", config.pixel_std)):
             self.register_buffer(name, torch.tensor(values).view(-1, 1, 1), persistent=False)
+        self.set_instance_decoder(config.instance_decoder)
         if config.has_official_names:
             vit = config.tiny_vit
             use_official_names(self, None if vit is None else vit.embed_dims[-1])
@@ -144,6 +140,17 @@ class Sam(nn.Module):
             config = config or ProposalHeadConfig()
             self.config = replace(self.config, proposal_head=config)
             self.proposal_head = ProposalHead(config, EMBED_DIM).to(self.device)
+
+    def set_instance_decoder(self, config: InstanceDecoderConfig | None) -> None:
+        """Have an untrained instance decoder, or none, in place of what there is.
+
+        Args:
+            config: of the decoder; None for none.
+        """
+        self.config = replace(self.config, instance_decoder=config)
+        self.instance_decoder = (
+            None if config is None else InstanceDecoder(config, EMBED_DIM).to(self.device)
+        )
 
     @property
     def device(self) -> torch.device:

@@ -15,6 +15,7 @@ from torch import Tensor
 import samlet
 from samlet.checkpoints.catalogue import catalogue
 from samlet.checkpoints.registry import MODELS
+from samlet.everything.settings import default_settings
 from samlet.modeling.instance_decoder import InstanceDecoderConfig
 from samlet.modeling.sam import Sam
 from tests.core.checkpoints.test_registry import register
@@ -79,7 +80,10 @@ def test_by_a_published_name(
     torch.save(weights, path)
     torch.save(state, decoder)
     register("vit_t_lm", monkeypatch, path, decoder)
-    check_decoder(samlet.load("vit_t_lm"), state)
+    model = samlet.load("vit_t_lm")
+    check_decoder(model, state)
+    watershed = default_settings(model, "watershed")
+    assert watershed["distance_smoothing"] == 2.0 and watershed["min_size"] == 100
     entry = next(entry for entry in catalogue() if entry.name == "vit_t_lm")
     assert entry.file == path and entry.size == "~78 MB"
     decoder.unlink()

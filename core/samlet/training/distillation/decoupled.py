@@ -103,7 +103,7 @@ class PromptDecoder(Protocol):
 def attach_decoder(teacher: PromptDecoder, student: Sam) -> Sam:
     """Give the student the teacher's prompt encoder and mask decoder, unchanged.
 
-    And its proposal head, if it has one.
+    And its proposal head and instance decoder, if it has them.
     """
     student.prompt_encoder.load_state_dict(teacher.prompt_encoder.state_dict())
     student.mask_decoder.load_state_dict(teacher.mask_decoder.state_dict())
@@ -111,6 +111,10 @@ def attach_decoder(teacher: PromptDecoder, student: Sam) -> Sam:
         student.add_proposal_head(teacher.config.proposal_head)
         assert student.proposal_head is not None
         student.proposal_head.load_state_dict(teacher.proposal_head.state_dict())
+    if isinstance(teacher, Sam) and teacher.instance_decoder is not None:
+        student.set_instance_decoder(teacher.config.instance_decoder)
+        assert student.instance_decoder is not None
+        student.instance_decoder.load_state_dict(teacher.instance_decoder.state_dict())
     return student
 
 

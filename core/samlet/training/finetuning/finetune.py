@@ -124,6 +124,11 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         zoom_share=ROI_SHARE if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
+    if before.instance_decoder is not None and settings.train == "all":
+        print_status(
+            f"The finetuned model has no instance decoder, as that of {before.name} fits only its "
+            "encoder as it was; train: decoder leaves the encoder as it is, and so keeps it."
+        )
     plan = prompt_plan_of(before, settings)
     learner = PromptTrainer(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(training))
@@ -168,6 +173,8 @@ def _prompts_of_everything(
     f1 = proposal_f1(Predictor(model, "torch"), LabelledDataset(held_out[:MAX_HEAD_IMAGES]))
     if f1 >= MIN_PROPOSAL_F1 or (math.isnan(f1) and had_head):
         return {"prompts": "proposals"}
+    if model.instance_decoder is not None:
+        return {"prompts": "distances"}
     print_status(
         "Everything mode prompts by regions with this model, as its proposal head does not find "
         "enough yet: train it further, with train: head and a learning rate of 2e-3."

@@ -78,6 +78,9 @@ class PromptTrainer(nn.Module):
     The head is trained along, as everything mode needs it; and it helps the embedding at the start,
     as it gives a signal at every pixel, where clicks give one an object.
 
+    An instance decoder is not trained. It fits only the encoder that it was trained with, so a
+    model whose encoder is trained loses it.
+
     Args:
         model: the model in training; it gets a proposal head if it has none.
         plan: how to prompt.
@@ -103,6 +106,10 @@ class PromptTrainer(nn.Module):
         self.train_only = train
         model.add_proposal_head()
         assert model.proposal_head is not None
+        if train == "all":
+            model.set_instance_decoder(None)
+        elif model.instance_decoder is not None:
+            model.instance_decoder.requires_grad_(False)
         if train != "all":
             model.image_encoder.requires_grad_(False)
         if train == "head":
