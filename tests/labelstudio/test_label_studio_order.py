@@ -10,9 +10,12 @@ from tests.labelstudio.label_studio import LabelStudio
 SCORES = (0.8, 0.9, 0.3, 0.6)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture
 def tasks(server: LabelStudio) -> dict[float, int]:
-    """Tasks by the score of their prediction; the number of their project is `tasks[-1]`."""
+    """Tasks by the score of their prediction; the number of their project is `tasks[-1]`.
+
+    New for each test, since Label Studio shows a task again until it is submitted.
+    """
     project = server.create_project("order", payloads.config())
     made = server.import_tasks(
         project,
@@ -40,7 +43,7 @@ def shown(server: LabelStudio, project: int) -> int:
 
 
 def test_by_number(server: LabelStudio, tasks: dict[float, int]) -> None:
-    project = int(tasks[-1])
+    project = tasks[-1]
     server.change_project(project, sampling="Sequential sampling")
     assert shown(server, project) == tasks[0.8]
     assert foreseen(server, project, tasks[0.8]) == [tasks[0.9], tasks[0.3]]
@@ -49,7 +52,7 @@ def test_by_number(server: LabelStudio, tasks: dict[float, int]) -> None:
 
 def test_by_uncertainty(server: LabelStudio, tasks: dict[float, int]) -> None:
     """The lowest score first, of the predictions of the model version that is chosen."""
-    project = int(tasks[-1])
+    project = tasks[-1]
     server.change_project(project, sampling="Uncertainty sampling", model_version="nuclei")
     assert shown(server, project) == tasks[0.3]
     assert foreseen(server, project, tasks[0.3]) == [tasks[0.6], tasks[0.8]]
@@ -59,6 +62,6 @@ def test_by_uncertainty(server: LabelStudio, tasks: dict[float, int]) -> None:
 
 
 def test_at_random(server: LabelStudio, tasks: dict[float, int]) -> None:
-    project = int(tasks[-1])
+    project = tasks[-1]
     server.change_project(project, sampling="Uniform sampling")
     assert foreseen(server, project, tasks[0.8]) == []
