@@ -98,7 +98,7 @@ return label;
 """
 KEEP_LABEL = """
 const settings = window.Htx.settings;
-if (!settings.continuousLabeling) settings.toggleContinuousLabeling();
+if (settings.continuousLabeling !== arguments[0]) settings.toggleContinuousLabeling();
 """
 LABEL_CHOSEN = """
 return window.Htx.annotationStore.selected.names.get(arguments[0]).selectedValues()
@@ -186,9 +186,9 @@ class Browser:
         self.switch("Auto-Annotation")
         self.switch("Auto-Accept", accept)
 
-    def keep_label_selected(self) -> None:
-        """Switch on *Keep label selected*, as in the settings of the labeling page."""
-        self.driver.execute_script(KEEP_LABEL)
+    def keep_label_selected(self, on: bool = True) -> None:
+        """Put *Keep label selected* on or off, as in the settings of the labeling page."""
+        self.driver.execute_script(KEEP_LABEL, on)
 
     def choose_smart_tool(self, name: str) -> None:
         """Press Auto-Detect, which goes round the smart tools, until `KeyPointTool`, say, is on."""
@@ -200,9 +200,18 @@ class Browser:
 
     def choose_label(self, control: str, label: str) -> None:
         """Choose a label of a control by a click on it."""
-        element = self.wait(LABEL, control, label)
-        if not self.driver.execute_script(LABEL_CHOSEN, control, label):
-            element.click()
+
+        def clicked(driver: Chrome) -> bool:
+            element = driver.execute_script(LABEL, control, label)
+            if element is not None and not driver.execute_script(LABEL_CHOSEN, control, label):
+                element.click()
+            return element is not None
+
+        # Labels that come with the task are drawn anew once it is there.
+        wait = WebDriverWait(
+            self.driver, WAIT_S, 0.1, ignored_exceptions=(StaleElementReferenceException,)
+        )
+        wait.until(clicked, f"never shown: {label} of {control}")
         self.wait(LABEL_CHOSEN, control, label)
 
     def position(self, x: float, y: float) -> tuple[int, int]:

@@ -57,6 +57,8 @@ def test_a_click_is_answered_accepted_and_read_again(
     nucleus = payloads.objects(NAMES[0])[1]
 
     browser.open_task(project, task)
+    # As it is kept from page to page, another test may have left it on.
+    browser.keep_label_selected(False)
     browser.auto_annotate()
     browser.choose_smart_tool("KeyPointTool")
     browser.choose_label("kind" if kind == "bare brush" else "click", "debris")
