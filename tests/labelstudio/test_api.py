@@ -1,11 +1,13 @@
 """The backend over HTTP, with the bundled model and images."""
 
+import gc
 import os
 import subprocess
 import sys
 import threading
 import time
 import tracemalloc
+import weakref
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -526,3 +528,9 @@ def wait_for(url: str) -> None:
         except requests.ConnectionError:
             assert time.monotonic() < deadline
             time.sleep(0.2)
+
+
+def test_a_service_that_nobody_uses_is_not_kept(tmp_path: Path) -> None:
+    reference = weakref.ref(Service(Settings(folder=tmp_path)))
+    gc.collect()
+    assert reference() is None

@@ -5,6 +5,7 @@ import json
 import logging
 import tempfile
 import threading
+import weakref
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -65,7 +66,8 @@ class Service:
         self._project_settings: dict[str, Settings] = {}
         self._lock = threading.Lock()
         self._is_shut_down = False
-        atexit.register(self._end)
+        # Without keeping a service that nobody uses any more, and its models, in memory.
+        atexit.register(_end, weakref.ref(self))
 
     def warm_up(self) -> None:
         """Load the model in the background, so that the first click need not wait for it."""
@@ -106,10 +108,6 @@ class Service:
         self.background.is_shutting_down = True
         self.trainer.shut_down(SHUTDOWN_SECONDS / 2)
         self.background.shut_down(SHUTDOWN_SECONDS / 2)
-
-    def _end(self) -> None:
-        self.shut_down()
-        self.background.join()
 
     def model_status(self, project: str) -> str:
         """The model version of a project; and in brackets what annotators ought to know.
@@ -209,6 +207,14 @@ class Service:
         for task in tasks:
             self.prefetcher.answered(context, task, *image_of(drawn, context.config))
         return answers
+
+
+def _end(reference: "weakref.ref[Service]") -> None:
+    """End the work of a service at the exit of the process."""
+    service = reference()
+    if service is not None:
+        service.shut_down()
+        service.background.join()
 
 
 def _warn_if_unwritable(folder: Path) -> None:
