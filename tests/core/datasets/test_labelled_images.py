@@ -272,6 +272,33 @@ def test_label_studio_shapes(blank: Path, tmp_path: Path) -> None:
         assert iou(mask, cv2.resize(drawn, (60, 40), interpolation=cv2.INTER_AREA) > 127) > 0.97
 
 
+def test_label_studio_pages(tmp_path: Path) -> None:
+    """Of an image with several pages, those with shapes count; all, if there are none."""
+    for name in ("a.png", "b.png", "c.png"):
+        Image.fromarray(GRID).save(tmp_path / name)
+    pages = ["/data/upload/1/a.png", "/data/upload/1/b.png", "/data/upload/1/c.png"]
+    drawn = [brush(INNER), brush(STRIP) | {"item_index": 2}]
+    path = tmp_path / "project.json"
+    for results, expected in ((drawn, {"a.png": [INNER], "c.png": [STRIP]}), ([], None)):
+        annotation = {"id": 1, "result": results}
+        write_json(path, [{"id": 7, "data": {"image": pages}, "annotations": [annotation]}])
+        found = {
+            item.path.name: found_masks(item.read_layers())
+            for item in find_labelled_images(tmp_path, path)
+        }
+        if expected is None:
+            assert found == {"a.png": [], "b.png": [], "c.png": []}
+        else:
+            assert found.keys() == expected.keys()
+            assert all(np.array_equal(found[name], masks) for name, masks in expected.items())
+
+
+def test_label_studio_magic_wand(blank: Path, tmp_path: Path) -> None:
+    wand = {**brush(INNER), "type": "magicwand"}
+    (item,) = find_labelled_images(blank, write_json(tmp_path / "project.json", [task([wand])]))
+    assert np.array_equal(found_masks(item.read_layers()), [INNER])
+
+
 @pytest.mark.parametrize("prompt", ["keypointlabels", "rectanglelabels"])
 @pytest.mark.parametrize("is_first", [False, True])
 def test_label_studio_region_with_the_label_of_a_smart_tool(
@@ -485,6 +512,9 @@ LABEL_STUDIO_FAULTS: dict[str, Any] = {
     r'result\[0\], has no text "type"': [task([{}])],
     r"annotations\[0\], was made at 'today'": [task([], updated_at="today")],
     r'Task 7 of .* names no image in its "data" \(text, image\)': [task([], "sound.mp3")],
+    r"region r1, is on page 3, and the image has 1 page: export": [
+        task([brush(SQUARE) | {"item_index": 2}])
+    ],
     r"region r1, is a line and no outline of an object": [
         task([region("vectorlabels", SHAPE, vertices=[], closed=False)])
     ],
