@@ -25,6 +25,12 @@ def is_open(desk: Desk, name: str) -> bool:
     return embeddings is not None and embeddings.predictor.model.name == name
 
 
+def publish(weights: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Let a model consist of this file alone."""
+    model = replace(MODELS[weights.name], weights=weights, instance_decoder=None)
+    monkeypatch.setitem(MODELS, weights.name, model)
+
+
 def test_a_model_is_downloaded_in_the_background(
     desk: Desk,
     picture: np.ndarray,
@@ -41,7 +47,7 @@ def test_a_model_is_downloaded_in_the_background(
     weights = RemoteFile(
         "vit_t_lm", server.url, "vit_t_lm.pt", checksum_of(path, "xxh128"), size=None
     )
-    monkeypatch.setitem(MODELS, "vit_t_lm", replace(MODELS["vit_t_lm"], weights=weights))
+    publish(weights, monkeypatch)
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
     with desk.watched("downloading a model"):
         desk.widget.form.model.value = "vit_t_lm"
@@ -54,7 +60,7 @@ def test_a_model_is_downloaded_in_the_background(
     assert desk.widget.progress.value == 0
     # A model that is there by the time that its image was left.
     weights = replace(weights, name="vit_l_lm", filename="vit_l_lm.pt")
-    monkeypatch.setitem(MODELS, "vit_l_lm", replace(MODELS["vit_l_lm"], weights=weights))
+    publish(weights, monkeypatch)
     server.gate.clear()
     image = desk.widget.form.image.value
     desk.widget.form.model.value = "vit_l_lm"
@@ -66,7 +72,7 @@ def test_a_model_is_downloaded_in_the_background(
     # Another model whose server sends a web page: one sentence, and no bar.
     server.always = Reply(content=PAGE, content_type="text/html")
     weights = replace(weights, name="vit_b_lm", filename="vit_b_lm.pt")
-    monkeypatch.setitem(MODELS, "vit_b_lm", replace(MODELS["vit_b_lm"], weights=weights))
+    publish(weights, monkeypatch)
     desk.widget.form.model.value = "vit_b_lm"
     desk.until(lambda: "the server sent a web page" in desk.status)
     assert "\n" not in desk.status and desk.widget.progress.value == 0

@@ -20,6 +20,7 @@ from samlet import samples
 from samlet.engines import Engine, conversion, open_engine
 from samlet.engines.openvino_engine import OpenVINOEngine
 from samlet.errors import UserError
+from samlet.modeling.instance_decoder import InstanceDecoderConfig
 from samlet.modeling.sam import Sam, SamConfig
 from tests.core.conftest import SMALL
 from tests.disks import small_disk
@@ -214,6 +215,17 @@ def test_processes_that_start_together_convert_once(small: Sam, cache: Path) -> 
             (cache / "kept").rename(folders[0] / conversion.MANIFEST)
         assert waiting.result() == folders[0]
     assert {path.name: path.stat().st_ino for path in folders[0].iterdir()} == first
+
+
+def test_an_instance_decoder_is_kept_with_the_rest(small: Sam, cache: Path, prepared: Path) -> None:
+    small.set_instance_decoder(InstanceDecoderConfig())
+    graphs = conversion.converted(small)
+    assert list(graphs) == [*conversion.PARTS, conversion.INSTANCE_DECODER]
+    assert all(Path(str(graph)).is_file() for graph in graphs.values())
+    # Another model than without it.
+    shutil.copytree(prepared / "engines", cache / "engines", dirs_exist_ok=True)
+    small.set_instance_decoder(None)
+    assert folder_of(small) not in {Path(str(graph)).parent for graph in graphs.values()}
 
 
 @pytest.mark.parametrize("fault", ["cut", "changed", "missing", "manifest", "no manifest"])
