@@ -40,22 +40,23 @@ KINDS = {"usiigaci": "cells", "axons_sem": "axons"}
 """The kinds of the sets that have only one; nuclei differ by how they were taken."""
 
 SHARES = {
-    "fluorescence": 0.22,
-    "stained": 0.20,
-    "brightfield": 0.16,
-    "cells": 0.27,
-    "axons": 0.15,
+    "fluorescence": 0.16,
+    "stained": 0.17,
+    "brightfield": 0.12,
+    "cells": 0.36,
+    "axons": 0.19,
 }
 """How many of the crops show each kind."""
 
-SCENES_SHARE = 0.38
+SCENES_SHARE = 0.32
 """How many of the crops of the second stage show synthetic scenes."""
 
 PLAN = replace(
     CROWD_PLAN,
     objects=4,
-    box_share=0.4,
-    box_jitter=0.06,
+    box_share=0.5,
+    box_jitter=0.05,
+    click_in_box_share=0.35,
     correction_share=0.25,
     corrections=6,
     loser_weight=0.3,
