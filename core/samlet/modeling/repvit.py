@@ -6,11 +6,14 @@ Source: RepViT, arXiv 2307.09283, section 3; as SAM's encoder in RepViT-SAM, arX
 EdgeSAM, arXiv 2312.06660.
 """
 
+from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d, SqueezeExcite
+from timm.layers import SqueezeExcite
 from torch import Tensor, nn
+
+from samlet.modeling.neck import Neck
 
 EXPANSION = 2
 """Hidden channels of a channel mixer, as a multiple of its channels."""
@@ -68,15 +71,9 @@ class RepViT(nn.Module):
         self.joins_levels = joins
         if joins:
             self.fuse_stage2 = nn.Conv2d(dims[2], out_channels, kernel_size=1, bias=False)
-            self.fuse_stage3 = nn.ModuleDict(
-                {"op_list": nn.ModuleList([nn.Conv2d(dims[3], out_channels, 1, bias=False)])}
-            )
-        self.neck = nn.Sequential(
-            nn.Conv2d(out_channels if joins else dims[3], out_channels, kernel_size=1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+            last = nn.Conv2d(dims[3], out_channels, kernel_size=1, bias=False)
+            self.fuse_stage3 = nn.Sequential(OrderedDict(op_list=nn.Sequential(last)))
+        self.neck = Neck(out_channels if joins else dims[3], out_channels)
 
     def forward(self, images: Tensor) -> Tensor:
         """Embed normalised images.
@@ -94,8 +91,9 @@ class RepViT(nn.Module):
             if i == self.stage_ends[2]:
                 level = x
         if self.joins_levels:
-            x = self.fuse_stage3.get_submodule("op_list.0")(x)
-            x = F.interpolate(x, scale_factor=2.0, mode="bicubic", align_corners=False)
+            x = F.interpolate(
+                self.fuse_stage3(x), scale_factor=2.0, mode="bicubic", align_corners=False
+            )
             x = self.fuse_stage2(level) + x
         return self.neck(x)
 

@@ -6,9 +6,9 @@ Source: TinyViT, arXiv 2207.10666, section 3; as SAM's encoder in MobileSAM, arX
 from dataclasses import dataclass
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from samlet.modeling.neck import Neck
 from samlet.modeling.timm_blocks import Attention, ConvLayer, PatchEmbed, PatchMerging, TinyVitStage
 
 STRIDE = 16
@@ -76,12 +76,7 @@ class TinyViT(nn.Module):
         last_merging = self.stages[3].get_submodule("downsample.conv2.conv")
         assert isinstance(last_merging, nn.Conv2d)
         last_merging.stride = (1, 1)
-        self.neck = nn.Sequential(
-            nn.Conv2d(dims[3], out_channels, kernel_size=1, bias=False),
-            LayerNorm2d(out_channels),
-            nn.Conv2d(out_channels, out_channels, kernel_size=3, padding=1, bias=False),
-            LayerNorm2d(out_channels),
-        )
+        self.neck = Neck(dims[3], out_channels)
         self.apply(_initialise)
 
     def forward(self, images: Tensor) -> Tensor:
