@@ -13,7 +13,7 @@ from samlet.everything.distance_maps import (
 )
 from samlet.everything.roi_generator import BOX_NMS_THRESH
 from samlet.everything.search import MaskFilter
-from samlet.everything.tiling import UNTILED_RATIO, place_tiles
+from samlet.everything.tiling import UNTILED_RATIO, overlap_of, place_tiles
 from samlet.everything.working_scale import SearchPlan
 from samlet.masks import Box, area, from_rle
 from samlet.modeling.instance_decoder import BOUNDARY_DISTANCE, FOREGROUND
@@ -72,7 +72,7 @@ class _DistanceSearch:
         if max(size) <= (UNTILED_RATIO * side if tile is None else tile):
             return SearchPlan(predictor.runner, [full_image_box(size)])
         tile = tile or side
-        overlap = tile // 4 if overlap is None else overlap
+        overlap = overlap_of(tile, overlap)
         return SearchPlan(predictor.runner, place_tiles(size, tile, overlap), overlap)
 
 

@@ -9,7 +9,7 @@ import torch
 from samlet.everything.candidates import Candidate
 from samlet.everything.filters import check_limits, without_covered, without_small_regions
 from samlet.everything.tile_merging import TileMerger, TilePart
-from samlet.everything.tiling import check_tiles, cut_tolerance
+from samlet.everything.tiling import check_tiles, cut_tolerance, overlap_of
 from samlet.everything.working_scale import SearchPlan
 from samlet.images import to_rgb
 from samlet.masks import Box
@@ -76,7 +76,7 @@ class RoiMaskGenerator:
     ) -> None:
         check_limits(min_mask_region_area, max_covered)
         if tile is not None:
-            check_tiles(tile, tile // 4 if overlap is None else overlap)
+            check_tiles(tile, overlap_of(tile, overlap))
         self.predictor, self.search = predictor, search
         self.max_covered = max_covered
         self.min_mask_region_area = min_mask_region_area

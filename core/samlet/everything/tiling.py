@@ -67,7 +67,7 @@ class TiledMaskGenerator:
         side = generator.model.config.image_size
         self.untiled_side = UNTILED_RATIO * side if tile is None else tile
         self.tile = side if tile is None else tile
-        self.overlap = self.tile // 4 if overlap is None else overlap
+        self.overlap = overlap_of(self.tile, overlap)
         check_tiles(self.tile, self.overlap)
         self.generator = copy(generator)
         self.generator.output_mode = "coco_rle"
@@ -131,6 +131,11 @@ def place_tiles(size: tuple[int, int], tile: int, overlap: int) -> list[Box]:
     """
     columns, rows = (list(_spans(length, tile, overlap)) for length in (size[1], size[0]))
     return [(x0, y0, x1, y1) for y0, y1 in rows for x0, x1 in columns]
+
+
+def overlap_of(tile: int, overlap: int | None) -> int:
+    """How much tiles of a size overlap in pixels: as asked for, or a quarter."""
+    return tile // 4 if overlap is None else overlap
 
 
 def cut_tolerance(scale: float, overlap: int) -> int:
