@@ -11,6 +11,7 @@ from samlet.everything.segment import segment_everything
 from samlet.masks import CroppedMask, area, crop_mask
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.roi import choose_roi
+from samlet.utils.progress import progress_of_part
 from samlet_labelstudio.images.image_resolver import ImageResolver, TaskImage
 from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import to_results
@@ -82,7 +83,7 @@ class Preannotator:
                 predictor,
                 on_page,
                 boxes.on_page(page) if boxes.results else None,
-                _share_of_progress(progress, i, len(pages)),
+                None if progress is None else progress_of_part(progress, i, len(pages)),
             )
             regions += _to_regions(objects, control, context.settings, page)
         scores = [region["score"] for region in regions]
@@ -175,15 +176,6 @@ def _to_regions(
             page,
         )
     ]
-
-
-def _share_of_progress(
-    progress: Callable[[float], None] | None, page: int, pages: int
-) -> Callable[[float], None] | None:
-    """What reports the progress of one page as that of all."""
-    if progress is None:
-        return None
-    return lambda fraction: progress((page + fraction) / pages)
 
 
 @dataclass(frozen=True)
