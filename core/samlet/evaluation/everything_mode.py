@@ -1,9 +1,10 @@
-"""Everything mode against labels: COCO's AP and the score of the 2018 Data Science Bowl.
+"""Everything mode against labels, or against what another model finds.
 
-What is measured is `samlet.segment_everything`, which is what users get everywhere.
+What is measured is `samlet.segment_everything`, which is what users get everywhere: COCO's AP and
+the score of the 2018 Data Science Bowl.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,7 +16,7 @@ from samlet.evaluation.instance_metrics import THRESHOLDS, average_precision, bo
 from samlet.evaluation.tables import GroupOf, Table, group_name, summarize_by_group
 from samlet.everything.segment import segment_everything
 from samlet.everything.settings import EverythingSettings
-from samlet.masks import iou_matrix, to_rle
+from samlet.masks import Mask, iou_matrix, to_rle
 from samlet.predict.predictor import Predictor
 
 
@@ -60,16 +61,36 @@ def evaluate_everything(
     """
     for example in examples:
         records = segment_everything(predictor, example.image, **(settings or {}))
-        masks = [record["segmentation"] for record in records]
-        scores = np.array([record["predicted_iou"] for record in records])
         truth = [to_rle(mask) for _, mask in iter_objects(example.labels)]
-        yield EverythingScore(
-            example.name,
-            group_name(example, group_of),
-            iou_matrix(masks, truth),
-            scores,
-            bowl_score(masks, scores, truth),
-        )
+        yield _compare(example.name, group_name(example, group_of), records, truth)
+
+
+def compare_everything(
+    teacher: Predictor, student: Predictor, images: Iterable[tuple[str, np.ndarray]]
+) -> Iterator[EverythingScore]:
+    """Segment everything in each image with two models, and compare what they find.
+
+    Args:
+        teacher: the reference: its masks count as the objects.
+        student: what is compared with it.
+        images: name and RGB uint8, H x W x 3.
+
+    Yields:
+        the score of one image after another.
+    """
+    for name, image in images:
+        expected, found = (segment_everything(model, image) for model in (teacher, student))
+        yield _compare(name, "", found, [record["segmentation"] for record in expected])
+
+
+def _compare(
+    name: str, group: str, records: Sequence[Mapping[str, Any]], truth: Sequence[Mask]
+) -> EverythingScore:
+    masks = [record["segmentation"] for record in records]
+    scores = np.array([record["predicted_iou"] for record in records])
+    return EverythingScore(
+        name, group, iou_matrix(masks, truth), scores, bowl_score(masks, scores, truth)
+    )
 
 
 def summarize_everything(scores: Sequence[EverythingScore]) -> Table:

@@ -14,7 +14,11 @@ from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import Example, LabelledDataset
 from samlet.errors import UserError
 from samlet.evaluation.agreement import AgreementScore, evaluate_agreement
-from samlet.evaluation.everything_mode import evaluate_everything
+from samlet.evaluation.everything_mode import (
+    EverythingScore,
+    compare_everything,
+    evaluate_everything,
+)
 from samlet.evaluation.number_of_clicks import evaluate_clicks
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import ObjectScore, evaluate_prompts
@@ -71,9 +75,10 @@ def run_evaluation(
         report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
         paths = images.find(data)[:limit]
-        named = ((path.name, images.read(path)) for path in paths)
         reference = Predictor(samlet.load(teacher), engine, precision=precision)
-        report.agreement = measure_agreement(reference, predictor, named, len(paths))
+        both = reference, predictor
+        report.agreement = measure_agreement(*both, _read_named(paths), len(paths))
+        report.same_objects = measure_same_objects(*both, _read_named(paths), len(paths))
     report.made_with = {"model": model, "weights": model_fingerprint(predictor.model)}
     report.made_with |= {"precision": predictor.engine.precision}
     return report
@@ -149,6 +154,37 @@ def measure_agreement(
     """
     scores = evaluate_agreement(teacher, student, named_images)
     return _flatten(_tracked(scores, count, "Agreement"))
+
+
+def measure_same_objects(
+    teacher: Predictor,
+    student: Predictor,
+    named_images: Iterable[tuple[str, np.ndarray]],
+    count: int,
+) -> list[EverythingScore]:
+    """Compare what everything mode finds with two models; see `compare_everything`.
+
+    Only where both have a part that finds objects, which belongs to the teacher and works on the
+    student's embeddings. Otherwise it takes minutes an image, and says what the masks say already.
+
+    Args:
+        teacher: the reference.
+        student: what is compared with it.
+        named_images: name and RGB uint8, H x W x 3, of `count` images.
+        count: for the progress bar.
+
+    Returns:
+        the scores; none where one of them has neither proposal head nor instance decoder.
+    """
+    for model in (teacher.model, student.model):
+        if model.proposal_head is None and model.instance_decoder is None:
+            return []
+    found = compare_everything(teacher, student, named_images)
+    return list(_tracked(found, count, "Objects found by both"))
+
+
+def _read_named(paths: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
+    return ((path.name, images.read(path)) for path in paths)
 
 
 def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:

@@ -39,6 +39,12 @@ _SECTIONS = {
         "Everything mode", "images", summarize_everything, everything_mode.csv_row
     ),
     "agreement": _Section("Agreement with the teacher", "prompt", summarize_agreement, asdict),
+    "same_objects": _Section(
+        "Everything mode, with what the teacher finds as the objects",
+        "images",
+        summarize_everything,
+        everything_mode.csv_row,
+    ),
 }
 """By the name of the attribute of `Report` that has the scores."""
 
@@ -52,6 +58,7 @@ class Report:
         clicks: corrective clicks.
         everything: everything mode.
         agreement: agreement with a teacher.
+        same_objects: everything mode against what it finds with the teacher.
         notes: paragraphs about the labels: how many images have labels, and what was left out.
         made_with: "model", "weights" (`model_fingerprint`) and "precision" (of the image encoder),
             as far as they are known.
@@ -61,6 +68,7 @@ class Report:
     clicks: list[ClickScore] = field(default_factory=list)
     everything: list[EverythingScore] = field(default_factory=list)
     agreement: list[AgreementScore] = field(default_factory=list)
+    same_objects: list[EverythingScore] = field(default_factory=list)
     notes: Sequence[str] = ()
     made_with: dict[str, str] = field(default_factory=dict)
 
@@ -85,7 +93,8 @@ class Report:
         - report.md: `text`, `made_with` and the notes.
         - figures.json: `tables`, as {measurement: {row: {figure: number}}}; a figure that is not
           defined is null. `made_with` is under "made with".
-        - prompts.csv, clicks.csv, everything.csv, agreement.csv: one line per score.
+        - prompts.csv, clicks.csv, everything.csv, agreement.csv, same_objects.csv: one line per
+          score.
         - iou.png, predicted-iou.png, clicks.png: plots.
 
         Returns:

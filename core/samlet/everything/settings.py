@@ -35,6 +35,9 @@ DISTANCE_SETTINGS = (
 
 WATERSHED_SETTINGS = ("distance_smoothing",)
 
+HEAD_SETTINGS = ("prompts", "proposals", "distances", "watershed")
+"""Entries of a model card that suit a proposal head or an instance decoder, wherever it goes."""
+
 _TAKEN = {
     "proposals": MASK_SETTINGS,
     "distances": (*MASK_SETTINGS, *DISTANCE_SETTINGS),

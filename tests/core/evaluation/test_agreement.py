@@ -15,6 +15,8 @@ from samlet.evaluation.agreement import (
     point_pairs,
     summarize_agreement,
 )
+from samlet.evaluation.everything_mode import summarize_everything
+from samlet.evaluation.measure import measure_same_objects
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import MaskPrediction
 from tests.core.conftest import sample
@@ -54,6 +56,27 @@ def test_agreement_is_1_with_itself_and_falls_with_noise(nuclei: Sam) -> None:
     assert same == {"point": 1, "box": 1, "60 px": 1}
     for prompt in same:
         assert 1 > near[prompt] > far[prompt]
+
+
+def test_objects_are_the_same_with_itself_and_fewer_with_noise(nuclei: Sam) -> None:
+    teacher = samlet.Predictor(nuclei)
+    shown = [("a", sample("fluorescence_2").image)]
+    same, far = (
+        summarize_everything(measure_same_objects(teacher, blurred(nuclei, noise), shown, 1))["all"]
+        for noise in (0, 0.3)
+    )
+    assert same["objects"] == far["objects"] > 3
+    assert same["F1"] == same["AP"] == 1
+    assert far["F1"] < 1
+
+
+def test_objects_are_compared_only_where_both_models_find_them(
+    nuclei: Sam, small_model: Sam
+) -> None:
+    shown = [("a", sample("fluorescence_2").image)]
+    pair = samlet.Predictor(nuclei), samlet.Predictor(small_model)
+    assert small_model.proposal_head is None
+    assert measure_same_objects(*pair, shown, 1) == []
 
 
 def test_agreement_takes_models_of_other_input_sizes(nuclei: Sam, small_model: Sam) -> None:

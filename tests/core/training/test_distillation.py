@@ -1,5 +1,6 @@
 """`samlet distill`, `embed`, `finetune` and `evaluate`, as a user runs them."""
 
+import dataclasses
 import errno
 import json
 import re
@@ -21,6 +22,8 @@ from typer.testing import CliRunner
 import samlet
 from samlet import samples
 from samlet.cli.main import app
+from samlet.everything.settings import default_settings
+from samlet.modeling.instance_decoder import InstanceDecoderConfig
 from samlet.modeling.sam import Sam
 from samlet.outputs import write_label_map, write_mask
 from samlet.training.distillation import decoupled
@@ -31,6 +34,7 @@ from samlet.training.distillation.batches import DistillStream, SkippedImages
 from samlet.training.distillation.distill import distill
 from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import Entry, content_hash
+from samlet.training.distillation.report import write_report
 from samlet.training.distillation.sources import open_source
 from samlet.training.finetuning.finetune import finetune
 from samlet.training.settings import DistillSettings, FinetuneSettings, resolve_settings
@@ -317,6 +321,30 @@ def test_the_command_goes_on_and_reports(pictures: Path, teacher: Path, tmp_path
     other = RUNNER.invoke(app, [*command, "--mode", "coupled"])
     assert isinstance(other.exception, samlet.UserError)
     assert "holds a run with mode = decoupled" in str(other.exception)
+
+
+def test_the_teachers_second_decoder_goes_along_and_is_reported(
+    pictures: Path, tmp_path: Path
+) -> None:
+    by = tmp_path / "cells.safetensors"
+    torch.manual_seed(1)
+    teacher = Sam(dataclasses.replace(SMALL, instance_decoder=InstanceDecoderConfig()))
+    watershed = {"prompts": "watershed", "watershed": {"min_size": 5}}
+    samlet.save(teacher, by, watershed | {"summary": "cells"})
+    chosen = settings(pictures, by, student="tiny_vit_2m", steps=1)
+    made = distill(chosen, tmp_path / "run")
+    student = samlet.load(made.path)
+    assert student.instance_decoder is not None and teacher.instance_decoder is not None
+    for name, weight in teacher.instance_decoder.state_dict().items():
+        assert torch.equal(student.instance_decoder.state_dict()[name], weight)
+    everything = default_settings(student)
+    assert everything["prompts"] == "watershed" and everything["min_size"] == 5
+    assert "distilled from cells" in student.card["summary"]
+
+    page = write_report(made, chosen, tmp_path / "run").read_text()
+    assert "Everything mode beside the teacher" in page
+    figures = json.loads((tmp_path / "run" / "evaluation" / "figures.json").read_text())
+    assert figures["same_objects"]["all"]["objects"] > 0
 
 
 def test_a_file_and_flags_say_the_same(tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import samlet
 from samlet.datasets import LabelledImage, LabelledImages, find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.errors import UserError
+from samlet.everything.settings import HEAD_SETTINGS
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
@@ -271,7 +272,7 @@ def _make_distiller(
 
 def card_of(settings: DistillSettings, teacher: Sam, steps: int, count: int | None) -> dict:
     """The model card of a student."""
-    return {
+    return {key: teacher.card[key] for key in HEAD_SETTINGS if key in teacher.card} | {
         "summary": f"{settings.student} distilled from {Path(teacher.name).stem}, "
         f"{teacher.config.image_size} px",
         "teacher": f"{teacher.name} ({encoder_fingerprint(teacher)})",

@@ -4,7 +4,7 @@ import csv
 import os
 import platform
 import subprocess
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +16,8 @@ from samlet import images
 from samlet.datasets import iter_objects
 from samlet.datasets.examples import Example, LabelledDataset
 from samlet.evaluation.agreement import summarize_agreement
-from samlet.evaluation.measure import measure_agreement, measure_prompts
+from samlet.evaluation.everything_mode import EverythingScore, summarize_everything
+from samlet.evaluation.measure import measure_agreement, measure_prompts, measure_same_objects
 from samlet.evaluation.plots import new_figure
 from samlet.evaluation.report import Report
 from samlet.evaluation.single_prompts import summarize_prompts
@@ -64,25 +65,29 @@ def write_report(distilled: Distilled, settings: DistillSettings, out: Path) -> 
         name: Predictor(model, "torch", zoom=False, precision="float32")
         for name, model in (("teacher", distilled.teacher), ("student", distilled.student))
     }
-    pairs = ((item.key, _read(item)) for item in measured)
-    scores = measure_agreement(models["teacher"], models["student"], pairs, len(measured))
-    Report(agreement=scores, made_with={"precision": "float32"}).write(out / "evaluation")
+    both, count = (models["teacher"], models["student"]), len(measured)
+    scores = measure_agreement(*both, _read_named(measured), count)
+    objects = measure_same_objects(*both, _read_named(measured), count)
+    Report(agreement=scores, same_objects=objects, made_with={"precision": "float32"}).write(
+        out / "evaluation"
+    )
     keys = [item.key for item in measured if item.key in distilled.truth]
     examples = LabelledDataset([distilled.truth[key] for key in keys])
     table, log = summarize_agreement(scores), _log(out)
     truth = dict(zip(keys, examples, strict=True))
     title = f"{settings.student}, distilled from {Path(settings.teacher).stem}"
     sections = [
-        f"<h1>{html_page.text(title)}</h1>{_headline(table, len(measured))}",
+        f"<h1>{html_page.text(title)}</h1>{_headline(table, count)}",
         html_page.section(
             "Agreement with the teacher",
             html_page.figures(table, "prompt"),
             html_page.note(
-                f"Both models get the same prompts on {pluralize(len(measured), 'image')} held out "
+                f"Both models get the same prompts on {pluralize(count, 'image')} held out "
                 "for validation. “100 px” is a pair of points at that distance, one on the object "
                 "and one beside it, as in MobileSAM's README."
             ),
         ),
+        _same_objects(objects) if objects else "",
         _accuracy(models, examples, distilled.notes) if truth else "",
         html_page.section("Training", html_page.plot(_curves(log), "loss by step")),
         html_page.section("Side by side", *_side_by_side(distilled, models, truth)),
@@ -105,6 +110,18 @@ def _headline(table: Table, count: int) -> str:
         '<p class="lead">Its masks have a mean IoU with the teacher\'s of '
         f"{table['point']['mIoU']:.2f} for a click and {table['box']['mIoU']:.2f} for a box, on "
         f"{pluralize(count, 'image')} that it was not trained on.</p>"
+    )
+
+
+def _same_objects(scores: Sequence[EverythingScore]) -> str:
+    found = summarize_everything(scores)["all"]
+    return html_page.section(
+        "Everything mode beside the teacher",
+        html_page.figures({"student": found}, "model"),
+        html_page.note(
+            "The objects are what the teacher finds. F1 is at an IoU of 0.5; “DSB” is the score of "
+            "the 2018 Data Science Bowl."
+        ),
     )
 
 
@@ -172,6 +189,10 @@ def _side_by_side(
             row["labels"] = overlay(image, [m for _, m in iter_objects(truth[item.key].labels)])
         rows.append(html_page.pictures(row))
     return rows
+
+
+def _read_named(items: Sequence[Item]) -> Iterator[tuple[str, np.ndarray]]:
+    return ((item.key, _read(item)) for item in items)
 
 
 def _read(item: Item) -> np.ndarray:
