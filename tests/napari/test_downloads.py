@@ -1,5 +1,6 @@
 """Models that are downloaded when they are chosen, from a server on this machine."""
 
+import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from qtpy.QtCore import Qt
 from rich.filesize import decimal
 
 import samlet
+from samlet.checkpoints.downloads import CHUNK_BYTES
 from samlet.checkpoints.registry import MODELS
 from samlet.checkpoints.remote_file import RemoteFile
 from samlet.modeling.sam import Sam, SamConfig
@@ -23,6 +25,11 @@ def is_open(desk: Desk, name: str) -> bool:
     """Whether the image is seen by the model of this name."""
     embeddings = desk.workspace.embeddings
     return embeddings is not None and embeddings.predictor.model.name == name
+
+
+def downloads() -> list[threading.Thread]:
+    """The threads that download."""
+    return [thread for thread in threading.enumerate() if thread.name == "download"]
 
 
 def publish(weights: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -54,8 +61,20 @@ def test_a_model_is_downloaded_in_the_background(
         desk.until(lambda: 40 < desk.widget.progress.value < 60)
     assert desk.status.startswith("Downloading vit_t_lm: ")
     assert desk.status.endswith(f" of {decimal(len(content))} ...")
+    # Stopped, the model from before stays; chosen again, the download goes on where it was.
+    with desk.watched("stopping a download"):
+        desk.press("Stop")
+    assert "was stopped: choose it again to resume. nuclei stays in use." in desk.status
+    assert desk.widget.form.model.value == desk.controller.model == "nuclei"
+    assert desk.widget.progress.value == 0 and is_open(desk, "nuclei")
     server.gate.set()
+    desk.until(lambda: not downloads())
+    part = tmp_path / "cache" / "vit_t_lm.pt.part"
+    kept = part.stat().st_size
+    assert len(content) // 2 - CHUNK_BYTES <= kept < len(content)
+    desk.widget.form.model.value = "vit_t_lm"
     desk.until(lambda: is_open(desk, "vit_t_lm"))
+    assert server.requests[-1].range == f"bytes={kept}-"
     desk.settle()
     assert desk.widget.progress.value == 0
     # A model that is there by the time that its image was left.
@@ -76,6 +95,7 @@ def test_a_model_is_downloaded_in_the_background(
     desk.widget.form.model.value = "vit_b_lm"
     desk.until(lambda: "the server sent a web page" in desk.status)
     assert "\n" not in desk.status and desk.widget.progress.value == 0
+    assert desk.status.endswith("vit_l_lm stays in use.")
 
 
 def test_models_in_the_list_say_what_they_are_good_for(desk: Desk) -> None:

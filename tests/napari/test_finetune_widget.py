@@ -2,6 +2,7 @@
 
 import threading
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,12 +12,17 @@ from napari.viewer import Viewer
 from PIL import Image
 
 from samlet import samples
+from samlet.checkpoints.downloads import CHUNK_BYTES
 from samlet.checkpoints.loading import BUNDLED
+from samlet.checkpoints.registry import MODELS
+from samlet.checkpoints.remote_file import RemoteFile
 from samlet.masks import deepest_point, iou
 from samlet.outputs import read_label_map
 from samlet.training.job import RUN
+from samlet.utils.files import checksum_of
 from samlet_napari.finetune.widget import FinetuneWidget
 from samlet_napari.inference import models
+from tests.file_server import FileServer, Reply
 
 WAIT_MS = 90_000
 SIGTERM = 15
@@ -69,6 +75,45 @@ def catches_sigterm(widget: FinetuneWidget) -> bool:
     status = Path(f"/proc/{run.job.process.pid}/status").read_text()
     (caught,) = [line.split()[1] for line in status.splitlines() if line.startswith("SigCgt")]
     return bool(int(caught, 16) >> (SIGTERM - 1) & 1)
+
+
+def test_a_model_is_downloaded_first(
+    viewer: Viewer,
+    widget: FinetuneWidget,
+    server: FileServer,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    qtbot: Any,
+) -> None:
+    content = BUNDLED["nuclei"].read_bytes()
+    server.always = Reply(content=content, hold_after=len(content) // 2)
+    file = "vit_t_lm.safetensors"
+    checksum = checksum_of(BUNDLED["nuclei"], "xxh128")
+    weights = RemoteFile("vit_t_lm", server.url, file, checksum, size=None)
+    model = replace(MODELS["vit_t_lm"], weights=weights, instance_decoder=None)
+    monkeypatch.setitem(MODELS, "vit_t_lm", model)
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
+    pixels, objects = stack()
+    viewer.add_image(pixels, name="cells")
+    viewer.add_labels(objects, name="answer")
+    widget.model.value = "vit_t_lm"
+    qtbot.waitUntil(lambda: "press Estimate to download it" in widget.time.value, timeout=WAIT_MS)
+    widget.estimate.native.click()
+    qtbot.waitUntil(lambda: 40 < widget.bar.value < 60, timeout=WAIT_MS)
+    assert widget.status.value.startswith("Downloading vit_t_lm: ")
+    widget.stop.native.click()
+    assert widget.status.value == "Stopped." and widget.bar.value == 0
+    assert not widget.is_busy and widget.train.enabled
+    server.gate.set()
+    part = tmp_path / "cache" / f"{file}.part"
+    qtbot.waitUntil(lambda: part.stat().st_size >= len(content) // 2 - CHUNK_BYTES)
+    # Training downloads the rest, and goes on by itself.
+    widget.train.native.click()
+    qtbot.waitUntil(lambda: widget._run is not None, timeout=WAIT_MS)
+    assert (tmp_path / "cache" / file).read_bytes() == content
+    assert server.requests[-1].range is not None
+    widget.stop.native.click()
+    qtbot.waitUntil(lambda: not widget.is_busy, timeout=WAIT_MS)
 
 
 @pytest.mark.slow

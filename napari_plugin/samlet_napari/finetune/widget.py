@@ -5,6 +5,7 @@ import samlet_napari.torch_import  # noqa: F401
 # isort: split
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from napari.viewer import Viewer
@@ -19,6 +20,7 @@ from samlet_napari.finetune.time_estimate import TimeEstimate, measure
 from samlet_napari.finetune.training_data import TrainingData, export
 from samlet_napari.finetune.training_run import TrainingRun, new_folder
 from samlet_napari.inference import models
+from samlet_napari.inference.model_download import Received, describe, download
 
 POLL_MS = 1000
 PAUSE_MS = 500
@@ -64,7 +66,7 @@ class FinetuneWidget(FinetuneForm):
             choice.changed.connect(self._reset_estimate)
         self.steps.changed.connect(self._show_time)
         self.estimate.clicked.connect(self._measure)
-        self.train.clicked.connect(self._export)
+        self.train.clicked.connect(lambda: self._with_model(self._export))
         self.go_on.clicked.connect(self._start)
         self.stop.clicked.connect(self._stop)
         layers = self._viewer.layers.events
@@ -75,6 +77,27 @@ class FinetuneWidget(FinetuneForm):
         models.model_list.changed.connect(self.reset_choices)
         self.native.destroyed.connect(self._close_down)
         _RemovalFilter(self.native, self._close_down)
+
+    def _with_model(self, then: Callable[[], None]) -> None:
+        """Do something with the chosen model, once it is here."""
+        name = self.model.value
+        if models.is_available(name):
+            then()
+            return
+        if self._snapshot() is None:
+            return
+
+        def begin(_: Path) -> None:
+            self.bar.value = 0
+            then()
+
+        def report(received: Received) -> None:
+            count, total = received
+            self.bar.max, self.bar.value = 100, round(100 * count / total) if total else 0
+            self._report(describe(name, count, total))
+
+        steps = download(name)
+        self._background.start(steps, begin, report, steps.close)
 
     # How long a training takes.
 
@@ -94,6 +117,9 @@ class FinetuneWidget(FinetuneForm):
             )
 
     def _measure(self) -> None:
+        self._with_model(self._measure_steps)
+
+    def _measure_steps(self) -> None:
         data = self._snapshot()
         if data is None:
             return
@@ -187,6 +213,7 @@ class FinetuneWidget(FinetuneForm):
         if self._background.is_running:
             self._background.stop()
             self._show_time()
+            self.bar.value = 0
             self._report("Stopped.")
         elif self._run is not None:
             self._run.stop()

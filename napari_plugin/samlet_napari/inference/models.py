@@ -11,7 +11,7 @@ from psygnal import Signal
 import samlet
 from samlet import Predictor, checkpoints
 from samlet.checkpoints.catalogue import catalogue
-from samlet.checkpoints.downloads import Progress, find_local
+from samlet.checkpoints.downloads import find_local
 from samlet.checkpoints.loading import BUNDLED
 from samlet.checkpoints.registry import MODELS
 from samlet.errors import UserError
@@ -108,18 +108,17 @@ def is_available(name: str) -> bool:
         return False
 
 
-def predictor(name: str, on_progress: Progress | None = None) -> Predictor:
+def predictor(name: str) -> Predictor:
     """Give a model, ready to predict: loaded once for all viewers and threads.
 
     Args:
         name: any of `names`, or a checkpoint's file.
-        on_progress: called with bytes received and in all, if it must be downloaded.
 
     Raises:
         UserError: see `samlet.load`.
     """
     located = to_loadable(name)
-    file = checkpoints.loading.resolve_path(located, on_progress)
+    file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
     return _loaded.get(key, lambda: Predictor(samlet.load(located)))

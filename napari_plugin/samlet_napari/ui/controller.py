@@ -12,7 +12,6 @@ from napari.components import ViewerModel
 from napari.layers import Image, Labels
 from psygnal import Signal
 from qtpy.QtCore import QTimer
-from rich.filesize import decimal
 
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
@@ -20,13 +19,15 @@ from samlet.predict.predictor import Predictor
 from samlet.utils.cache_folder import cache_dir
 from samlet_napari.inference import models
 from samlet_napari.inference.embeddings import EmbeddingProvider
+from samlet_napari.inference.model_download import describe
 from samlet_napari.inference.requests import Response
 from samlet_napari.inference.worker import InferenceWorker
 from samlet_napari.layers.layer_data import shape_of
 from samlet_napari.layers.layer_reader import LayerSnapshot
 from samlet_napari.session.session import Session
 from samlet_napari.ui.main_thread import in_main_thread
-from samlet_napari.ui.task_runner import TaskRunner, load_model
+from samlet_napari.ui.model_loading import ModelLoading
+from samlet_napari.ui.task_runner import TaskRunner
 from samlet_napari.ui.viewer_events import ViewerEvents
 from samlet_napari.viewer.everything_task import EverythingTask
 from samlet_napari.viewer.overlays import Overlays
@@ -51,6 +52,8 @@ class Controller:
         busy: emitted with True when the model begins to encode, and with False at the end.
         download: emitted with the fraction of a model's file that is here, 0 to 1, and with -1 at
             the end.
+        model_kept: emitted with the name of the model that stays in use, as the chosen one could
+            not be loaded.
         workspace: the image, and what belongs to it.
         actions: what the user does on the canvas.
         tasks: long work on the image.
@@ -61,6 +64,7 @@ class Controller:
 
     busy = Signal(bool)
     download = Signal(float)
+    model_kept = Signal(str)
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.workspace = Workspace(viewer)
@@ -75,7 +79,8 @@ class Controller:
         self._beside_image = False
         self._shape: tuple[int, ...] = ()
         self._snapshot: LayerSnapshot | None = None
-        self._openings = 0
+        self._used_model = self.model
+        self._loading: ModelLoading | None = None
         self._transform_links = Links()
         self._pixel_timer = QTimer()
         self._pixel_timer.setSingleShot(True)
@@ -187,6 +192,12 @@ class Controller:
             self.workspace.session.cancel()
             self.workspace.show()
         self.workspace.status.emit("Stopped.")
+        loading = self._loading
+        if loading is not None and loading.is_downloading:
+            loading.stop()
+            self._on_load_error(
+                f"The download of {loading.name} was stopped: choose it again to resume."
+            )
 
     @property
     def is_idle(self) -> bool:
@@ -215,6 +226,8 @@ class Controller:
         """Remove our layers, and disconnect from the viewer."""
         self._events.close()
         self._pixel_timer.stop()
+        if self._loading is not None:
+            self._loading.stop()
         self._leave()
         self.workspace.image = None
         self._worker.close()
@@ -256,13 +269,11 @@ class Controller:
         except UserError as error:
             self._on_opening_error(str(error))
             return
-        self._openings += 1
+        if self._loading is not None:
+            self._loading.stop()
         workspace.status.emit(f"Loading the model {self.model} ...")
-        load_model(
-            self.model,
-            partial(self._on_model, self._openings),
-            partial(self._on_load_error, self._openings),
-            partial(self._on_download, self._openings),
+        self._loading = ModelLoading(
+            self.model, self._on_model, self._on_load_error, self._on_download
         )
 
     def _reopen(self) -> None:
@@ -273,30 +284,30 @@ class Controller:
         self.workspace.opening_error = error
         self.workspace.status.emit(error)
 
-    def _on_load_error(self, opening: int, error: str) -> None:
-        if opening == self._openings:
-            self.download.emit(-1.0)
+    def _on_load_error(self, error: str) -> None:
+        """Go on with the model that was used before, if there is one."""
+        self.download.emit(-1.0)
+        self._snapshot = None
+        if self.workspace.embeddings is None:
             self._on_opening_error(error)
-
-    def _on_download(self, opening: int, received: int, total: int | None) -> None:
-        if opening != self._openings:
             return
-        of_all = "" if total is None else f" of {decimal(total)}"
-        self.workspace.status.emit(f"Downloading {self.model}: {decimal(received)}{of_all} ...")
+        self.model = self._used_model
+        self.model_kept.emit(self.model)
+        self.workspace.status.emit(f"{error} {self.model} stays in use.")
+
+    def _on_download(self, received: int, total: int | None) -> None:
+        self.workspace.status.emit(describe(self.model, received, total))
         self.download.emit(received / total if total else 0.0)
 
-    def _on_model(self, opening: int, predictor: Predictor) -> None:
+    def _on_model(self, predictor: Predictor) -> None:
         workspace, snapshot = self.workspace, self._snapshot
-        # Models need not be loaded in the order in which they were chosen.
-        if opening != self._openings:
-            return
         self.download.emit(-1.0)
         # The image may have been left meanwhile.
         if snapshot is None:
             return
         self._snapshot = None
         embeddings = EmbeddingProvider(predictor, snapshot, self._cache())
-        workspace.embeddings = embeddings
+        workspace.embeddings, self._used_model = embeddings, self.model
         self._worker.set_image(embeddings)
         session = workspace.session
         if session is None:

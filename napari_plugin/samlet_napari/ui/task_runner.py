@@ -1,26 +1,17 @@
 """Runs tasks in napari's worker threads, one at a time."""
 
-import logging
 import threading
-import time
 from collections.abc import Callable, Iterator
 from typing import Any
 
 from napari.qt.threading import create_worker
-from napari.utils.notifications import show_info
 from psygnal import Signal
 
-from samlet.checkpoints.downloads import Progress
 from samlet.errors import UserError
-from samlet.predict.predictor import Predictor
-from samlet_napari.inference import models
 from samlet_napari.inference.objects import FoundObject
 from samlet_napari.ui.main_thread import in_main_thread
 from samlet_napari.viewer.task import Task
 from samlet_napari.viewer.workspace import Workspace
-
-PROGRESS_SECONDS = 0.2
-"""Between two reports on a download."""
 
 
 class _StoppedError(Exception):
@@ -122,67 +113,6 @@ class TaskRunner:
     def _emit_progress(self, fraction: float) -> None:
         if self.is_running:
             self.progress.emit(fraction)
-
-
-def load_model(
-    name: str,
-    on_loaded: Callable[[Predictor], None],
-    on_error: Callable[[str], None],
-    on_progress: Progress,
-) -> None:
-    """Load a model in a thread, and call back in the GUI thread with it, or with an error.
-
-    What samlet's modules log is shown as napari's notifications.
-
-    Args:
-        name: of the model.
-        on_loaded: called with the model.
-        on_error: called with a sentence instead.
-        on_progress: called with the bytes received and in all while it is downloaded.
-    """
-    log = logging.getLogger("samlet")
-    log.setLevel(logging.INFO)
-    log.addHandler(_log_notifier)
-
-    def receive(loaded: Predictor | str) -> None:
-        if isinstance(loaded, str):
-            on_error(loaded)
-        else:
-            on_loaded(loaded)
-
-    worker = create_worker(_load, name, _in_steps(on_progress), _start_thread=False)
-    worker.returned.connect(receive)
-    worker.start()
-
-
-class _LogNotifier(logging.Handler):
-    def emit(self, record: logging.LogRecord) -> None:
-        show_info(record.getMessage())
-
-
-_log_notifier = _LogNotifier()
-
-
-def _in_steps(on_progress: Progress) -> Progress:
-    """Call back in the GUI thread, not for each chunk of a download but a few times a second."""
-    report = in_main_thread(on_progress)
-    due = 0.0
-
-    def pass_on(received: int, total: int | None) -> None:
-        nonlocal due
-        if received == total or time.monotonic() >= due:
-            due = time.monotonic() + PROGRESS_SECONDS
-            report(received, total)
-
-    return pass_on
-
-
-def _load(name: str, on_progress: Progress) -> Predictor | str:
-    # napari would show a dialog for an error that is raised or returned.
-    try:
-        return models.predictor(name, on_progress)
-    except UserError as error:
-        return str(error)
 
 
 def _outcome(task: Task, errors: list[str], is_stopped: bool) -> str:

@@ -158,6 +158,7 @@ class SegmentWidget(QWidget):
         controller.busy.connect(self._on_busy)
         controller.tasks.progress.connect(self._on_progress)
         controller.download.connect(self._on_download)
+        controller.model_kept.connect(self._on_model_kept)
         models.model_list.changed.connect(self._on_models)
         for event in self._layer_events():
             event.connect(self._refresh)
@@ -254,6 +255,9 @@ class SegmentWidget(QWidget):
     def _on_download(self, fraction: float) -> None:
         if not self.controller.tasks.is_running:
             self._on_progress(fraction)
+
+    def _on_model_kept(self, name: str) -> None:
+        self.form.model.value = name
 
     def _on_progress(self, fraction: float) -> None:
         self.progress.native.setRange(0, 100)
