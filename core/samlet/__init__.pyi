@@ -8,6 +8,7 @@ from .errors import UserError as UserError
 from .everything.generator import SamAutomaticMaskGenerator as SamAutomaticMaskGenerator
 from .everything.segment import segment_everything as segment_everything
 from .everything.tiling import TiledMaskGenerator as TiledMaskGenerator
+from .measurements.objects import measure_objects as measure_objects
 from .predict.embedding import ImageEmbedding as ImageEmbedding
 from .predict.predictor import MaskPrediction as MaskPrediction
 from .predict.predictor import Predictor as Predictor

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import samlet
-from samlet.cli import everything, models, segment, training
+from samlet.cli import everything, measure, models, segment, training
 from samlet.utils.console import print_log, run_app
 
 app = typer.Typer(
@@ -45,6 +45,7 @@ def demo(
 for command in (
     segment.segment,
     everything.everything,
+    measure.measure,
     demo,
     models.convert,
     models.export,

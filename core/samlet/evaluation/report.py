@@ -12,7 +12,8 @@ from samlet.evaluation.agreement import AgreementScore, summarize_agreement
 from samlet.evaluation.everything_mode import EverythingScore, summarize_everything
 from samlet.evaluation.number_of_clicks import ClickScore, summarize_clicks
 from samlet.evaluation.single_prompts import ObjectScore, summarize_prompts
-from samlet.evaluation.tables import Table, format_table, write_csv
+from samlet.evaluation.tables import Table, format_table
+from samlet.utils.csv_files import write_csv
 from samlet.utils.files import atomic_path
 
 

@@ -1,14 +1,11 @@
-"""Tables of figures: one row per group of images; as Markdown or CSV."""
+"""Tables of figures: one row per group of images; as Markdown."""
 
-import csv
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from collections.abc import Callable, Sequence
+from typing import Protocol, TypeVar
 
 import numpy as np
 
 from samlet.datasets.examples import Example
-from samlet.utils.files import atomic_path
 
 Table = dict[str, dict[str, float]]
 """{row: {column: figure}}; a count is an int."""
@@ -71,19 +68,3 @@ def format_table(table: Table, first_column: str = "images") -> str:
 
 def _cell(figure: float) -> str:
     return str(figure) if isinstance(figure, int) else f"{figure:.3f}"
-
-
-def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write mappings as the lines of a CSV file (UTF-8); the keys of the first are the header.
-
-    Raises:
-        UserError: the file cannot be written.
-    """
-    lines = list(rows)
-    with (
-        atomic_path(path) as temporary,
-        temporary.open("w", newline="", encoding="utf-8") as file,
-    ):
-        writer = csv.DictWriter(file, lines[0] if lines else [])
-        writer.writeheader()
-        writer.writerows(lines)

@@ -134,6 +134,12 @@ def read_results(folder: Path, image_path: Path) -> Results | None:
     return Results(records, info)
 
 
+def label_map_of(folder: Path, image_path: Path) -> Path | None:
+    """The label map among an image's results; None without one."""
+    candidates = [folder / f"{image_path.name}{suffix}" for suffix in LABELS_SUFFIXES]
+    return next((path for path in candidates if path.exists()), None)
+
+
 def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str, Any]) -> bool:
     """Whether earlier results are complete, and were made of the same file with the same settings.
 
@@ -147,7 +153,7 @@ def is_done(folder: Path, image_path: Path, results: Results, info: Mapping[str,
     name = image_path.name
     return (
         is_same_work(results.info, info)
-        and any((folder / f"{name}{suffix}").exists() for suffix in LABELS_SUFFIXES)
+        and label_map_of(folder, image_path) is not None
         and (folder / f"{name}{POLYGONS_SUFFIX}").exists()
         and (folder / f"{name}{OVERLAY_SUFFIX}").exists()
     )

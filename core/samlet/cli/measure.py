@@ -1,0 +1,60 @@
+"""`samlet measure`: a table of the objects of label maps."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from samlet.cli.common import MaxPixels
+from samlet.errors import UserError
+from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.utils.console import console
+from samlet.utils.messages import pluralize
+
+Table = Annotated[
+    Path, typer.Option("--table", help="CSV file for the measurements, a line for each object.")
+]
+
+
+def measure(
+    labels: Annotated[Path, typer.Argument(help="A label map, or a folder of them.")],
+    table: Table,
+    image: Annotated[
+        Path | None, typer.Argument(help="Its image, or their folder, to measure intensities.")
+    ] = None,
+    pixel_size: Annotated[
+        float | None,
+        typer.Option(help="Micrometres a pixel.", show_default="what the file says, if it does"),
+    ] = None,
+    max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
+) -> None:
+    """Measure the objects of label maps: size, shape, position, and intensities.
+
+    Intensities are the values of the image as it is stored, of each channel. Lengths and areas are
+    in micrometres where the file says how large its pixels are (OME, ImageJ, TIFF's resolution).
+    Files that cannot be measured are left out of the table, and named at the end.
+    """
+    from samlet.measurements.files import measure_file, pair_files
+    from samlet.utils.csv_files import write_csv
+    from samlet.utils.progress import progress_bar
+
+    if pixel_size is not None and not pixel_size > 0:
+        raise UserError(f"--pixel-size takes micrometres, such as 0.65, not {pixel_size}.")
+    pairs = pair_files(labels, image)
+    rows, failed = [], []
+    with progress_bar() as progress:
+        for path, its_image in progress.track(pairs, description="Measuring"):
+            try:
+                rows += measure_file(path, its_image, pixel_size, max_pixels)
+            except UserError as error:
+                failed.append(str(error))
+    if failed and len(failed) == len(pairs):
+        raise UserError("\n".join(failed))
+    write_csv(table, rows)
+    measured = len(pairs) - len(failed)
+    console.print(
+        f"{table}: {pluralize(len(rows), 'object')} of {pluralize(measured, 'label map')}"
+    )
+    if failed:
+        reasons = "\n".join(failed)
+        raise UserError(f"{len(failed)} of {len(pairs)} label maps failed:\n{reasons}")
