@@ -16,10 +16,10 @@ from samlet.cli.common import (
     PrecisionName,
     parse_channels,
 )
+from samlet.cli.measure import ResultsTable, measure_results
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
-from samlet.utils.messages import pluralize
 
 
 def everything(
@@ -106,10 +106,7 @@ def everything(
             help="Overlap of neighbouring tiles, in pixels.", show_default="a quarter of the tile"
         ),
     ] = None,
-    table: Annotated[
-        Path | None,
-        typer.Option(help="CSV file for measurements of the objects, as of `samlet measure`."),
-    ] = None,
+    table: ResultsTable = None,
     axis: Annotated[
         str,
         typer.Option(help="What the slices of a stack are: z, time, or auto (as the file says)."),
@@ -186,7 +183,7 @@ def everything(
         console.print("Stopped; run the same command again to resume.")
         raise typer.Exit(130) from None
     if table is not None:
-        _measure(paths, folders, table, max_pixels)
+        measure_results(paths, folders, table, max_pixels)
     if outcome.skipped:
         console.print(f"{outcome.skipped} of {len(paths)} were finished before and skipped.")
     if outcome.kept:
@@ -202,27 +199,3 @@ def everything(
             else f"{len(outcome.failed)} of {len(paths)} images failed:\n{reasons}"
         )
     console.print(f"Results are in {out}")
-
-
-def _measure(paths: list[Path], folders: list[Path], table: Path, max_pixels: int) -> None:
-    """Write a table of the objects in all results that there are, also those from before."""
-    from samlet.measurements.files import measure_file
-    from samlet.outputs.results import label_map_of
-    from samlet.utils.csv_files import write_csv
-    from samlet.utils.progress import progress_bar
-
-    rows, left_out = [], []
-    with progress_bar() as progress:
-        places = list(zip(paths, folders, strict=True))
-        for path, folder in progress.track(places, description="Measuring"):
-            labels = label_map_of(folder, path)
-            if labels is None:
-                continue
-            try:
-                rows += measure_file(labels, path, max_pixels=max_pixels)
-            except UserError as error:
-                left_out.append(str(error))
-    write_csv(table, rows)
-    console.print(f"{table}: {pluralize(len(rows), 'object')}")
-    for reason in left_out:
-        console.print(f"Left out of {table}: {reason}")

@@ -1,5 +1,6 @@
 """`samlet measure`: a table of the objects of label maps."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
 
@@ -11,6 +12,10 @@ from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
 
+ResultsTable = Annotated[
+    Path | None,
+    typer.Option("--table", help="CSV file for measurements of the objects; see `samlet measure`."),
+]
 Table = Annotated[
     Path, typer.Option("--table", help="CSV file for the measurements, a line for each object.")
 ]
@@ -58,3 +63,36 @@ def measure(
     if failed:
         reasons = "\n".join(failed)
         raise UserError(f"{len(failed)} of {len(pairs)} label maps failed:\n{reasons}")
+
+
+def measure_results(
+    paths: Sequence[Path], folders: Sequence[Path], table: Path, max_pixels: int
+) -> None:
+    """Write a table of all objects in the results of images, also those from before.
+
+    Args:
+        paths: the images; those without results are left out.
+        folders: where the results of each are.
+        table: the CSV file.
+        max_pixels: see `samlet.images.read`.
+    """
+    from samlet.measurements.files import measure_file
+    from samlet.outputs.results import label_map_of
+    from samlet.utils.csv_files import write_csv
+    from samlet.utils.progress import progress_bar
+
+    rows, left_out = [], []
+    with progress_bar() as progress:
+        places = list(zip(paths, folders, strict=True))
+        for path, folder in progress.track(places, description="Measuring"):
+            labels = label_map_of(folder, path)
+            if labels is None:
+                continue
+            try:
+                rows += measure_file(labels, path, max_pixels=max_pixels)
+            except UserError as error:
+                left_out.append(str(error))
+    write_csv(table, rows)
+    console.print(f"{table}: {pluralize(len(rows), 'object')}")
+    for reason in left_out:
+        console.print(f"Left out of {table}: {reason}")

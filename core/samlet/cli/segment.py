@@ -16,6 +16,7 @@ from samlet.cli.common import (
     parse_numbers,
     read_image,
 )
+from samlet.cli.measure import ResultsTable, measure_results
 from samlet.errors import UserError
 from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
@@ -36,6 +37,7 @@ def segment(
     engine: EngineName = "auto",
     precision: PrecisionName = "auto",
     channels: Channels = None,
+    table: ResultsTable = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     add: Annotated[
         bool, typer.Option("--add", help="Add the object to this image's results in OUT.")
@@ -101,3 +103,5 @@ def segment(
     console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
     for path in written:
         console.print(str(path))
+    if table is not None:
+        measure_results([image], [out], table, max_pixels)

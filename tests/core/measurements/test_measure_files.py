@@ -14,6 +14,7 @@ import samlet
 from samlet import samples
 from samlet.cli.main import app
 from samlet.measurements import PixelSize, read_pixel_size
+from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map, write_label_map
 
 RUNNER = CliRunner()
@@ -131,9 +132,20 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
         assert not table_file.exists()
 
 
-def test_everything_measures_what_it_finds(
-    small_model: samlet.modeling.sam.Sam, tmp_path: Path
-) -> None:
+def test_segment_measures_the_objects_of_the_image(tmp_path: Path, small_model: Sam) -> None:
+    model, image = tmp_path / "small.safetensors", samples.IMAGES / "fluorescence_1.png"
+    samlet.save(small_model, model)
+    command = ["segment", image, "--out", tmp_path, "--model", model]
+    command += ["--table", tmp_path / "t.csv"]
+    run(*command, "--box", "20,30,120,130")
+    run(*command, "--box", "220,30,320,130", "--add")
+    labels = read_label_map(tmp_path / f"{image.name}.labels.png")
+    rows = table(tmp_path / "t.csv")
+    assert [int(row["label"]) for row in rows] == [1, 2]
+    assert [int(row["area_px"]) for row in rows] == [(labels == i).sum() for i in (1, 2)]
+
+
+def test_everything_measures_what_it_finds(small_model: Sam, tmp_path: Path) -> None:
     model = tmp_path / "small.safetensors"
     samlet.save(small_model, model)
     images, out = tmp_path / "images", tmp_path / "out"
