@@ -7,6 +7,7 @@ from .checkpoints.loading import save as save
 from .errors import UserError as UserError
 from .everything.generator import SamAutomaticMaskGenerator as SamAutomaticMaskGenerator
 from .everything.segment import segment_everything as segment_everything
+from .everything.similar import find_similar as find_similar
 from .everything.tiling import TiledMaskGenerator as TiledMaskGenerator
 from .measurements.objects import measure_objects as measure_objects
 from .predict.embedding import ImageEmbedding as ImageEmbedding

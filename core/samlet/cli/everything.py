@@ -2,7 +2,7 @@
 
 from functools import partial
 from pathlib import Path
-from typing import Annotated, cast
+from typing import Annotated, Any, cast
 
 import typer
 
@@ -90,6 +90,19 @@ def everything(
             max=1,
         ),
     ] = None,
+    like: Annotated[
+        Path | None,
+        typer.Option(
+            help="Find only objects like these: a label map of the image, or labels of a folder, "
+            "as for finetuning."
+        ),
+    ] = None,
+    likeness: Annotated[
+        float | None,
+        typer.Option(
+            help="Minimum likeness to one of them (--like).", show_default="0.5", min=0, max=1
+        ),
+    ] = None,
     min_area: Annotated[
         int, typer.Option(help="Fill holes and remove islands of fewer pixels.", min=0)
     ] = 0,
@@ -125,15 +138,20 @@ def everything(
     In a stack (a TIFF with several slices along z or time) objects that overlap from slice to slice
     get the same number.
 
+    With --like, examples (one to three are enough) come first in an image's results, as they are,
+    and then the objects like them. Images without labels are left out.
+
     Images whose results exist already, from the same file, model, precision and settings, are
     skipped, so an interrupted run resumes; a stack resumes at the slice where it was. Results with
     objects from `samlet segment` are kept. Files in OUT, and those that samlet wrote elsewhere (by
     their names), are not read as images.
     """
     from samlet import images
+    from samlet.cli.example_objects import find_examples
     from samlet.everything.batch import segment_images
     from samlet.everything.segment import open_generator, segment_everything
     from samlet.everything.settings import EverythingSettings, complete_settings
+    from samlet.everything.similar import DEFAULT_LIKENESS, segment_similar, similar_settings
     from samlet.images.stacks import parse_axis
     from samlet.modeling.fingerprint import model_fingerprint
     from samlet.stacks.batch import segment_stacks
@@ -142,6 +160,16 @@ def everything(
     slices_are, chosen_channels = parse_axis(axis), parse_channels(channels)
     paths = images.find(image, out) if image.is_dir() else [image]
     root = image if image.is_dir() else image.parent
+    if like is None and likeness is not None:
+        raise UserError(
+            "--likeness needs examples: give their labels with --like, or leave it out."
+        )
+    read_examples = None
+    if like is not None:
+        labelled, read_examples = find_examples(image, paths, like, out)
+        if len(labelled) < len(paths):
+            console.print(f"{len(paths) - len(labelled)} of {len(paths)} have no labels: left out.")
+        paths = labelled
     loaded = samlet.load(model)
     predictor = samlet.Predictor(loaded, engine, precision=precision)
     options = {
@@ -155,10 +183,19 @@ def everything(
         "foreground_threshold": foreground_threshold,
         "min_mask_region_area": min_area,
     }
-    chosen = {name: value for name, value in options.items() if value is not None}
-    settings = complete_settings(loaded, cast(EverythingSettings, chosen))
-    # Wrong settings are refused before the first image is read.
-    open_generator(predictor, tile, overlap, **settings)
+    chosen: dict[str, Any] = {name: it for name, it in options.items() if it is not None}
+    if like is None:
+        settings = complete_settings(loaded, cast(EverythingSettings, chosen))
+        # Wrong settings are refused before the first image is read.
+        open_generator(predictor, tile, overlap, **settings)
+        segment = partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings)
+    else:
+        settings = similar_settings(loaded, cast(EverythingSettings, chosen))
+        least = DEFAULT_LIKENESS if likeness is None else likeness
+        segment = partial(
+            segment_similar, predictor, likeness=least, tile=tile, overlap=overlap, **chosen
+        )
+        settings["likeness"] = least
     info = {
         "model": model,
         "weights": model_fingerprint(loaded),
@@ -166,7 +203,6 @@ def everything(
         "settings": settings | {"tile": tile, "overlap": overlap},
         "channels": channels,
     }
-    segment = partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings)
     is_stack = partial(images.is_stack, axis=slices_are, channels=chosen_channels)
     read = partial(images.read, channels=chosen_channels, max_pixels=max_pixels)
     open_stack = partial(
@@ -176,8 +212,21 @@ def everything(
     try:
         with progress_bar() as progress:
             outcome = segment_images(
-                paths, folders, read, segment, info, progress, replace, is_stack
+                paths,
+                folders,
+                read,
+                segment,
+                info,
+                progress,
+                replace,
+                is_stack,
+                read_examples,
             )
+            if like is not None and outcome.stacks:
+                raise UserError(
+                    f"{outcome.stacks[0].path} is a stack, and --like is for single images: save "
+                    "its slices as images, or leave out --like."
+                )
             segment_stacks(outcome, open_stack, segment, progress, replace)
     except KeyboardInterrupt:
         console.print("Stopped; run the same command again to resume.")

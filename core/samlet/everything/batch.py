@@ -34,6 +34,18 @@ class StackFile(NamedTuple):
     info: dict[str, Any]
 
 
+class Examples(NamedTuple):
+    """Objects of an image to which others are to be alike.
+
+    Attributes:
+        masks: bool, H x W each.
+        digest: changes with them.
+    """
+
+    masks: Sequence[np.ndarray]
+    digest: str
+
+
 @dataclass
 class Outcome:
     """How a batch ended.
@@ -60,6 +72,7 @@ def segment_images(
     progress: Progress,
     replace: bool = False,
     is_stack: Callable[[Path], bool] = lambda path: False,
+    read_examples: Callable[[Path], Examples] | None = None,
 ) -> Outcome:
     """Find all objects of each image and write them; see `samlet.outputs.results.write_results`.
 
@@ -74,6 +87,8 @@ def segment_images(
         progress: gets a task that advances within an image as well.
         replace: write over results that hold objects made by prompts, too.
         is_stack: whether a file is left out as a stack; raises UserError for a bad file.
+        read_examples: from a path to what `segment` gets as `examples=`; raises UserError if there
+            are none that can be used.
 
     Raises:
         UserError: results cannot be written.
@@ -91,6 +106,11 @@ def segment_images(
             own = {**info, **source}
             if is_stack(path):
                 return StackFile(path, folder, own)
+            arguments: dict[str, Any] = {}
+            if read_examples is not None:
+                examples = read_examples(path)
+                own["examples"] = examples.digest
+                arguments["examples"] = examples.masks
             before = None if replace else read_results(folder, path)
             if before is not None and is_done(folder, path, before, own):
                 return "done"
@@ -98,7 +118,7 @@ def segment_images(
                 check_owner(before.info, source, path, folder)
             if before is not None and before.info.get("prompts"):
                 return "kept"
-            return _Loaded(path, folder, read(path), own)
+            return _Loaded(path, folder, read(path), own, arguments)
         except UserError as error:
             return error
 
@@ -116,10 +136,10 @@ def segment_images(
                 outcome.failed.append(str(image))
             else:
                 advance = _advance(progress, task, number)
-                yield image, segment(image.pixels, progress=advance)
+                yield image, segment(image.pixels, progress=advance, **image.arguments)
 
     def write(found: tuple[_Loaded, list[dict[str, Any]]]) -> None:
-        (path, folder, pixels, own), records = found
+        (path, folder, pixels, own, _), records = found
         write_results(folder, path, pixels, records, own)
         progress.console.print(f"{path.name}: {pluralize(len(records), 'object')}")
 
@@ -131,12 +151,13 @@ def segment_images(
 
 
 class _Loaded(NamedTuple):
-    """An image to segment, where its results go, and how they are made."""
+    """An image to segment, where its results go, how they are made, and further arguments."""
 
     path: Path
     folder: Path
     pixels: np.ndarray
     info: dict[str, Any]
+    arguments: dict[str, Any]
 
 
 def _advance(progress: Progress, task: TaskID, number: int) -> Callable[[float], None]:

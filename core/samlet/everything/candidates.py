@@ -22,6 +22,7 @@ class Candidate:
         stability_score: IoU of the mask with the threshold moved up and down.
         point: (x, y) of the prompt.
         crop: (x0, y0, x1, y1), half open; the part of the image that the model saw.
+        likeness: see `samlet.everything.similar.find_similar`; None elsewhere.
     """
 
     box: Box
@@ -30,6 +31,7 @@ class Candidate:
     stability_score: float
     point: list[float]
     crop: Box
+    likeness: float | None = None
 
     def cutout(self, size: tuple[int, int]) -> CroppedMask:
         """The mask within an image of (H, W)."""

@@ -109,10 +109,7 @@ class RoiMaskGenerator:
         scale = max(x1 - x0, y1 - y0) / plan.runner.model.config.image_size
         merger = TileMerger(plan.rois, size, cut_tolerance(scale, plan.overlap))
         for number, roi in enumerate(plan.rois, start=1):
-            x0, y0, x1, y1 = roi
-            embedding = plan.embeddings.get(roi)
-            if embedding is None:
-                embedding = plan.runner.encode(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
+            embedding = plan.encode(rgb, roi)
             found = self._filter(self.search.find(plan.runner, embedding, roi), size)
             merger.add(map(TilePart.of_candidate, found))
             report(PLAN_PROGRESS + (1 - PLAN_PROGRESS) * number / len(plan.rois))

@@ -128,7 +128,9 @@ class PointSearch:
                 batch = points[start : start + self.points_per_batch]
                 found = [
                     candidate
-                    for logits, iou, prompt in self._filter_by_predicted_iou(embedding, batch)
+                    for logits, iou, prompt in decode_points(
+                        self.runner, embedding, batch, self.mask_filter.min_iou
+                    )
                     if (
                         candidate := self.mask_filter.candidate(
                             logits, upsampler, iou, batch[prompt] + crop[:2], crop
@@ -160,25 +162,35 @@ class PointSearch:
                 )
                 covered[window] |= from_rle(candidate.rle)
 
-    def _filter_by_predicted_iou(
-        self, embedding: ImageEmbedding, points: np.ndarray
-    ) -> Iterator[tuple[np.ndarray, float, int]]:
-        """Yield logits, predicted IoU and index of the point of each mask that passes.
 
-        The IoU is known before the mask is computed, so most masks never are.
-        """
-        engine, transform = self.runner.engine, self.runner.transform
-        coords = torch.from_numpy(transform.apply_coords(points, embedding.original_size)).float()
-        coords = coords.unsqueeze(1).to(engine.device)
-        labels = torch.ones(len(points), 1, dtype=torch.int, device=engine.device)
-        first, min_iou = 0, self.mask_filter.min_iou
-        for batch in engine.run_prompts(self.runner.decoder_state(embedding), (coords, labels)):
-            ious = batch.iou_predictions[:, 1:]
-            passes = ious > min_iou
-            any_passes = passes.any(dim=1)
-            if any_passes.any():
-                logits = engine.upscale(batch.tokens[any_passes], batch.kernels[any_passes, 1:])
-                masks = logits[passes[any_passes]].float().cpu().numpy()
-                prompts = (passes.nonzero()[:, 0] + first).tolist()
-                yield from zip(masks, ious[passes].tolist(), prompts, strict=True)
-            first += len(ious)
+def decode_points(
+    runner: Runner, embedding: ImageEmbedding, points: np.ndarray, min_iou: float
+) -> Iterator[tuple[np.ndarray, float, int]]:
+    """Predict three masks for each point.
+
+    The IoU is known before the mask is computed, so most masks never are.
+
+    Args:
+        runner: encodes and decodes.
+        embedding: of an image.
+        points: N x 2, (x, y) in pixels of that image.
+        min_iou: masks need a higher predicted IoU.
+
+    Yields:
+        logits (float32, S/4 x S/4), predicted IoU and index of the point of each mask that passes.
+    """
+    engine, transform = runner.engine, runner.transform
+    coords = torch.from_numpy(transform.apply_coords(points, embedding.original_size)).float()
+    coords = coords.unsqueeze(1).to(engine.device)
+    labels = torch.ones(len(points), 1, dtype=torch.int, device=engine.device)
+    first = 0
+    for batch in engine.run_prompts(runner.decoder_state(embedding), (coords, labels)):
+        ious = batch.iou_predictions[:, 1:]
+        passes = ious > min_iou
+        any_passes = passes.any(dim=1)
+        if any_passes.any():
+            logits = engine.upscale(batch.tokens[any_passes], batch.kernels[any_passes, 1:])
+            masks = logits[passes[any_passes]].float().cpu().numpy()
+            prompts = (passes.nonzero()[:, 0] + first).tolist()
+            yield from zip(masks, ious[passes].tolist(), prompts, strict=True)
+        first += len(ious)

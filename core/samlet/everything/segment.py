@@ -4,7 +4,7 @@ The command line, Label Studio, napari, `samlet evaluate`, the demo and the benc
 published figures are of what users get.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import fields
 from typing import Any, Unpack
 
@@ -86,7 +86,7 @@ def open_generator(
         return TiledMaskGenerator(SamAutomaticMaskGenerator(predictor, **chosen), tile, overlap)
     return RoiMaskGenerator(
         predictor,
-        _open_search(predictor, chosen),
+        open_search(predictor, chosen),
         chosen.get("max_covered", 1.0),
         chosen.get("min_mask_region_area", 0),
         tile,
@@ -94,7 +94,16 @@ def open_generator(
     )
 
 
-def _open_search(predictor: Predictor, chosen: dict[str, Any]) -> RoiSearch:
+def open_search(predictor: Predictor, chosen: Mapping[str, Any]) -> RoiSearch:
+    """The way in which a model's own head finds objects.
+
+    Args:
+        predictor: of a model with that head.
+        chosen: complete settings, whose prompts are not points.
+
+    Raises:
+        UserError: the model has no such head, or a setting is out of its range.
+    """
     if chosen["prompts"] == "watershed":
         smoothing, min_size = chosen["distance_smoothing"], chosen["min_size"]
         return WatershedSearch(predictor, _distance_thresholds(chosen), smoothing, min_size)
@@ -110,7 +119,7 @@ def _open_search(predictor: Predictor, chosen: dict[str, Any]) -> RoiSearch:
     return ProposalSearch(predictor, mask_filter)
 
 
-def _distance_thresholds(chosen: dict[str, Any]) -> DistanceThresholds:
+def _distance_thresholds(chosen: Mapping[str, Any]) -> DistanceThresholds:
     return DistanceThresholds(
         **{part.name: chosen[part.name] for part in fields(DistanceThresholds)}
     )

@@ -59,12 +59,14 @@ class TilePart:
         """A candidate is in the image already."""
         x0, y0, x1, y1 = candidate.box
         left, top, right, bottom = candidate.crop
-        record = {
+        record: dict[str, Any] = {
             "predicted_iou": candidate.predicted_iou,
             "point_coords": [candidate.point],
             "stability_score": candidate.stability_score,
             "crop_box": [left, top, right - left, bottom - top],
         }
+        if candidate.likeness is not None:
+            record["likeness"] = candidate.likeness
         pixels = area(from_rle(candidate.rle))
         return TilePart(candidate.crop, (x0, y0, x1 + 1, y1 + 1), candidate.rle, pixels, record)
 

@@ -55,6 +55,13 @@ class SearchPlan:
     overlap: int = 0
     embeddings: Mapping[Box, ImageEmbedding] = field(default_factory=dict)
 
+    def encode(self, rgb: np.ndarray, roi: Box) -> ImageEmbedding:
+        """The embedding of an ROI of an image, H x W x 3."""
+        if (known := self.embeddings.get(roi)) is not None:
+            return known
+        x0, y0, x1, y1 = roi
+        return self.runner.encode(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
+
 
 def plan_search(
     predictor: Predictor, rgb: np.ndarray, tile: int | None, overlap: int | None
@@ -68,7 +75,7 @@ def plan_search(
             chosen.
         overlap: pixels that neighbouring ROIs share, if that is given.
     """
-    size, full = (rgb.shape[0], rgb.shape[1]), predictor.runner
+    size = (rgb.shape[0], rgb.shape[1])
     input_size = predictor.model.config.image_size
     half = predictor.runner_at(first_input_size(predictor))
     whole, longest = full_image_box(size), max(size)
@@ -79,26 +86,48 @@ def plan_search(
         sides = proposals_of(half, embeddings[whole]).sides / scale
     else:
         sides = _sampled_sides(half, rgb)
-    if len(sides):
-        side = float(np.median(sides))
-        best_scale = min(OBJECT_SIDE / side, MAX_ENLARGEMENT)
-    else:
-        side, best_scale = 0.0, 1.0
+    side = float(np.median(sides)) if len(sides) else 0.0
+    return plan_for_side(predictor, size, side, tile, overlap, embeddings)
+
+
+def plan_for_side(
+    predictor: Predictor,
+    size: tuple[int, int],
+    side: float,
+    tile: int | None,
+    overlap: int | None,
+    embeddings: Mapping[Box, ImageEmbedding] | None = None,
+) -> SearchPlan:
+    """Choose scale and ROIs for objects of a known size.
+
+    Args:
+        predictor: of any model.
+        size: (H, W) of the image.
+        side: of the median object in pixels of the image; 0 if there is none.
+        tile: see `plan_search`.
+        overlap: see there.
+        embeddings: of the whole image at `first_input_size`, if it is known.
+    """
+    input_size, longest = predictor.model.config.image_size, max(size)
+    best_scale = min(OBJECT_SIDE / side, MAX_ENLARGEMENT) if side else 1.0
     span = longest if tile is None else tile
-    for runner in (half, full):
+    half = predictor.runner_at(first_input_size(predictor))
+    for runner in (half, predictor.runner):
         if best_scale <= TOLERATED_RATIO * runner.model.config.image_size / span:
             if tile is None:
-                return SearchPlan(runner, [whole], embeddings=embeddings if runner is half else {})
+                known = (embeddings or {}) if runner is half else {}
+                return SearchPlan(runner, [full_image_box(size)], embeddings=known)
             return _tiled(runner, size, tile, _overlap(tile, overlap, side))
     if tile is None:
         tile = round(input_size / best_scale)
-    return _tiled(full, size, tile, _overlap(tile, overlap, side))
+    return _tiled(predictor.runner, size, tile, _overlap(tile, overlap, side))
 
 
 def first_input_size(predictor: Predictor) -> int:
-    """Input size of the first look: half the model's own, where its encoder can do that."""
-    size = predictor.model.config.image_size
-    return size // 2 if has_half_resolution(predictor.model) else size
+    """Input size of the first look: half the model's own, if the model is used at that anyway."""
+    size, model = predictor.model.config.image_size, predictor.model
+    is_used_at_half = model.proposal_head is not None or predictor.zoom is not None
+    return size // 2 if is_used_at_half and has_half_resolution(model) else size
 
 
 def proposals_of(runner: Runner, embedding: ImageEmbedding) -> Proposals:

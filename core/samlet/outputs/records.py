@@ -9,7 +9,7 @@ from samlet.errors import UserError
 from samlet.masks import CroppedMask, crop_mask
 from samlet.utils.files import atomic_path
 
-_SCORES = ("score", "predicted_iou", "stability_score")
+_SCORES = ("score", "predicted_iou", "stability_score", "likeness")
 _TIFF = (".tif", ".tiff")
 
 

@@ -8,6 +8,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -389,6 +390,72 @@ def test_everything_in_tiles(
     assert {a["segmentation"]["size"][1] for a in written["annotations"]} == {150}
     assert "finished before" in call(capsys, monkeypatch, *arguments, "90", "--overlap", "30")[1]
     assert "finished before" not in call(capsys, monkeypatch, *arguments, "150")[1]
+
+
+def test_everything_like_examples(
+    nuclei_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for folder in ("images", "labels"):
+        (tmp_path / folder).mkdir()
+    labels = read_label_map(samples.LABELS / "stained_2.png")[:128, :128]
+    largest = np.argsort(-np.bincount(labels.ravel())[1:])[:2] + 1
+    examples = np.where(np.isin(labels, largest), labels, 0).astype(np.uint16)
+    pixels = np.asarray(Image.open(STAINED))[:128, :128]
+    for name in ("a", "b"):
+        Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
+    Image.fromarray(examples).save(tmp_path / "labels" / "a.png")
+    every = partial(call, capsys, monkeypatch, "everything")
+    arguments = ["--model", nuclei_file, "--likeness", "0.2"]
+    code, out, _ = every(
+        tmp_path / "images", "--like", tmp_path / "labels", "--out", tmp_path / "all", *arguments
+    )
+    assert code == 0 and "1 of 2 have no labels: left out." in out
+    assert not (tmp_path / "all" / "b.png.coco.json").exists()
+    code, _, _ = every(
+        tmp_path / "images" / "a.png", "--like", tmp_path / "labels" / "a.png",
+        "--out", tmp_path / "one", *arguments,
+    )  # fmt: skip
+    assert code == 0
+    folder, single = (
+        json.loads((tmp_path / out / "a.png.coco.json").read_text())["annotations"]
+        for out in ("all", "one")
+    )
+    assert folder == single and len(single) > 2
+    # The examples come first, as they are.
+    found = read_label_map(tmp_path / "one" / "a.png.labels.png")
+    for number, label in enumerate(np.unique(examples)[1:], start=1):
+        assert np.array_equal(found == number, examples == label)
+    likeness = [one["likeness"] for one in single]
+    assert likeness[:2] == [1, 1] and min(likeness) >= 0.2
+    # Other examples are other work, and the same are done.
+    again = [tmp_path / "images" / "a.png", "--out", tmp_path / "one", *arguments, "--like"]
+    assert "1 of 1 were finished before" in every(*again, tmp_path / "labels" / "a.png")[1]
+    Image.fromarray(np.where(examples == largest[0], examples, 0)).save(tmp_path / "other.png")
+    assert "finished before" not in every(*again, tmp_path / "other.png")[1]
+
+
+def test_what_does_not_go_with_like_is_refused(
+    nuclei_file: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    every = partial(call, capsys, monkeypatch, "everything", STAINED, "--out", tmp_path / "out")
+    model = ["--model", nuclei_file]
+    code, _, err = every("--likeness", "0.5")
+    assert code == 1 and "--likeness needs examples" in err
+    labels = samples.LABELS / "stained_2.png"
+    code, _, err = every(*model, "--like", labels, "--points-per-side", "8")
+    assert code == 1 and "leave out prompts and settings of points" in err
+    Image.fromarray(np.zeros((256, 320), np.uint8)).save(tmp_path / "empty.png")
+    code, _, err = every(*model, "--like", tmp_path / "empty.png")
+    assert code == 1 and "has no object in" in err
+    Image.fromarray(np.ones((5, 5), np.uint8)).save(tmp_path / "small.png")
+    code, _, err = every(*model, "--like", tmp_path / "small.png")
+    assert code == 1 and "5 x 5" in err
 
 
 @pytest.mark.parametrize(
