@@ -408,7 +408,7 @@ def test_everything_like_examples(
         Image.fromarray(pixels).save(tmp_path / "images" / f"{name}.png")
     Image.fromarray(examples).save(tmp_path / "labels" / "a.png")
     every = partial(call, capsys, monkeypatch, "everything")
-    arguments = ["--model", nuclei_file, "--likeness", "0.2"]
+    arguments: list[str | Path] = ["--model", nuclei_file, "--likeness", "0.2"]
     code, out, _ = every(
         tmp_path / "images", "--like", tmp_path / "labels", "--out", tmp_path / "all", *arguments
     )
@@ -431,6 +431,7 @@ def test_everything_like_examples(
     likeness = [one["likeness"] for one in single]
     assert likeness[:2] == [1, 1] and min(likeness) >= 0.2
     # Other examples are other work, and the same are done.
+    again: list[str | Path]
     again = [tmp_path / "images" / "a.png", "--out", tmp_path / "one", *arguments, "--like"]
     assert "1 of 1 were finished before" in every(*again, tmp_path / "labels" / "a.png")[1]
     Image.fromarray(np.where(examples == largest[0], examples, 0)).save(tmp_path / "other.png")
@@ -444,7 +445,7 @@ def test_what_does_not_go_with_like_is_refused(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     every = partial(call, capsys, monkeypatch, "everything", STAINED, "--out", tmp_path / "out")
-    model = ["--model", nuclei_file]
+    model: list[str | Path] = ["--model", nuclei_file]
     code, _, err = every("--likeness", "0.5")
     assert code == 1 and "--likeness needs examples" in err
     labels = samples.LABELS / "stained_2.png"
