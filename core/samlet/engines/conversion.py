@@ -133,7 +133,10 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int
         # traces with an API that PyTorch has deprecated.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)
-        decoder = TorchScriptPythonDecoder(module.eval(), example_input=inputs)
+        # The check would trace once more and run both; these modules do not depend on chance.
+        decoder = TorchScriptPythonDecoder(
+            module.eval(), example_input=inputs, trace_kwargs={"check_trace": False}
+        )
         frontend = FrontEndManager().load_by_framework("pytorch")
         graph = frontend.convert(frontend.load(decoder))
     graph.reshape({port: ov.PartialShape(s) for port, s in zip(graph.inputs, shapes, strict=True)})
