@@ -1,5 +1,6 @@
-"""The shared cache of embeddings, with the bundled model."""
+"""The shared cache of embeddings, with a small model."""
 
+import copy
 import os
 import threading
 import warnings
@@ -17,11 +18,12 @@ from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.embedding_cache import STATE_SHARE, EmbeddingCache
 from samlet.utils.files import TEMPORARY_PREFIX
-from tests.models import nuclei_at
+from tests.core.conftest import SMALL
 
 LARGE = 1 << 40
-FEATURE_BYTES = 256 * 32 * 32 * 4
-"""Of one embedding of the bundled model, for images of 512 pixels."""
+GRID = SMALL.image_size // 16
+FEATURE_BYTES = 256 * GRID * GRID * 4
+"""Of one embedding of the model."""
 IN_MEMORY = FEATURE_BYTES * (1 + STATE_SHARE)
 
 
@@ -48,8 +50,8 @@ def refuse() -> np.ndarray:
 
 
 @pytest.fixture(scope="module")
-def model(nuclei: Sam) -> Sam:
-    return nuclei
+def model(small_model: Sam) -> Sam:
+    return small_model
 
 
 @pytest.fixture
@@ -165,7 +167,7 @@ def test_a_folder_that_cannot_be_written(predictor: Counting, tmp_path: Path) ->
 
 
 def test_other_encoders(predictor: Counting, tmp_path: Path) -> None:
-    changed = nuclei_at(512)
+    changed = copy.deepcopy(predictor.model)
     with torch.no_grad():
         for parameter in changed.image_encoder.parameters():
             parameter.mul_(1.01)
@@ -251,7 +253,7 @@ def test_many_write_and_tidy_one_folder(predictor: Counting, tmp_path: Path) -> 
 
     with ThreadPoolExecutor(8) as pool:
         found = list(pool.map(ask, range(400)))
-    assert len(found) == 400 and all(each.features.shape == (256, 32, 32) for each in found)
+    assert len(found) == 400 and all(each.features.shape == (256, GRID, GRID) for each in found)
     assert all(path.stat().st_size > FEATURE_BYTES for path in tmp_path.iterdir())
 
 

@@ -50,6 +50,20 @@ def far_away() -> tuple[np.ndarray, list[np.ndarray]]:
     return canvas, masks[:6]
 
 
+@pytest.fixture(scope="module")
+def predictor() -> samlet.Predictor:
+    """The bundled model as it is."""
+    return samlet.Predictor(samlet.load("nuclei"))
+
+
+@pytest.fixture(scope="module")
+def embedding(
+    predictor: samlet.Predictor, far_away: tuple[np.ndarray, list[np.ndarray]]
+) -> ImageEmbedding:
+    """Of the image of `far_away`."""
+    return predictor.encode(far_away[0])
+
+
 def test_a_view_holds_the_object_and_the_clicks() -> None:
     rng = np.random.default_rng(0)
     for _ in range(500):
@@ -96,10 +110,9 @@ def test_a_small_object_is_not_seen_smaller_than_the_image_shows_it() -> None:
     assert choose_roi((10, 10, 210, 60), far_apart, size, 512) is None
 
 
-def test_a_large_object_is_seen_smaller() -> None:
+def test_a_large_object_is_seen_smaller(predictor: samlet.Predictor) -> None:
     """All of the image, at half the input size, unless the object fills it."""
-    model = samlet.load("nuclei")
-    predictor = samlet.Predictor(model, zoom=True)
+    model = predictor.model
     half = samlet.Predictor(smaller_input_model(model, model.config.image_size // 2), zoom=False)
     rng = np.random.default_rng(0)
     image = rng.integers(0, 255, (90, 150, 3), np.uint8)
@@ -159,17 +172,19 @@ def test_a_closer_model_answers_as_in_the_middle_of_the_larger_input(small_model
     torch.testing.assert_close(ious, expected_ious[:, 1:], atol=1e-5, rtol=1e-4)
 
 
-def test_small_objects_come_out(far_away: tuple[np.ndarray, list[np.ndarray]]) -> None:
-    image, masks = far_away
-    model = samlet.load("nuclei")
+def test_small_objects_come_out(
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+) -> None:
+    _, masks = far_away
     found: dict[bool, list[list[float]]] = {}
     for zoom in (False, True):
-        predictor = samlet.Predictor(model, zoom=zoom)
-        embedding = predictor.encode(image)
+        chosen = predictor if zoom else samlet.Predictor(predictor.model, zoom=False)
         points = [[deepest_point(mask)] for mask in masks]
         boxes = [box_xyxy(mask) for mask in masks]
-        clicked = predictor.segment_batch(embedding, points, np.ones((len(masks), 1)))
-        boxed = predictor.segment_batch(embedding, boxes=boxes, multimask_output=False)
+        clicked = chosen.segment_batch(embedding, points, np.ones((len(masks), 1)))
+        boxed = chosen.segment_batch(embedding, boxes=boxes, multimask_output=False)
         found[zoom] = [
             [iou(answer.best, mask) for answer, mask in zip(answers, masks, strict=True)]
             for answers in (clicked, boxed)
@@ -180,12 +195,12 @@ def test_small_objects_come_out(far_away: tuple[np.ndarray, list[np.ndarray]]) -
 
 
 def test_a_second_click_goes_on_from_what_was_zoomed_in_on(
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
     far_away: tuple[np.ndarray, list[np.ndarray]],
 ) -> None:
     """The low-resolution logits are of the whole image, and the next click goes on from them."""
-    image, masks = far_away
-    predictor = samlet.Predictor(samlet.load("nuclei"))
-    embedding = predictor.encode(image)
+    _, masks = far_away
     first = deepest_point(masks[0])
     one = predictor.segment(embedding, [first], [1])
     logits = one.low_res_masks[one.best_index]
@@ -207,11 +222,11 @@ def test_a_second_click_goes_on_from_what_was_zoomed_in_on(
 
 
 def test_one_prompt_is_answered_as_in_a_batch(
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
     far_away: tuple[np.ndarray, list[np.ndarray]],
 ) -> None:
-    image, masks = far_away
-    predictor = samlet.Predictor(samlet.load("nuclei"))
-    embedding = predictor.encode(image)
+    _, masks = far_away
     points = [[deepest_point(mask)] for mask in masks]
     batch = predictor.segment_batch(embedding, points, np.ones((len(points), 1)))
     for point, answer in zip(points, batch, strict=True):
@@ -220,11 +235,12 @@ def test_one_prompt_is_answered_as_in_a_batch(
 
 
 def test_saved_embeddings_zoom_again(
-    far_away: tuple[np.ndarray, list[np.ndarray]], tmp_path: Path
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+    tmp_path: Path,
 ) -> None:
     image, masks = far_away
-    predictor = samlet.Predictor(samlet.load("nuclei"))
-    embedding = predictor.encode(image)
     embedding.save(tmp_path / "saved.safetensors")
     loaded = ImageEmbedding.load(tmp_path / "saved.safetensors")
     assert loaded.image is None
@@ -234,30 +250,30 @@ def test_saved_embeddings_zoom_again(
     assert np.array_equal(predictor.segment(again, box=box, multimask_output=False).best, expected)
 
 
-def test_sam_predictor_zooms_in(far_away: tuple[np.ndarray, list[np.ndarray]]) -> None:
+def test_sam_predictor_zooms_in(
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
+    far_away: tuple[np.ndarray, list[np.ndarray]],
+) -> None:
     image, masks = far_away
-    model = samlet.load("nuclei")
-    predictor = samlet.Predictor(model)
-    drop_in = samlet.SamPredictor(model)
+    drop_in = samlet.SamPredictor(predictor.model)
     drop_in.set_image(image)
     point = np.array([deepest_point(masks[0])])
     found, ious, logits = drop_in.predict(point, np.array([1]))
-    expected = predictor.segment(predictor.encode(image), point, [1])
+    expected = predictor.segment(embedding, point, [1])
     assert np.array_equal(found, expected.masks)
     np.testing.assert_allclose(ious, expected.iou_predictions, atol=1e-5)
     np.testing.assert_allclose(logits, expected.low_res_masks, atol=1e-4)
 
 
 def test_fewer_pixels_than_the_image_has(
+    predictor: samlet.Predictor,
+    embedding: ImageEmbedding,
     far_away: tuple[np.ndarray, list[np.ndarray]],
 ) -> None:
     """Of a huge image napari reads every n-th pixel; masks are as large as the image even so."""
-    image, masks = far_away
-    predictor = samlet.Predictor(samlet.load("nuclei"))
-    small = predictor.encode(image)
-    large = ImageEmbedding(
-        small.features, (3000, 3600), small.input_size, small.model_id, small.image
-    )
+    _, masks = far_away
+    large = dataclasses.replace(embedding, original_size=(3000, 3600))
     box = 2 * np.array(box_xyxy(masks[0]))
     found = predictor.segment(large, box=box, multimask_output=False).best
     assert found.shape == (3000, 3600)
