@@ -33,7 +33,7 @@ def predictor(nuclei: Sam) -> samlet.Predictor:
 
 
 def test_prompts_agree_with_counting_by_hand(predictor: samlet.Predictor) -> None:
-    example = sample("stained_2", 24)
+    example = sample("stained_2", 12)
     evaluated = evaluate_prompts(predictor, [example], ("click",), group_of=microscopy_kind)
     scores = [score for image in evaluated for score in image]
     embedding = predictor.encode(example.image)

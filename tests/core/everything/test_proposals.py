@@ -203,7 +203,7 @@ def test_progress_rises_to_the_end(predictor: samlet.Predictor) -> None:
 
 
 def test_an_encoder_that_is_tied_to_its_size() -> None:
-    config = SamConfig("sam_vit", 512, None, SamViTConfig(32, 2, 2, (1,)))
+    config = SamConfig("sam_vit", 128, None, SamViTConfig(32, 2, 2, (1,)))
     model = Sam(replace(config, proposal_head=ProposalHeadConfig())).eval()
     with torch.no_grad():
         # Foreground everywhere, so that there is something to decode.

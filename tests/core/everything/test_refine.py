@@ -90,7 +90,7 @@ def test_the_model_says_whether_to_look_again(model: Sam, nuclei: Sam) -> None:
 
 def test_what_is_decoded_at_once_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
     nuclei = nuclei_at(256)
-    image = sample("fluorescence_2").image[:64, :64]
+    image = sample("fluorescence_2").image[:48, :48]
     generator = SamAutomaticMaskGenerator(
         nuclei, **default_settings(nuclei, "regions") | {"points_per_batch": 1000}
     )
