@@ -12,11 +12,16 @@ from pytestqt.qtbot import QtBot
 from qtpy.QtWidgets import QApplication
 
 import napari
+import samlet
 from samlet import images, samples
+from samlet.checkpoints.loading import BUNDLED
 from samlet.outputs import read_label_map
 from tests.file_server import FileServer, running_server
+from tests.models import nuclei_at
 from tests.napari.desk import Desk, blocked, wait
 from tests.napari.screen import screen
+
+FULL_SIZE = dict(BUNDLED)
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
@@ -29,6 +34,27 @@ def _own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Nothing of the user's is read or written."""
     monkeypatch.setenv("SAMLET_NAPARI_MODELS", str(tmp_path / "models"))
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "user-cache"))
+
+
+@pytest.fixture(scope="session")
+def _smaller_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """In this process, the bundled model is one for 768 px, which takes half the time.
+
+    Tests of how well it finds objects are elsewhere, and here those that use `full_size`.
+    """
+    path = tmp_path_factory.mktemp("models") / "smaller.safetensors"
+    samlet.save(nuclei_at(768), path)
+    with pytest.MonkeyPatch.context() as patch:
+        for name in BUNDLED:
+            patch.setitem(BUNDLED, name, path)
+        yield
+
+
+@pytest.fixture
+def full_size(_smaller_model: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The bundled model as it is."""
+    for name, path in FULL_SIZE.items():
+        monkeypatch.setitem(BUNDLED, name, path)
 
 
 @pytest.fixture(scope="session")
@@ -78,7 +104,7 @@ def collected(qapp: QApplication) -> Iterator[None]:
 
 
 @pytest.fixture(scope="session")
-def _window(qapp: QApplication) -> Iterator[napari.Viewer]:
+def _window(qapp: QApplication, _smaller_model: None) -> Iterator[napari.Viewer]:
     """A window for all tests, since it takes seconds to open one."""
     viewer = napari.Viewer(show=True)
     viewer.window._qt_window.resize(1250, 800)

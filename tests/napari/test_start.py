@@ -2,8 +2,11 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).parents[2]
 
 START = """
 import napari
@@ -42,10 +45,11 @@ def test_the_manifest_is_valid() -> None:
 
 THREADS = """
 import samlet
+from tests.models import nuclei_at
 from qtpy.QtCore import QCoreApplication, QRunnable, QThreadPool
 from samlet import images, samples
 image = images.read(samples.IMAGES / "fluorescence_2.png")
-predictor = samlet.Predictor(samlet.load("nuclei"), engine="openvino", zoom=False)
+predictor = samlet.Predictor(nuclei_at(256), engine="openvino", zoom=False)
 class Work(QRunnable):
     def run(self):
         embedding = predictor.encode(image)
@@ -61,5 +65,7 @@ assert len(done) == 6
 
 def test_openvino_survives_the_threads_of_qt() -> None:
     # In a process of its own: what was wrong once ended it.
-    done = subprocess.run([sys.executable, "-c", THREADS], stderr=subprocess.PIPE, timeout=120)
+    done = subprocess.run(
+        [sys.executable, "-c", THREADS], stderr=subprocess.PIPE, timeout=120, cwd=ROOT
+    )
     assert done.returncode == 0, done.stderr[-2000:].decode()

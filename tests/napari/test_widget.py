@@ -52,6 +52,7 @@ def preview(desk: Desk) -> np.ndarray:
     return shown
 
 
+@pytest.mark.usefixtures("full_size")
 def test_point_see_press(desk: Desk, cells: Image, truth: np.ndarray) -> None:
     found = []
     for number, label in enumerate(CELLS, start=1):
@@ -411,6 +412,7 @@ def test_channels_are_blended_or_colours(
     assert iou(preview(desk)[0], truth == 12) > 0.6
 
 
+@pytest.mark.usefixtures("full_size")
 def test_contrast_limits_decide_what_the_model_sees(
     desk: Desk, picture: np.ndarray, truth: np.ndarray
 ) -> None:
