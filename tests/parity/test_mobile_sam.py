@@ -121,9 +121,10 @@ def test_same_masks_for_every_prompt(
     assert note(maxima, "embedding", expected[0], embedding.features.numpy()) < 1e-4
 
     shares = []
-    for prompt_name in PROMPTS:
+    for number, prompt_name in enumerate(PROMPTS):
         prompt = prompt_for(image, prompt_name)
-        for multimask_output in (True, False):
+        # Both on one image; on the other they alternate.
+        for multimask_output in (True, False) if image_name == "wide" else (number % 2 == 0,):
             reference = theirs.predict(**prompt, multimask_output=multimask_output)
             answer = drop_in.predict(**prompt, multimask_output=multimask_output)
             shares.append(answer[0].mean())
