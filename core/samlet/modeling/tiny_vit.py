@@ -9,7 +9,15 @@ import torch
 from torch import Tensor, nn
 
 from samlet.modeling.neck import Neck
-from samlet.modeling.timm_blocks import Attention, ConvLayer, PatchEmbed, PatchMerging, TinyVitStage
+from samlet.modeling.timm_blocks import (
+    Attention,
+    ConvLayer,
+    PatchEmbed,
+    PatchMerging,
+    TinyVitBlock,
+    TinyVitStage,
+    widen_windows,
+)
 
 STRIDE = 16
 """Side of the square of input pixels that one token of the embedding stands for."""
@@ -67,12 +75,16 @@ class TinyViT(nn.Module):
                     dims[i],
                     depth=config.depths[i],
                     num_heads=config.num_heads[i],
-                    window_size=config.window_sizes[i],
+                    window_size=1,
                     downsample=PatchMerging,
                 )
                 for i in range(1, 4)
             ]
         )
+        for stage, side in zip(self.stages[1:], config.window_sizes[1:], strict=True):
+            for block in stage.get_submodule("blocks").children():
+                assert isinstance(block, TinyVitBlock)
+                widen_windows(block, side)
         last_merging = self.stages[3].get_submodule("downsample.conv2.conv")
         assert isinstance(last_merging, nn.Conv2d)
         last_merging.stride = (1, 1)

@@ -3,6 +3,7 @@
 import hashlib
 import inspect
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -11,7 +12,14 @@ from torch import nn
 import samlet
 from samlet.modeling import timm_blocks
 from samlet.modeling.sam_vit import SamViT, SamViTConfig
-from samlet.modeling.timm_blocks import Attention, ConvNorm, TinyVitBlock, TinyVitStage
+from samlet.modeling.timm_blocks import (
+    Attention,
+    ConvNorm,
+    PatchMerging,
+    TinyVitBlock,
+    TinyVitStage,
+    widen_windows,
+)
 from samlet.modeling.tiny_vit import TINY_VITS, TinyViT
 
 ARGUMENTS = {
@@ -48,6 +56,33 @@ def test_parts_of_tiny_vit() -> None:
     assert isinstance(block.local_conv, ConvNorm)
     assert isinstance(block.local_conv.conv, nn.Conv2d)
     assert isinstance(block.local_conv.bn, nn.BatchNorm2d)
+
+
+def blocks_of(stage: TinyVitStage) -> list[Any]:
+    return list(stage.blocks.children())
+
+
+@pytest.mark.parametrize("side", [1, 4, 7])
+def test_wider_windows_are_those_of_timm(side: int) -> None:
+    stages = []
+    for first in (1, side):
+        torch.manual_seed(0)
+        stages.append(TinyVitStage(16, 32, 2, 2, first, downsample=PatchMerging).eval())
+    wide, expected = stages
+    for block in blocks_of(wide):
+        widen_windows(block, side)
+    state = expected.state_dict()
+    for name, value in wide.state_dict().items():
+        assert torch.equal(value, state.pop(name)), name
+    assert not state
+    for ours, theirs in zip(blocks_of(wide), blocks_of(expected), strict=True):
+        assert torch.equal(ours.attn.attention_bias_idxs, theirs.attn.attention_bias_idxs)
+        biases = torch.randn_like(theirs.attn.attention_biases)
+        for attention in (ours.attn, theirs.attn):
+            attention.attention_biases.data.copy_(biases)
+    image = torch.randn(1, 16, 20, 24)
+    with torch.no_grad():
+        assert torch.equal(wide(image), expected(image))
 
 
 def test_folding_a_batch_norm() -> None:
