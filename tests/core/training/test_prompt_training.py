@@ -235,8 +235,8 @@ def test_mask_training_learns(examples: list[Example], frozen: bool, tmp_path: P
     learner = Recorded(PromptTrainer(Sam(SMALL), plan, train="decoder" if frozen else "all"))
     encoder = "learner.model.image_encoder"
     before = {k: v.clone() for k, v in learner.get_submodule(encoder).state_dict().items()}
-    fixed = Crops(examples, image_size=128, crop_size=64, batch_size=4, seed=0).batch(0)
-    settings = LoopSettings(steps=60, learning_rate=2e-3, warmup=5, ema=0.5)
+    fixed = Crops(examples, image_size=128, crop_size=64, batch_size=2, seed=0).batch(0)
+    settings = LoopSettings(steps=30, learning_rate=2e-3, warmup=5, ema=0.5)
     averaged = train(learner, always(fixed), settings, tmp_path)
     assert np.mean(learner.history[-5:]) < 0.85 * np.mean(learner.history[:5])
     after = averaged.get_submodule(encoder).state_dict()
