@@ -21,6 +21,7 @@ SIZE = (1250, 780)
 COMMITTED = (2, 12, 14, 15, 17, 22, 27, 29, 32, 35, 37, 41)
 HOVERED, NEGATIVE = 36, 37
 NUCLEUS = 27
+EXAMPLES = (2, 12, 27)
 
 
 def take(folder: Path) -> None:
@@ -58,6 +59,10 @@ def take(folder: Path) -> None:
     save(desk, folder / "napari-everything.png")
 
     viewer.layers.clear()
+    viewer.open_sample("samlet", "fluorescence")
+    take_similar(desk, folder)
+
+    viewer.layers.clear()
     viewer.open_sample("samlet", "stack")
     desk.open(viewer.layers[0])
     stack = sample_data.stack_labels()
@@ -72,6 +77,20 @@ def take(folder: Path) -> None:
     desk.until(lambda: not desk.controller.tasks.is_running)
     save(desk, folder / "napari-stack.png")
     viewer.close()
+
+
+def take_similar(desk: Desk, folder: Path) -> None:
+    """Take the picture of objects that are like three nuclei."""
+    desk.open(desk.viewer.layers[0])
+    truth = read_label_map(samples.LABELS / "fluorescence_1.png")
+    for label in EXAMPLES:
+        x, y = deepest_point(truth == label)
+        desk.click(y, x)
+        desk.settle()
+        desk.key(Qt.Key.Key_C)
+    desk.press("Find similar")
+    desk.until(lambda: not desk.controller.tasks.is_running, seconds=600)
+    save(desk, folder / "napari-similar.png")
 
 
 def save(desk: Desk, path: Path) -> None:

@@ -298,6 +298,56 @@ def test_everything_and_stop(desk: Desk, cells: Image, truth: np.ndarray) -> Non
     assert desk.status == "Stopped." and desk.labels().max() == 1
 
 
+def test_similar_objects_follow_the_slider_until_they_are_committed(
+    desk: Desk, cells: Image, truth: np.ndarray
+) -> None:
+    desk.press("Find similar")
+    assert desk.status.startswith("There is no object here to find others like it")
+    for label in CELLS[:2]:
+        desk.click(*centre(truth == label))
+        desk.settle()
+        desk.key(Qt.Key.Key_C)
+    mine = desk.labels().copy()
+    slider, session = desk.widget.form.likeness, desk.workspace.session
+    assert not slider.visible and session is not None
+    desk.press("Find similar")
+    desk.until(lambda: session.similar is not None, seconds=180)
+    desk.until(lambda: not desk.controller.tasks.is_running)
+    similar, overlays = session.similar, desk.workspace.overlays
+    assert similar is not None and overlays is not None and slider.visible
+    assert f"{len(similar.kept)} objects with a likeness of 0.50" in desk.status
+    # Nothing is written yet, and the slider acts at once.
+    np.testing.assert_array_equal(desk.labels(), mine)
+    counts, pixels = [], []
+    for value in (1.0, 0.8, 0.5, 0.0):
+        slider.value = value
+        counts.append(len(similar.kept))
+        pixels.append(np.count_nonzero(overlays.preview.data))
+    assert counts == sorted(counts) and counts[-1] > counts[0]
+    assert pixels == sorted(pixels) and pixels[-1] > pixels[0]
+    desk.hover(*centre(truth == CELLS[0]))
+    wait(50)
+    assert np.count_nonzero(overlays.preview.data) == pixels[-1]
+    desk.key(Qt.Key.Key_C)
+    found = desk.labels()
+    assert session.similar is None and not slider.visible
+    for label in (1, 2):
+        np.testing.assert_array_equal(found == label, mine == label)
+    hits = sum(
+        max(iou(found == n, truth == c) for n in np.unique(found[truth == c])) > 0.5
+        for c in range(1, truth.max() + 1)
+    )
+    assert hits > 0.6 * truth.max()
+    # They are undone together; what is dropped is not written.
+    desk.key(Qt.Key.Key_Z)
+    np.testing.assert_array_equal(desk.labels(), mine)
+    desk.press("Find similar")
+    desk.until(lambda: session.similar is not None, seconds=180)
+    desk.key(Qt.Key.Key_Escape)
+    assert session.similar is None and not slider.visible
+    np.testing.assert_array_equal(desk.labels(), mine)
+
+
 def test_everything_in_view_stays_in_view(desk: Desk, cells: Image) -> None:
     desk.viewer.scene.camera.zoom = 2.5
     desk.viewer.scene.camera.center = (130, 174)

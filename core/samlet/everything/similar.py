@@ -20,12 +20,13 @@ from samlet.everything.settings import (
     complete_settings,
     default_settings,
 )
-from samlet.everything.similar_search import SimilarSearch
+from samlet.everything.similar_search import MAX_SIZE_RATIO, SimilarSearch
 from samlet.everything.tiling import check_tiles, overlap_of
-from samlet.everything.working_scale import SearchPlan, plan_for_side
+from samlet.everything.working_scale import SearchPlan, first_look, plan_for_side
 from samlet.images import to_rgb
 from samlet.masks import Box, CroppedMask, Mask, area, crop_mask, from_label_map
 from samlet.modeling.sam import Sam
+from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 
 DEFAULT_LIKENESS = 0.5
@@ -95,9 +96,7 @@ def find_similar(
     if predictor.model.instance_decoder is not None and model_search is not None:
         plan = model_search.plan(predictor, rgb, tile, overlap)
     else:
-        sides = [example.mask.shape for example in marked]
-        side = float(np.median(np.sqrt(np.prod(sides, axis=1))))
-        plan = plan_for_side(predictor, marked[0].size, side, tile, overlap)
+        plan = _plan(predictor, rgb, marked, tile, overlap)
     plan, compare = _look_at(marked, plan, rgb)
     mask_filter = MaskFilter(
         chosen["pred_iou_thresh"],
@@ -185,6 +184,25 @@ def example_masks(
         if not example.mask.size:
             raise UserError(f"Example {number} is empty: mark an object, or leave it out.")
     return found
+
+
+def _plan(
+    predictor: Predictor,
+    rgb: np.ndarray,
+    examples: Sequence[CroppedMask],
+    tile: int | None,
+    overlap: int | None,
+) -> SearchPlan:
+    """Search at the scale that suits examples, and proposals of similar sizes."""
+    sides = np.sqrt([np.prod(example.mask.shape) for example in examples])
+    embeddings: dict[Box, ImageEmbedding] = {}
+    if predictor.model.proposal_head is not None:
+        proposed, embeddings = first_look(predictor, rgb)
+        ratio = MAX_SIZE_RATIO**0.5
+        is_similar = (proposed > sides.min() / ratio) & (proposed < sides.max() * ratio)
+        sides = np.append(sides, proposed[is_similar])
+    side = float(np.median(sides))
+    return plan_for_side(predictor, examples[0].size, side, tile, overlap, embeddings)
 
 
 def _look_at(

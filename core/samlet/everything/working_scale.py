@@ -75,19 +75,31 @@ def plan_search(
             chosen.
         overlap: pixels that neighbouring ROIs share, if that is given.
     """
-    size = (rgb.shape[0], rgb.shape[1])
-    input_size = predictor.model.config.image_size
-    half = predictor.runner_at(first_input_size(predictor))
-    whole, longest = full_image_box(size), max(size)
-    embeddings = {}
-    if longest <= UNTILED_RATIO * input_size:
-        embeddings[whole] = half.encode(rgb)
-        scale = half.model.config.image_size / longest
-        sides = proposals_of(half, embeddings[whole]).sides / scale
-    else:
-        sides = _sampled_sides(half, rgb)
+    sides, embeddings = first_look(predictor, rgb)
     side = float(np.median(sides)) if len(sides) else 0.0
-    return plan_for_side(predictor, size, side, tile, overlap, embeddings)
+    return plan_for_side(predictor, (rgb.shape[0], rgb.shape[1]), side, tile, overlap, embeddings)
+
+
+def first_look(
+    predictor: Predictor, rgb: np.ndarray
+) -> tuple[np.ndarray, dict[Box, ImageEmbedding]]:
+    """See roughly how large the objects of an image are.
+
+    Args:
+        predictor: of a model with a proposal head.
+        rgb: uint8, H x W x 3.
+
+    Returns:
+        sides of proposals, in pixels of the image; and the embedding of the whole image at
+        `first_input_size`, if the image is not too large for that.
+    """
+    half = predictor.runner_at(first_input_size(predictor))
+    whole, longest = full_image_box((rgb.shape[0], rgb.shape[1])), max(rgb.shape[:2])
+    if longest > UNTILED_RATIO * predictor.model.config.image_size:
+        return _sampled_sides(half, rgb), {}
+    embedding = half.encode(rgb)
+    scale = half.model.config.image_size / longest
+    return proposals_of(half, embedding).sides / scale, {whole: embedding}
 
 
 def plan_for_side(

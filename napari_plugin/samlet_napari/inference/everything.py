@@ -8,7 +8,8 @@ import numpy as np
 from scipy import ndimage
 
 from samlet.everything.segment import segment_everything
-from samlet.masks import Box, crop_mask
+from samlet.everything.similar import find_similar
+from samlet.masks import Box, CroppedMask, crop_mask
 from samlet.stacks.linking import SliceLinker
 from samlet.utils.progress import progress_of_part
 from samlet_napari.inference.embeddings import EmbeddingProvider
@@ -38,6 +39,37 @@ def find_objects(
     records = segment_everything(embeddings.predictor, pixels, progress=progress)
     found = [_from_record(record, plane, seen) for record in records]
     return [each for each in found if Roi(plane, box).contains(each.box)]
+
+
+def find_similar_objects(
+    embeddings: EmbeddingProvider,
+    plane: Plane,
+    examples: Sequence[CroppedMask],
+    progress: Callable[[float], None],
+) -> tuple[list[FoundObject], list[float]]:
+    """Find the objects of a plane that are like some of it.
+
+    Args:
+        embeddings: of the image.
+        plane: the plane.
+        examples: the objects.
+        progress: called with the fraction done, 0 to 1; what it raises ends the search.
+
+    Returns:
+        other objects, however much alike, and the likeness of each, see `samlet.find_similar`.
+
+    Raises:
+        UserError: the pixels cannot be shown to the model.
+    """
+    height, width = embeddings.snapshot.size(plane)
+    whole = (0, 0, width, height)
+    pixels = embeddings.snapshot.read(plane, whole, max(height, width))
+    masks = [example.to_rle() for example in examples]
+    records = find_similar(embeddings.predictor, pixels, masks, likeness=0, progress=progress)
+    return (
+        [_from_record(record, plane, whole) for record in records],
+        [record["likeness"] for record in records],
+    )
 
 
 def find_linked_objects(

@@ -119,6 +119,12 @@ class LabelStore:
             return 0
         return int(self._read(plane, (column, row, column + 1, row + 1))[0, 0])
 
+    def labels_in(self, plane: Plane) -> list[int]:
+        """The labels of the objects in a plane, ascending."""
+        height, width = plane.size(self.data.shape)
+        numbers = np.unique(self._read(plane, (0, 0, width, height)))
+        return [number for number in numbers.tolist() if number > 0]
+
     def bounding_box(self, plane: Plane, label: int) -> Box | None:
         """An object's box in a plane, half open; None if it has no pixel there."""
         height, width = plane.size(self.data.shape)

@@ -27,6 +27,7 @@ class LabelWriter:
         self.store: LabelStore | None = None
         self.overwrite = False
         self.last: tuple[int, Plane] | None = None
+        self._clicked: list[tuple[int, Plane]] = []
         self._history: list[list[Change]] = []
         self._latest_batch: list[Change] = []
 
@@ -36,7 +37,13 @@ class LabelWriter:
             self.store.close()
         self.store = store
         self._history.clear()
+        self._clicked.clear()
         self.last = None
+
+    def latest_labels(self, plane: Plane) -> list[int]:
+        """Labels of a plane, the latest first: of objects from clicks, or else of all objects."""
+        clicked = [label for label, place in reversed(self._clicked) if place == plane]
+        return list(dict.fromkeys(clicked)) or self.require_store().labels_in(plane)[::-1]
 
     def require_store(self) -> LabelStore:
         """Where objects are written.
@@ -67,6 +74,7 @@ class LabelWriter:
         number = store.next_label() if label is None else label
         self._add_to_history([store.write(plane, box, mask, number, steps, self.overwrite)])
         self.last = (number, plane)
+        self._clicked.append(self.last)
 
     def write_objects(
         self,

@@ -16,6 +16,7 @@ from samlet_napari.inference.roi import FloatBox, Roi, choose_roi
 from samlet_napari.layers.plane import Plane
 from samlet_napari.session.draft import Draft
 from samlet_napari.session.label_writer import LabelWriter
+from samlet_napari.session.similar_objects import SimilarObjects
 
 
 class RequestQueue(Protocol):
@@ -39,6 +40,7 @@ class Session:
     Attributes:
         draft: the object that is being clicked; None if there is none.
         hover_response: the latest to what lies under the cursor; None if the cursor is elsewhere.
+        similar: objects that were found and are not committed yet; None if there are none.
         labels: writes what is committed.
         plane_size: gives height and width of a plane.
         input_size: side of the model's input, in pixels.
@@ -61,6 +63,7 @@ class Session:
         self._hovered: Request | None = None
         self.draft: Draft | None = None
         self.hover_response: Response | None = None
+        self.similar: SimilarObjects | None = None
         self.labels = LabelWriter()
         self.visible_size = float(input_size)
         self.auto_commit = False
@@ -96,9 +99,10 @@ class Session:
         self._add(plane, Step(box=clipped))
 
     def hover(self, plane: Plane, x: float, y: float) -> None:
-        """The cursor is here: request what lies under it, unless an object is being clicked."""
+        """The cursor is here: request what lies under it, unless other objects are shown."""
         height, width = self.plane_size(plane)
-        if self.draft is not None or not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
+        is_shown = self.draft is not None or self.similar is not None
+        if is_shown or not (-0.5 <= x < width - 0.5 and -0.5 <= y < height - 0.5):
             self.clear_hover()
             return
         steps = (Step(((x, y, True),)),)
@@ -117,7 +121,7 @@ class Session:
         """
         if response.request.kind != "object":
             # After a click, or once the cursor has left, a response on its way is outdated.
-            if self._hovered is None or self.draft is not None:
+            if self._hovered is None or self.draft is not None or self.similar is not None:
                 return False
             self.hover_response = response if response.prediction is not None else None
             self.error = response.error or self.error
@@ -144,10 +148,16 @@ class Session:
     def commit(self) -> None:
         """Write the object to the labels, now or once it is complete; then start a new one.
 
+        Without one, similar objects are written.
+
         Raises:
             UserError: there is no object, or no labels layer.
         """
         draft = self.draft
+        if draft is None and self.similar is not None:
+            self.labels.write_objects(self.similar.kept)
+            self.similar = None
+            return
         if draft is None:
             raise UserError("There is no object yet: click on one first.")
         self.labels.require_store()
@@ -181,13 +191,16 @@ class Session:
             number, _ = self._pending.popitem()
             self._requests.drop(number)
             return "the last object"
+        if self.similar is not None:
+            self.similar = None
+            return "the search for similar objects"
         return self.labels.undo()
 
     def cancel(self) -> None:
-        """Drop the object that is being clicked."""
-        if self.draft is not None:
-            self._requests.drop(self.draft.number)
-        self.draft = None
+        """Drop the object that is being clicked, or else the similar ones."""
+        if self.draft is None:
+            self.similar = None
+        self._drop_draft()
 
     def next_candidate(self) -> None:
         """Show another of three masks that fit the prompts.
@@ -226,7 +239,7 @@ class Session:
             box = store.bounding_box(plane, label)
             assert box is not None
             steps = (Step(box=(box[0], box[1], box[2], box[3])),)
-        self.cancel()
+        self._drop_draft()
         self.draft = Draft(next(self._numbers), plane, steps, label)
         self.labels.last = (label, plane)
         self._submit(self.draft)
@@ -255,12 +268,17 @@ class Session:
     def _add(self, plane: Plane, step: Step) -> None:
         self.clear_hover()
         if self.draft is None or self.draft.plane != plane:
-            self.cancel()
+            self._drop_draft()
             self.draft = Draft(next(self._numbers), plane, ())
         self.draft.steps = (*self.draft.steps, step)
         self._submit(self.draft)
         if self.auto_commit and self.draft.label is None:
             self.commit()
+
+    def _drop_draft(self) -> None:
+        if self.draft is not None:
+            self._requests.drop(self.draft.number)
+        self.draft = None
 
     def _submit(self, draft: Draft) -> None:
         request = self._make_request("object", draft.number, draft.plane, draft.steps)

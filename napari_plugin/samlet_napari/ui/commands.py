@@ -50,6 +50,11 @@ def everything(viewer: Viewer) -> None:
     _act(viewer, lambda controller: controller.segment_everything())
 
 
+def find_similar(viewer: Viewer) -> None:
+    """Find objects like those committed last."""
+    _act(viewer, lambda controller: controller.find_similar())
+
+
 def propagate_forward(viewer: Viewer) -> None:
     """Propagate the object through the next slices."""
     _act(viewer, lambda controller: controller.propagate(True))

@@ -14,6 +14,7 @@ from psygnal import Signal
 from qtpy.QtCore import QTimer
 
 from samlet.errors import UserError
+from samlet.everything.similar import DEFAULT_LIKENESS
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Predictor
 from samlet.utils.cache_folder import cache_dir
@@ -32,6 +33,7 @@ from samlet_napari.ui.viewer_events import ViewerEvents
 from samlet_napari.viewer.everything_task import EverythingTask
 from samlet_napari.viewer.overlays import Overlays
 from samlet_napari.viewer.propagation_task import PropagationTask
+from samlet_napari.viewer.similar_task import SimilarTask
 from samlet_napari.viewer.source_layers import Links, SourceLayers
 from samlet_napari.viewer.user_actions import UserActions
 from samlet_napari.viewer.workspace import Workspace
@@ -60,6 +62,7 @@ class Controller:
         model: the name or file of the model.
         sources: whose pixels the model sees.
         all_slices: whether everything mode searches all slices of a stack.
+        likeness: least likeness of similar objects that are shown, 0 to 1.
     """
 
     busy = Signal(bool)
@@ -73,6 +76,7 @@ class Controller:
         self.sources = SourceLayers(viewer, self._on_pixels, self._on_data)
         self.model = models.names()[0]
         self.all_slices = False
+        self.likeness = DEFAULT_LIKENESS
         self._worker = InferenceWorker(self._on_response, self._on_encoding)
         self._auto_commit = False
         self._overwrite = False
@@ -173,6 +177,24 @@ class Controller:
         """
         make_task = partial(EverythingTask, self.workspace, only_visible, self.all_slices)
         self.tasks.start(make_task, "Looking for all objects ...")
+
+    def find_similar(self) -> None:
+        """Find objects like those that were committed last, and show them.
+
+        Raises:
+            UserError: there is no object, or another task is running.
+        """
+        make_task = partial(SimilarTask, self.workspace, self.likeness)
+        self.tasks.start(make_task, "Looking for similar objects ...")
+
+    def set_likeness(self, likeness: float) -> None:
+        """Show similar objects of at least this likeness, of those that were found."""
+        self.likeness = likeness
+        session = self.workspace.session
+        if session is not None and session.similar is not None:
+            session.similar.threshold = likeness
+            self.workspace.show()
+            self.workspace.report()
 
     def propagate(self, forward: bool = True) -> None:
         """Propagate the object through the slices after this one, or before it.

@@ -2,9 +2,10 @@
 
 from typing import Any
 
-from magicgui.widgets import CheckBox, ComboBox, RadioButtons
+from magicgui.widgets import CheckBox, ComboBox, FloatSlider, RadioButtons
 from napari.layers import Image, Labels
 
+from samlet.everything.similar import DEFAULT_LIKENESS
 from samlet_napari.inference import models
 from samlet_napari.layers.layer_data import shape_of
 from samlet_napari.model_choice import ModelChoice
@@ -94,6 +95,16 @@ class Form:
             choices=[THIS_SLICE, ALL_SLICES],
             tooltip="Where Everything searches a stack. In all slices, objects that overlap from "
             "slice to slice get the same number.",
+            visible=False,
+        )
+        self.likeness = FloatSlider(
+            label="likeness",
+            value=DEFAULT_LIKENESS,
+            min=0,
+            max=1,
+            step=0.01,
+            readout=False,
+            tooltip="Least likeness of the similar objects that are shown and will be committed.",
             visible=False,
         )
         self.beside_image = CheckBox(

@@ -97,6 +97,13 @@ class SegmentWidget(QWidget):
             ],
             [
                 (
+                    "Find similar",
+                    "Find objects like the last one to three that you have committed.",
+                    controller.find_similar,
+                ),
+            ],
+            [
+                (
                     "Propagate back",
                     "Find the object in the slices before this one.",
                     lambda: controller.propagate(False),
@@ -131,7 +138,8 @@ class SegmentWidget(QWidget):
 
     def _lay_out(self) -> None:
         rows = [self._make_button_row(row) for row in self._button_rows()]
-        panel = Container(widgets=[*self.form.controls, *rows, self.progress, self.status])
+        below = [self.form.likeness, self.progress, self.status]
+        panel = Container(widgets=[*self.form.controls, *rows, *below])
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -152,9 +160,11 @@ class SegmentWidget(QWidget):
         form.auto_commit.changed.connect(controller.set_auto_commit)
         form.overwrite.changed.connect(controller.set_overwrite)
         form.beside_image.changed.connect(controller.keep_beside_image)
+        form.likeness.changed.connect(controller.set_likeness)
         form.slices.changed.connect(self._on_slices)
         self._workspace.status.connect(self._on_status)
         self._workspace.opened.connect(self._refresh)
+        self._workspace.shown.connect(self._on_shown)
         controller.busy.connect(self._on_busy)
         controller.tasks.progress.connect(self._on_progress)
         controller.download.connect(self._on_download)
@@ -171,6 +181,7 @@ class SegmentWidget(QWidget):
     def _refresh(self, _: Any = None) -> None:
         """Update the choices."""
         self.form.refresh()
+        self._on_shown()
         # What was chosen for another image may not exist in this one.
         self._on_pixels()
         self._bind()
@@ -245,6 +256,12 @@ class SegmentWidget(QWidget):
 
     def _on_status(self, text: str) -> None:
         self.status.value = text
+
+    def _on_shown(self) -> None:
+        session = self._workspace.session
+        is_similar = session is not None and session.similar is not None
+        if self.form.likeness.visible != is_similar:
+            self.form.likeness.visible = is_similar
 
     def _on_busy(self, is_busy: bool) -> None:
         if not self.controller.tasks.is_running:

@@ -4,25 +4,30 @@ import numpy as np
 from napari.utils.colormaps import label_colormap
 
 from samlet.errors import UserError
+from samlet.utils.messages import pluralize
 from samlet_napari.inference.prompts import last_box
 from samlet_napari.inference.requests import Response
 from samlet_napari.inference.roi import FloatBox
 from samlet_napari.layers.plane import Plane
 from samlet_napari.session.session import Session
-from samlet_napari.viewer.overlays import HOVER, MASK, Overlays, draw_frame, draw_outline
+from samlet_napari.session.similar_objects import SimilarObjects
+from samlet_napari.viewer.overlays import HOVER, LINE, MASK, Overlays, draw_frame, draw_outline
 
 LINES_PER_VIEW = 300
 """How many lines side by side would fill what the user sees: it decides their thickness."""
 
 
 def show(session: Session, overlays: Overlays) -> None:
-    """Show the object that is being clicked, or else what lies under the cursor."""
+    """Show the object that is being clicked, or else similar ones, or what is under the cursor."""
     draft = session.draft
     overlays.set_colour(_colour(session))
     overlays.show_points(
         None if draft is None else draft.plane, () if draft is None else draft.steps
     )
-    if draft is None:
+    if draft is None and session.similar is not None:
+        similar = session.similar
+        overlays.show(similar.plane, similar.box, similar.values(MASK, LINE))
+    elif draft is None:
         _show_response(session, overlays, session.hover_response, HOVER, None)
     else:
         overlays.show_points(draft.plane, draft.steps)
@@ -37,7 +42,7 @@ def show_box(session: Session, overlays: Overlays, plane: Plane, box: FloatBox) 
     if right > left and bottom > top:
         empty = np.zeros((bottom - top, right - left), np.uint8)
         frame = (0, 0, right - left, bottom - top)
-        values = draw_frame(empty, frame, _thickness(session))
+        values = draw_frame(empty, frame, line_thickness(session))
         overlays.show(plane, (left, top, right, bottom), values)
 
 
@@ -52,6 +57,8 @@ def describe(session: Session, image: str) -> str:
             "C commits the object, Tab shows another mask, a click refines it (Ctrl: not this), "
             "Z undoes it."
         )
+    if session.similar is not None:
+        return describe_similar(session.similar)
     labels = session.labels
     if labels.last is not None and labels.store is not None:
         return (
@@ -59,6 +66,14 @@ def describe(session: Session, image: str) -> str:
             "or press E on an object to edit it."
         )
     return f"Click on an object of {image}."
+
+
+def describe_similar(similar: SimilarObjects) -> str:
+    """How many similar objects are shown, and what can be done."""
+    return (
+        f"{pluralize(len(similar.kept), 'object')} with a likeness of {similar.threshold:.2f} or "
+        "more. The slider shows more or fewer, C commits them, Esc drops them."
+    )
 
 
 def _show_response(
@@ -73,14 +88,17 @@ def _show_response(
         overlays.clear()
         return
     roi = response.request.roi
-    values = draw_outline(mask, value, _thickness(session))
+    values = draw_outline(mask, value, line_thickness(session))
     if frame is not None:
         left, top = roi.box[:2]
-        values = draw_frame(values, np.array(frame) - (left, top, left, top), _thickness(session))
+        values = draw_frame(
+            values, np.array(frame) - (left, top, left, top), line_thickness(session)
+        )
     overlays.show(roi.plane, roi.box, values)
 
 
-def _thickness(session: Session) -> int:
+def line_thickness(session: Session) -> int:
+    """Of outlines, in pixels of the image."""
     return max(1, round(session.visible_size / LINES_PER_VIEW))
 
 

@@ -23,6 +23,7 @@ class Workspace:
 
     Attributes:
         status: emitted with a sentence whenever something happens.
+        shown: emitted when the overlays were brought to what the session holds.
         opened: emitted when an image or a labels layer was chosen, or none.
         image: what is clicked on; None if none is chosen.
         labels: where objects are written; None for a new layer at the first commit.
@@ -35,6 +36,7 @@ class Workspace:
 
     status = Signal(str)
     opened = Signal()
+    shown = Signal()
 
     def __init__(self, viewer: ViewerModel) -> None:
         self.viewer = viewer
@@ -152,6 +154,7 @@ class Workspace:
         """Bring the overlays to what the session holds."""
         if self.session is not None and self.overlays is not None:
             display.show(self.session, self.overlays)
+            self.shown.emit()
 
     def report(self) -> None:
         """Emit a sentence on the state of the session."""
