@@ -1,5 +1,6 @@
 """A viewer with the widget "Segment", and hands to use it: the mouse and keys are simulated."""
 
+import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from itertools import pairwise
@@ -32,6 +33,11 @@ def wait(milliseconds: int) -> None:
     loop = QEventLoop()
     QTimer.singleShot(milliseconds, loop.quit)
     loop.exec()
+
+
+def downloads() -> list[threading.Thread]:
+    """The threads that download."""
+    return [thread for thread in threading.enumerate() if thread.name == "download"]
 
 
 class Desk:

@@ -1,6 +1,5 @@
 """Models that are downloaded when they are chosen, from a server on this machine."""
 
-import threading
 from dataclasses import replace
 from pathlib import Path
 
@@ -18,18 +17,13 @@ from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS
 from samlet.utils.files import checksum_of
 from tests.file_server import PAGE, FileServer, Reply
-from tests.napari.desk import Desk
+from tests.napari.desk import Desk, downloads
 
 
 def is_open(desk: Desk, name: str) -> bool:
     """Whether the image is seen by the model of this name."""
     embeddings = desk.workspace.embeddings
     return embeddings is not None and embeddings.predictor.model.name == name
-
-
-def downloads() -> list[threading.Thread]:
-    """The threads that download."""
-    return [thread for thread in threading.enumerate() if thread.name == "download"]
 
 
 def publish(weights: RemoteFile, monkeypatch: pytest.MonkeyPatch) -> None:

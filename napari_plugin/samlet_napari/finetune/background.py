@@ -1,5 +1,6 @@
 """Work in a thread, one piece at a time, whose errors are sentences."""
 
+import threading
 from collections.abc import Callable, Generator
 from typing import Any, TypeVar
 
@@ -22,6 +23,7 @@ class BackgroundWork:
         self._on_error = on_error
         self._on_change = on_change
         self._worker: GeneratorWorker | None = None
+        self._stopped: threading.Event | None = None
 
     @property
     def is_running(self) -> bool:
@@ -34,6 +36,7 @@ class BackgroundWork:
         on_result: Callable[[T], None],
         on_progress: Callable[[Any], None] = lambda _: None,
         clean_up: Callable[[], None] = lambda: None,
+        stopped: threading.Event | None = None,
     ) -> None:
         """Start work.
 
@@ -42,6 +45,7 @@ class BackgroundWork:
             on_result: called with what it returns.
             on_progress: called with what it yields.
             clean_up: called instead of `on_result` if it fails or was stopped.
+            stopped: set by `stop`, for what must not wait until the work yields.
         """
         worker = create_worker(_catch_errors, work)
 
@@ -64,7 +68,7 @@ class BackgroundWork:
         worker.yielded.connect(report)
         worker.aborted.connect(clean_up)
         worker.errored.connect(lambda error: end(_Error(f"It has failed: {error!r}")))
-        self._worker = worker
+        self._worker, self._stopped = worker, stopped
         self._on_change()
         worker.start()
 
@@ -72,6 +76,8 @@ class BackgroundWork:
         """End the work as soon as it yields."""
         if self._worker is not None:
             self._worker.quit()
+            if self._stopped is not None:
+                self._stopped.set()
             self._worker = None
 
 

@@ -4,6 +4,7 @@ import samlet_napari.torch_import  # noqa: F401
 
 # isort: split
 
+import threading
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -96,8 +97,8 @@ class FinetuneWidget(FinetuneForm):
             self.bar.max, self.bar.value = 100, round(100 * count / total) if total else 0
             self._report(describe(name, count, total))
 
-        steps = download(name)
-        self._background.start(steps, begin, report, steps.close)
+        stopped = threading.Event()
+        self._background.start(download(name, stopped), begin, report, stopped=stopped)
 
     # How long a training takes.
 

@@ -18,14 +18,13 @@ Received = tuple[int, int | None]
 """Bytes that are here, and those of the whole file; None if not known."""
 
 
-def download(name: str) -> Generator[Received, None, Path]:
+def download(name: str, stopped: threading.Event) -> Generator[Received, None, Path]:
     """Download a model's files, unless they are here.
-
-    To end the download, close the generator. What has arrived is kept, and the next one resumes
-    there.
 
     Args:
         name: any of `samlet_napari.inference.models.names`, or a checkpoint's file.
+        stopped: ends the download once it is set. What has arrived is kept, and the next one
+            resumes there.
 
     Yields:
         how much has arrived, a few times a second.
@@ -37,7 +36,6 @@ def download(name: str) -> Generator[Received, None, Path]:
         UserError: see `samlet.load`.
     """
     located = to_loadable(name)
-    stopped = threading.Event()
     newest: Received | None = None
     future: Future[Path] = Future()
 
@@ -55,14 +53,11 @@ def download(name: str) -> Generator[Received, None, Path]:
 
     # Of its own, since a server that has gone silent is noticed only after a minute.
     threading.Thread(target=run, name="download", daemon=True).start()
-    try:
-        while not future.done():
-            wait([future], PROGRESS_SECONDS)
-            if newest is not None:
-                yield newest
-        return future.result()
-    finally:
-        stopped.set()
+    while not future.done():
+        wait([future], PROGRESS_SECONDS)
+        if newest is not None:
+            yield newest
+    return future.result()
 
 
 def describe(name: str, received: int, total: int | None) -> str:

@@ -1,8 +1,8 @@
 """Loads models in napari's worker threads."""
 
 import logging
+import threading
 from collections.abc import Callable, Generator
-from pathlib import Path
 from typing import Any
 
 from napari.qt.threading import create_worker
@@ -35,7 +35,7 @@ class ModelLoading:
         on_progress: Progress,
     ) -> None:
         self.name = name
-        self._is_stopped = False
+        self._stopped = threading.Event()
         self._is_downloading = False
         log = logging.getLogger("samlet")
         log.setLevel(logging.INFO)
@@ -43,7 +43,7 @@ class ModelLoading:
 
         def receive(loaded: Predictor | str) -> None:
             self._is_downloading = False
-            if self._is_stopped:
+            if self._stopped.is_set():
                 return
             if isinstance(loaded, str):
                 on_error(loaded)
@@ -51,27 +51,24 @@ class ModelLoading:
                 on_loaded(loaded)
 
         def report(received: Received) -> None:
-            if not self._is_stopped:
+            if not self._stopped.is_set():
                 self._is_downloading = True
                 on_progress(*received)
 
-        download_steps = download(name)
-        worker = create_worker(_load, name, download_steps, _start_thread=False)
+        worker = create_worker(_load, name, self._stopped, _start_thread=False)
         worker.returned.connect(receive)
         worker.yielded.connect(report)
-        # Otherwise the download would go on as long as somebody holds the worker.
-        worker.aborted.connect(download_steps.close)
         self._worker: Any = worker
         worker.start()
 
     @property
     def is_downloading(self) -> bool:
         """Whether there is a download that `stop` would end."""
-        return self._is_downloading and not self._is_stopped
+        return self._is_downloading and not self._stopped.is_set()
 
     def stop(self) -> None:
         """Call back no more, and end the download; what has arrived is kept."""
-        self._is_stopped = True
+        self._stopped.set()
         self._worker.quit()
 
 
@@ -83,12 +80,10 @@ class _LogNotifier(logging.Handler):
 _log_notifier = _LogNotifier()
 
 
-def _load(
-    name: str, download_steps: Generator[Received, None, Path]
-) -> Generator[Received, None, Predictor | str]:
+def _load(name: str, stopped: threading.Event) -> Generator[Received, None, Predictor | str]:
     # napari would show a dialog for an error that is raised or returned.
     try:
-        yield from download_steps
+        yield from download(name, stopped)
         return models.predictor(name)
     except UserError as error:
         return str(error)
