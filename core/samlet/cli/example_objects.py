@@ -36,7 +36,8 @@ def find_examples(
     else:
         root = image if image.is_dir() else image.parent
         found = find_labelled_images(root, labels, results)
-        readers = {item.path: item.read_layers for item in found if item.path in set(paths)}
+        wanted = set(paths)
+        readers = {item.path: item.read_layers for item in found if item.path in wanted}
         if not readers:
             raise UserError(f"{labels} has no labels of {image}: check the names.")
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -39,20 +39,13 @@ def measure(
     in micrometres where the file says how large its pixels are (OME, ImageJ, TIFF's resolution).
     Files that cannot be measured are left out of the table, and named at the end.
     """
-    from samlet.measurements.files import measure_file, pair_files
+    from samlet.measurements.files import pair_files
     from samlet.utils.csv_files import write_csv
-    from samlet.utils.progress import progress_bar
 
     if pixel_size is not None and not pixel_size > 0:
         raise UserError(f"--pixel-size takes micrometres, such as 0.65, not {pixel_size}.")
     pairs = pair_files(labels, image)
-    rows, failed = [], []
-    with progress_bar() as progress:
-        for path, its_image in progress.track(pairs, description="Measuring"):
-            try:
-                rows += measure_file(path, its_image, pixel_size, max_pixels)
-            except UserError as error:
-                failed.append(str(error))
+    rows, failed = _measure_pairs(pairs, pixel_size, max_pixels)
     if failed and len(failed) == len(pairs):
         raise UserError("\n".join(failed))
     write_csv(table, rows)
@@ -76,23 +69,33 @@ def measure_results(
         table: the CSV file.
         max_pixels: see `samlet.images.read`.
     """
-    from samlet.measurements.files import measure_file
     from samlet.outputs.results import label_map_of
     from samlet.utils.csv_files import write_csv
-    from samlet.utils.progress import progress_bar
 
-    rows, left_out = [], []
-    with progress_bar() as progress:
-        places = list(zip(paths, folders, strict=True))
-        for path, folder in progress.track(places, description="Measuring"):
-            labels = label_map_of(folder, path)
-            if labels is None:
-                continue
-            try:
-                rows += measure_file(labels, path, max_pixels=max_pixels)
-            except UserError as error:
-                left_out.append(str(error))
+    pairs = [
+        (labels, path)
+        for path, folder in zip(paths, folders, strict=True)
+        if (labels := label_map_of(folder, path)) is not None
+    ]
+    rows, left_out = _measure_pairs(pairs, None, max_pixels)
     write_csv(table, rows)
     console.print(f"{table}: {pluralize(len(rows), 'object')}")
     for reason in left_out:
         console.print(f"Left out of {table}: {reason}")
+
+
+def _measure_pairs(
+    pairs: Sequence[tuple[Path, Path | None]], pixel_size: float | None, max_pixels: int
+) -> tuple[list[dict[str, Any]], list[str]]:
+    """The rows of label maps with their images, and a sentence on each that cannot be measured."""
+    from samlet.measurements.files import measure_file
+    from samlet.utils.progress import progress_bar
+
+    rows, failed = [], []
+    with progress_bar() as progress:
+        for labels, image in progress.track(pairs, description="Measuring"):
+            try:
+                rows += measure_file(labels, image, pixel_size, max_pixels)
+            except UserError as error:
+                failed.append(str(error))
+    return rows, failed

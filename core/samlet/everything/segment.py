@@ -107,16 +107,21 @@ def open_search(predictor: Predictor, chosen: Mapping[str, Any]) -> RoiSearch:
     if chosen["prompts"] == "watershed":
         smoothing, min_size = chosen["distance_smoothing"], chosen["min_size"]
         return WatershedSearch(predictor, _distance_thresholds(chosen), smoothing, min_size)
-    mask_filter = MaskFilter(
+    mask_filter = mask_filter_of(predictor, chosen)
+    if chosen["prompts"] == "distances":
+        thresholds, min_size = _distance_thresholds(chosen), chosen["min_size"]
+        return DistancePromptSearch(predictor, mask_filter, thresholds, min_size)
+    return ProposalSearch(predictor, mask_filter)
+
+
+def mask_filter_of(predictor: Predictor, chosen: Mapping[str, Any]) -> MaskFilter:
+    """Which masks pass, by complete settings of masks that are predicted from prompts."""
+    return MaskFilter(
         chosen["pred_iou_thresh"],
         chosen["stability_score_thresh"],
         STABILITY_SCORE_OFFSET,
         predictor.model.mask_threshold,
     )
-    if chosen["prompts"] == "distances":
-        thresholds, min_size = _distance_thresholds(chosen), chosen["min_size"]
-        return DistancePromptSearch(predictor, mask_filter, thresholds, min_size)
-    return ProposalSearch(predictor, mask_filter)
 
 
 def _distance_thresholds(chosen: Mapping[str, Any]) -> DistanceThresholds:

@@ -11,8 +11,7 @@ from samlet.errors import UserError
 from samlet.everything.duplicates import without_duplicates
 from samlet.everything.likeness import EmbeddingGrid, Likeness, colours_of
 from samlet.everything.roi_generator import RoiMaskGenerator
-from samlet.everything.search import MaskFilter
-from samlet.everything.segment import STABILITY_SCORE_OFFSET, open_search
+from samlet.everything.segment import mask_filter_of, open_search
 from samlet.everything.settings import (
     MASK_THRESHOLDS,
     POINT_PROMPTS,
@@ -98,12 +97,7 @@ def find_similar(
     else:
         plan = _plan(predictor, rgb, marked, tile, overlap)
     plan, compare = _look_at(marked, plan, rgb)
-    mask_filter = MaskFilter(
-        chosen["pred_iou_thresh"],
-        chosen["stability_score_thresh"],
-        STABILITY_SCORE_OFFSET,
-        predictor.model.mask_threshold,
-    )
+    mask_filter = mask_filter_of(predictor, chosen)
     generator = RoiMaskGenerator(
         predictor,
         SimilarSearch(rgb, plan, marked, compare, mask_filter, model_search),

@@ -10,6 +10,7 @@ from samlet.everything.candidates import Candidate, box_nms
 from samlet.everything.likeness import EmbeddingGrid, Likeness, colours_of
 from samlet.everything.roi_generator import BOX_NMS_THRESH, RoiSearch
 from samlet.everything.search import MaskFilter, decode_points
+from samlet.everything.tile_merging import intersection
 from samlet.everything.working_scale import SearchPlan
 from samlet.masks import Box, CroppedMask, area, from_rle
 from samlet.predict.embedding import ImageEmbedding
@@ -114,17 +115,16 @@ class SimilarSearch:
             yield replace(candidate, likeness=alike)
 
     def _is_example(self, box: Box, mask: np.ndarray) -> bool:
-        left, top = box[:2]
+        left, top, right, bottom = box
         for example in self.examples:
             rows, columns = example.slices
-            y = slice(max(rows.start, top), min(rows.stop, box[3] + 1))
-            x = slice(max(columns.start, left), min(columns.stop, box[2] + 1))
-            if y.start >= y.stop or x.start >= x.stop:
+            example_box = (columns.start, rows.start, columns.stop, rows.stop)
+            common = intersection((left, top, right + 1, bottom + 1), example_box)
+            if common is None:
                 continue
-            own = mask[y.start - top : y.stop - top, x.start - left : x.stop - left]
-            others = example.mask[
-                y.start - example.y : y.stop - example.y, x.start - example.x : x.stop - example.x
-            ]
+            x0, y0, x1, y1 = common
+            own = mask[y0 - top : y1 - top, x0 - left : x1 - left]
+            others = example.mask[y0 - example.y : y1 - example.y, x0 - example.x : x1 - example.x]
             if area(own & others) > SAME_OBJECT_SHARE * min(area(mask), area(example.mask)):
                 return True
         return False
