@@ -10,7 +10,7 @@ CODE := core labelstudio_backend napari_plugin tests recipes benchmarks examples
 DATA ?= data/bbbc038
 RUNS ?= runs
 
-.PHONY: help demo test test-slow lint format docs docs-serve nuclei clean
+.PHONY: help demo test test-slow lint format docs docs-serve nuclei microscopy clean
 
 help: ## Show what can be made
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-11s %s\n", $$1, $$2}'
@@ -66,7 +66,7 @@ docs: $(DOCS_READY) ## Build the documentation site in site/, with warnings as e
 docs-serve: $(DOCS_READY) ## Serve the documentation site while you edit it
 	NO_MKDOCS_2_WARNING=1 $(DOCS)/bin/mkdocs serve
 
-nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours; resumes)
+nuclei: $(READY) ## Train the model for nuclei from DATA=data/bbbc038 (hours; resumes)
 	$(BIN)/python recipes/nuclei.py teacher $(DATA) $(RUNS)/teacher
 	$(BIN)/python recipes/nuclei.py student $(DATA) $(RUNS)/student --teacher $(RUNS)/teacher/model.safetensors
 	$(BIN)/python recipes/nuclei.py finetune $(DATA) $(RUNS)/finetune --student $(RUNS)/student/model.safetensors
@@ -77,6 +77,16 @@ nuclei: $(READY) ## Train the bundled model again from DATA=data/bbbc038 (hours;
 	$(BIN)/python recipes/nuclei.py proposals $(DATA) $(RUNS)/proposals --deepen $(RUNS)/deepen/model.safetensors
 	$(BIN)/python recipes/nuclei.py measure $(DATA) $(RUNS)/teacher $(RUNS)/student $(RUNS)/proposals
 	$(BIN)/python recipes/nuclei.py bundle $(RUNS)
+
+microscopy: $(READY) ## Train the bundled model again from DATA=data and RUNS/nuclei.safetensors (hours; resumes)
+	test -d $(DATA)/sprites || $(BIN)/python -m recipes.scenes.sprites $(DATA)/sprites
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/nuclei.safetensors kinds $(DATA) $(RUNS)/kinds
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/kinds general $(DATA) $(RUNS)/general
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/general dense $(DATA) $(RUNS)/dense
+	$(BIN)/python -m recipes.microscopy average $(RUNS)
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/average head $(DATA) $(RUNS)/head
+	$(BIN)/python -m recipes.microscopy measure $(DATA) $(RUNS)/head
+	$(BIN)/python -m recipes.microscopy bundle $(RUNS)
 
 clean: ## Remove what was made, the environment too
 	rm -rf $(VENV) $(DOCS) .venv-label-studio demo_output build dist site

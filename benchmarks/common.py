@@ -18,13 +18,16 @@ Data = Annotated[Path, typer.Argument(help="Folder with images/ and labels/ of B
 ModelName = Annotated[str, typer.Option("--model", help="Name of a model, or a checkpoint file.")]
 
 
+def seconds_of(work: Callable[[], object]) -> float:
+    """How long one run takes."""
+    start = time.perf_counter()
+    work()
+    return time.perf_counter() - start
+
+
 def median_seconds(work: Callable[[], object], repeats: int, warm_up: int = 0) -> float:
     """Median time of some runs, after others that are not counted."""
-    seconds = []
-    for _ in range(warm_up + repeats):
-        start = time.perf_counter()
-        work()
-        seconds.append(time.perf_counter() - start)
+    seconds = [seconds_of(work) for _ in range(warm_up + repeats)]
     return statistics.median(seconds[warm_up:])
 
 

@@ -52,7 +52,7 @@ LEARNING_RATES = {"decoupled": 2e-3, "semi-coupled": 1e-3, "coupled": 1e-3}
 def main(
     data: Data,
     out: Annotated[Path, typer.Option(help="Folder of the three runs.")] = Path("runs/miniature"),
-    teacher: Annotated[str, typer.Option(help="Name of a model, or a checkpoint file.")] = "nuclei",
+    teacher: Annotated[str, typer.Option(help="A name, or a checkpoint.")] = "microscopy",
     minutes: Annotated[float, typer.Option(help="Training time of each run.")] = 30,
     images: Annotated[int, typer.Option(help="Validation images to measure.")] = 20,
 ) -> None:

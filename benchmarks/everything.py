@@ -52,7 +52,7 @@ def main(
 ) -> None:
     """Measure, and print both tables."""
     examples = load_examples(data, only=spread(images))
-    model = samlet.load("nuclei")
+    model = samlet.load("microscopy")
     predictor = samlet.Predictor(model)
     print(f"{torch.get_num_threads()} threads, {predictor.engine.precision}\n")
     if points_per_side:

@@ -74,7 +74,7 @@ def in_openvino(path: Path) -> Encode:
 def main(
     data: Data,
     count: Annotated[int, typer.Option("--images", help="Images to measure IoU on.")] = 10,
-    name: ModelName = "nuclei",
+    name: ModelName = "microscopy",
     calibration: Annotated[
         Path | None, typer.Option(help="Folder of images; default: the bundled samples.")
     ] = None,

@@ -38,9 +38,9 @@ def main(
         for number in (1, boxes):
             predictions = [{"model_version": "detector", "result": found[:number]}]
             start = time.monotonic()
-            response = service.preannotator.preannotate(
-                context, payloads.task(content, predictions=predictions)
-            )
+            task = payloads.task(content, predictions=predictions)
+            prepared = service.preannotator.prepare(context, task)
+            response = service.preannotator.preannotate(prepared)
             print(
                 f"{len(response['result'])} boxes on {width * height / 1e6:.0f} megapixels: "
                 f"{time.monotonic() - start:.0f} s, peak memory {peak_megabytes():.0f} MB"

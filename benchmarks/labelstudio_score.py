@@ -44,7 +44,7 @@ def main(
     data: Data,
     names: Annotated[Path | None, typer.Option(help="Text file, a name per line.")] = None,
     out: Annotated[Path, typer.Option(help="CSV file, a row per image.")] = Path("score.csv"),
-    model: ModelName = "nuclei",
+    model: ModelName = "microscopy",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
 ) -> None:
     """Pre-annotate the images, and print the correlations."""
@@ -73,7 +73,8 @@ def measure(
         The true quality in two ways, the task's score, and others.
     """
     image = open_file(path, service.settings.max_pixels)
-    prediction = service.preannotator.preannotate(context, {}, image)
+    prepared = service.preannotator.prepare(context, {})
+    prediction = service.preannotator.preannotate(prepared, image)
     label_map = read_label_map(labels)
     size = (label_map.shape[0], label_map.shape[1])
     truth = [mask for _, mask in from_label_map(label_map)]

@@ -39,7 +39,7 @@ def main(
     cell: Annotated[int, typer.Option(help="Side of the part of each image, in pixels.")] = 400,
     tile: Annotated[int | None, typer.Option(help="As in `samlet everything`.")] = None,
     overlap: Annotated[int | None, typer.Option(help="As in `samlet everything`.")] = None,
-    model: ModelName = "nuclei",
+    model: ModelName = "microscopy",
 ) -> None:
     """Build the mosaic, segment it in tiles and in windows, and print the figures."""
     loaded = samlet.load(model)

@@ -21,7 +21,6 @@ from qtpy.QtTest import QTest
 from tests.napari.desk import Desk, blocked
 from tests.napari.screen import screen
 
-import samlet_napari.torch_import  # noqa: F401
 from samlet import images, samples
 from samlet.masks import deepest_point
 from samlet.outputs import read_label_map

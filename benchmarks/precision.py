@@ -34,7 +34,7 @@ PRECISIONS = (SINGLE, HALF)
 def main(
     data: Data,
     count: Annotated[int | None, typer.Option("--images", help="Images; default: all.")] = None,
-    name: ModelName = "nuclei",
+    name: ModelName = "microscopy",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
     everything: Annotated[
         bool, typer.Option("--everything", help="Measure everything mode, not clicks and boxes.")

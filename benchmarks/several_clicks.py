@@ -29,7 +29,7 @@ def main(
     data: Data,
     images: Annotated[int, typer.Option(help="Number of validation images.")] = 12,
     count: Annotated[int, typer.Option("--objects", help="Objects per image, at most.")] = 6,
-    name: ModelName = "nuclei",
+    name: ModelName = "microscopy",
 ) -> None:
     """Measure, and print the table."""
     examples = load_examples(data, only=spread(images))

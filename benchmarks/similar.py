@@ -1,7 +1,7 @@
 """Find all like these: three labelled objects of each image are examples for the others.
 
-    python benchmarks/similar.py ../shared/data
-    python benchmarks/similar.py ../shared/data --training --images 3
+    python -m benchmarks.similar ../shared/data
+    python -m benchmarks.similar ../shared/data --training --images 3
 
 On validation images of the sets of `recipes/microscopy.py`, with examples that are drawn with a
 fixed seed. All objects of an image are of one kind. Prints precision, recall and F1 of the others
@@ -16,7 +16,7 @@ from typing import Annotated, Any, NamedTuple
 
 import numpy as np
 import typer
-from common import ModelName
+from benchmarks.common import ModelName
 
 import samlet
 from recipes.microscopy import SETS, kept_out, kind_of
@@ -44,7 +44,7 @@ class Count(NamedTuple):
 
 def main(
     data: Sets,
-    model: ModelName = "nuclei",
+    model: ModelName = "microscopy",
     images: Annotated[int, typer.Option(help="Images of each kind, at most.")] = 6,
     training: Annotated[bool, typer.Option("--training", help="Use training images.")] = False,
     part: Annotated[bool, typer.Option("--part", help="Use a part of large images.")] = False,
@@ -53,8 +53,8 @@ def main(
     predictor = samlet.Predictor(samlet.load(model), precision="float32")
     counts: dict[str, dict[str, list[Count]]] = defaultdict(lambda: defaultdict(list))
     for name in SETS:
-        for kind, example in _chosen(data / name, name, images, training):
-            _measure(predictor, _part(example) if part or training else example, counts[kind])
+        for kind, example in choose_examples(data / name, name, images, training):
+            _measure(predictor, upper_left(example) if part or training else example, counts[kind])
     for kind, by_way in counts.items():
         print(f"\n{kind}: {len(next(iter(by_way.values())))} images\n")
         print(format_table({way: _figures(some) for way, some in by_way.items()}, "likeness"))
@@ -66,7 +66,9 @@ def main(
     print(f"\nmean of the kinds\n\n{format_table(means, 'likeness')}")
 
 
-def _chosen(folder: Path, name: str, count: int, training: bool) -> list[tuple[str, Example]]:
+def choose_examples(
+    folder: Path, name: str, count: int, training: bool
+) -> list[tuple[str, Example]]:
     """So many images of each kind, evenly spread over those that there are."""
     validation = kept_out(name)
     names = [path.stem for path in image_files.find(folder / "images")]
@@ -83,7 +85,8 @@ def _chosen(folder: Path, name: str, count: int, training: bool) -> list[tuple[s
     return chosen
 
 
-def _part(example: Example) -> Example:
+def upper_left(example: Example) -> Example:
+    """A part of an image that is encoded quickly."""
     image, labels = example.image[:LARGEST, :LARGEST], example.labels[:, :LARGEST, :LARGEST]
     return Example(example.name, np.ascontiguousarray(image), labels)
 

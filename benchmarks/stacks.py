@@ -155,7 +155,7 @@ def _matches(truth: np.ndarray, found: np.ndarray) -> dict[int, int]:
 
 def main() -> None:
     """Segment the stacks, link their objects, and print a table."""
-    predictor = samlet.Predictor(samlet.load("nuclei"), precision="float32")
+    predictor = samlet.Predictor(samlet.load("microscopy"), precision="float32")
     print("| stack | min. IoU | found | links kept | links wrong | whole objects | tracks |")
     print("|---|---|---|---|---|---|---|")
     for stack in stacks():

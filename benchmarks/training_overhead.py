@@ -43,11 +43,11 @@ def main(
         folder, shards = _copies(images, count, size, root)
         for kind, source in (("folder", folder), ("shards", shards)):
             start = time.monotonic()
-            store, _ = embed_images(str(source), "nuclei", root / kind, None, 4, 2)
+            store, _ = embed_images(str(source), "microscopy", root / kind, None, 4, 2)
             writing = time.monotonic() - start
             settings = DistillSettings(
                 images=str(source),
-                teacher="nuclei",
+                teacher="microscopy",
                 student=student,
                 steps=steps,
                 batch_size=8,

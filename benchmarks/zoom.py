@@ -32,7 +32,7 @@ CLICKS = {
 
 def main(
     count: Annotated[int, typer.Option("--objects", help="Objects per image.")] = 10,
-    name: ModelName = "nuclei",
+    name: ModelName = "microscopy",
     engine: Annotated[str, typer.Option(help="auto, torch or openvino.")] = "auto",
 ) -> None:
     """Measure, and print the table."""

@@ -25,8 +25,10 @@ def main(folder: str, source: str, target: str, *prompts: str) -> None:
     )
 
     image = ImageOps.exif_transpose(Image.open(source)).convert("RGB")
-    scale = model["image_size"] / max(image.size)
-    width, height = (max(1, int(side * scale + 0.5)) for side in image.size)
+    (width, height), frame = (
+        [max(1, int(side * longest / max(image.size) + 0.5)) for side in image.size]
+        for longest in (model["encoder_size"], model["image_size"])
+    )
     resized = np.asarray(image.resize((width, height), Image.Resampling.BILINEAR), np.float32)
     normalised = (resized - np.float32(model["pixel_mean"])) / np.float32(model["pixel_std"])
     padded = np.zeros(model["encoder"]["inputs"]["image"], np.float32)
@@ -36,7 +38,7 @@ def main(folder: str, source: str, target: str, *prompts: str) -> None:
     parsed = [[float(number) for number in prompt.split(",")] for prompt in prompts]
     coords = np.float32([point for p in parsed for point in (p[:2], p[2:]) if point])
     labels = [label for p in parsed for label in ((2, 3) if len(p) == 4 else (1,))]
-    coords *= np.float32([width / image.width, height / image.height])
+    coords *= np.float32([frame[0] / image.width, frame[1] / image.height])
     if 2 not in labels:  # Without a box, SAM expects a padding point with the label -1.
         coords, labels = np.vstack([coords, np.zeros((1, 2), np.float32)]), [*labels, -1]
     feeds = {

@@ -1,6 +1,6 @@
-"""Draw what a model does with four of scikit-image's images, which do not show nuclei.
+"""Draw what a model does with four of scikit-image's images.
 
-    python recipes/general_images.py nuclei docs/images/nuclei-general.png
+    python recipes/general_images.py microscopy docs/images/general.png
 
 One row per image: clicks and boxes that were chosen by hand, then everything mode.
 """

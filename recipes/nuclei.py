@@ -1,4 +1,4 @@
-"""Make the bundled model `nuclei` again, from the folder of BBBC038 images and labels.
+"""Make the model `nuclei`, with which `microscopy` begins, from BBBC038's images and labels.
 
     python recipes/nuclei.py teacher  DATA runs/teacher
     python recipes/nuclei.py student  DATA runs/student  --teacher runs/teacher/model.safetensors
@@ -17,9 +17,10 @@ same words, and is resumed. `docs/developers/nuclei-training-log.md` says what e
 
 import json
 import math
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import numpy as np
 import torch
@@ -27,7 +28,6 @@ import typer
 from accelerate import Accelerator
 
 import samlet
-from samlet.checkpoints.loading import BUNDLED
 from samlet.datasets.examples import Example, load_examples, microscopy_kind
 from samlet.evaluation.measure import measure_with_labels
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
@@ -63,6 +63,14 @@ FIGURES = "figures.json"
 PLAN = PromptPlan(objects=6)
 CROWD_PLAN = PromptPlan(loser_weight=0.5, decoder_crop=256, whole_share=0.5)
 
+EVERYTHING = {
+    "points_per_side": 24,
+    "pred_iou_thresh": 0.65,
+    "stability_score_thresh": 0.6,
+    "max_covered": 0.5,
+}
+"""What everything mode uses by default with points."""
+
 CARD = {
     "summary": "nuclei in fluorescence, stained tissue and brightfield, 1024 px",
     "architecture": "TinyViT (dims 32/64/128/192, depths 2/2/8/4), SAM's prompt encoder and mask "
@@ -80,18 +88,13 @@ CARD = {
     "nuclei in brightfield.",
     # Answer from a part of the image that shows the object large: see samlet.predict.zoom.
     "zoom": True,
-    # What everything mode uses by default: with its proposals, and with points.
+    # What everything mode uses by default with its proposals.
     "proposals": {
         "pred_iou_thresh": 0.75,
         "stability_score_thresh": 0.6,
         "max_covered": 0.5,
     },
-    "everything": {
-        "points_per_side": 24,
-        "pred_iou_thresh": 0.65,
-        "stability_score_thresh": 0.6,
-        "max_covered": 0.5,
-    },
+    "everything": EVERYTHING,
 }
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
@@ -356,25 +359,33 @@ def measure(
                 temporary.write_text(json.dumps(report.tables(), indent=1))
 
 
+def history(runs: Path, stages: Iterable[str]) -> dict[str, Any]:
+    """What a card says of the runs of stages: the version, and the steps and minutes of each."""
+    states = {
+        stage: torch.load(runs / stage / STATE, map_location="cpu", weights_only=True)
+        for stage in stages
+    }
+    return {
+        "version": samlet.__version__,
+        "steps": {stage: state["step"] for stage, state in states.items()},
+        "minutes": {stage: round(state["seconds"] / 60) for stage, state in states.items()},
+    }
+
+
 @app.command()
 def bundle(
     runs: Annotated[Path, typer.Argument(help="Folder that holds the eight runs.")],
-    out: Annotated[Path, typer.Option(help="The file to write.")] = BUNDLED["nuclei"],
+    out: Annotated[Path | None, typer.Option(help="The file to write.")] = None,
 ) -> None:
-    """Write the finetuned model in half precision, with its card, into the package."""
+    """Write the finetuned model in half precision, with its card; nuclei.safetensors in RUNS."""
+    out = out or runs / "nuclei.safetensors"
     stages = ("teacher", "student", "finetune", "native", "detail", "zoom", "deepen", "proposals")
     figures = {
         stage: json.loads((runs / stage / FIGURES).read_text())
         for stage in ("teacher", "student", "proposals")
     }
-    states = {
-        stage: torch.load(runs / stage / STATE, map_location="cpu", weights_only=True)
-        for stage in stages
-    }
-    card = CARD | {
-        "version": samlet.__version__,
-        "steps": {stage: state["step"] for stage, state in states.items()},
-        "minutes": {stage: round(state["seconds"] / 60) for stage, state in states.items()},
+    card = CARD | history(runs, stages)
+    card |= {
         "figures": figures["proposals"],
         "figures of the teacher": figures["teacher"],
         "figures of the student before finetuning": figures["student"],

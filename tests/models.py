@@ -7,7 +7,7 @@ from samlet.training.distillation.distill import at_size
 
 def nuclei_at(image_size: int) -> Sam:
     """The bundled model for images of another size in pixels; half is a quarter of the work."""
-    return at_size(samlet.load("nuclei"), image_size)
+    return at_size(samlet.load("microscopy"), image_size)
 
 
 def quick_nuclei(image_size: int = 256) -> Sam:

@@ -1,10 +1,9 @@
-"""The whole suite: napari's tests in processes of their own, beside all others.
+"""The whole suite: napari's tests in a process of their own, beside all others.
 
     python -m tests.run_all [PYTEST'S OPTIONS]
 
-A Qt window must not share a process with servers, nor live for all of the tests: with nearly five
-hundred of them in one process, Qt ended it with a segmentation fault. Both runs compete for the
-processors, so that none is idle while a server starts or one of them is done early.
+A Qt window must not share a process with servers. Both runs compete for the processors, so that
+none is idle while a server starts or one of them is done early.
 """
 
 import os
@@ -17,10 +16,6 @@ from typing import IO
 import pytest
 
 OTHERS = ("-n", "2", "-p", "no:napari", "tests", "--ignore", "tests/napari")
-WINDOW = "tests/napari/test_widget.py"
-NAPARI = (("tests/napari", "--ignore", WINDOW), (WINDOW,))
-"""One process after the other."""
-
 KEEP_MEMORY = {"MALLOC_MMAP_THRESHOLD_": str(2**30), "MALLOC_TRIM_THRESHOLD_": str(2**30)}
 """glibc gives large blocks back to the system at once, and the system clears each again when it is
 next used: a sixth of the processor time of tests that compute."""
@@ -38,24 +33,17 @@ def main(options: list[str]) -> int:
         ThreadPoolExecutor(1) as beside,
     ):
         variables = os.environ | KEEP_MEMORY | {"SAMLET_TESTS_CACHE": cache}
+        # Over a hundred processes would each compile samlet's modules again.
+        variables.pop("PYTHONDONTWRITEBYTECODE", None)
         single = variables | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        napari = beside.submit(_run_windows, options, single, shown_later)
-        statuses = [_run((*OTHERS, *options), variables), *napari.result()]
+        napari = beside.submit(_run, ("tests/napari", *options), single, shown_later)
+        statuses = (_run((*OTHERS, *options), variables), napari.result())
         shown_later.seek(0)
         print("\nnapari:", flush=True)
         sys.stdout.buffer.write(shown_later.read())
     # With `-m`, one of them may have nothing to do.
     done = {pytest.ExitCode.OK, pytest.ExitCode.NO_TESTS_COLLECTED}
     return next((status for status in statuses if status not in done), 0)
-
-
-def _run_windows(options: list[str], variables: dict[str, str], output: IO[bytes]) -> list[int]:
-    statuses: list[int] = []
-    for tests in NAPARI:
-        statuses.append(_run((*tests, *options), variables, output))
-        if statuses[-1] == pytest.ExitCode.INTERRUPTED:
-            break
-    return statuses
 
 
 def _run(

@@ -4,6 +4,8 @@ from . import outputs as outputs
 from .checkpoints.loading import load as load
 from .checkpoints.loading import sam_model_registry as sam_model_registry
 from .checkpoints.loading import save as save
+from .classification.classifier import ObjectClassifier as ObjectClassifier
+from .classification.features import object_features as object_features
 from .errors import UserError as UserError
 from .everything.generator import SamAutomaticMaskGenerator as SamAutomaticMaskGenerator
 from .everything.segment import segment_everything as segment_everything

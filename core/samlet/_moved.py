@@ -23,6 +23,7 @@ MOVED = {
     "finetune": "training.finetuning.finetune",
     "image_files": "images.decoding",
     "labels": "datasets",
+    "measurements.pixel_size": "images.formats.pixel_size",
     "official": "checkpoints.official",
     "overlay": "outputs.drawing",
     "polygons": "masks.polygons",

@@ -1,15 +1,18 @@
 """The command line: `samlet-labelstudio`, which serves, and its helpers."""
 
 import logging
+from contextlib import ExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from samlet.cluster.options import RayAddress, WorkerCores
 from samlet.errors import UserError
 from samlet.utils.console import console, run_app
 
 if TYPE_CHECKING:
+    from samlet.cluster.run import RayRun
     from samlet_labelstudio.service import Service
 
 app = typer.Typer(add_completion=False, pretty_exceptions_enable=False)
@@ -25,7 +28,7 @@ Key = Annotated[
 ]
 Model = Annotated[
     str | None,
-    typer.Option(help="A name from `samlet models`, or a checkpoint; nuclei by default."),
+    typer.Option(help="A name from `samlet models`, or a checkpoint; microscopy by default."),
 ]
 EngineName = Annotated[str | None, typer.Option("--engine", help="auto, torch or openvino.")]
 PrecisionName = Annotated[
@@ -37,6 +40,9 @@ PrecisionName = Annotated[
     ),
 ]
 Project = Annotated[int, typer.Option(help="Project number.", min=1)]
+DEFAULT_WORKERS = 2
+"""Tasks that are pre-annotated at the same time without Ray."""
+
 Labels = Annotated[str, typer.Option(help="Labels of the objects, separated by commas.")]
 
 
@@ -151,8 +157,15 @@ def preannotate(
         ),
     ] = "/data/local-files/?d=",
     workers: Annotated[
-        int, typer.Option(help="Tasks processed at the same time.", min=1, max=32)
-    ] = 2,
+        int | None,
+        typer.Option(
+            help="Tasks processed at the same time; with --ray, number of worker processes.",
+            show_default="2; with --ray, as many as fit",
+            min=1,
+        ),
+    ] = None,
+    ray: RayAddress = None,
+    worker_cores: WorkerCores = None,
     model: Model = None,
     engine: EngineName = None,
     precision: PrecisionName = None,
@@ -165,6 +178,8 @@ def preannotate(
     """
     if (project is None) == (images is None):
         raise UserError("Say what to pre-annotate: --project N, or --images FOLDER.")
+    if ray is not None and project is not None:
+        raise UserError("--ray is for --images: tasks of a project are fetched by this machine.")
     service = _service(
         {
             "model": model,
@@ -176,10 +191,20 @@ def preannotate(
     )
     try:
         if project is not None:
-            failed = _preannotate_project(service, project, workers)
+            failed = _preannotate_project(service, project, workers or DEFAULT_WORKERS)
         else:
             assert images is not None
-            failed = _preannotate_folder(service, images, out, _split(labels), prefix, workers)
+            with ExitStack() as connection:
+                run = None
+                if ray is not None:
+                    from samlet.cluster.run import ray_run
+
+                    predictor, _ = service.models.of_project("")
+                    run = connection.enter_context(ray_run(ray, workers, worker_cores, predictor))
+                in_process = workers or DEFAULT_WORKERS
+                failed = _preannotate_folder(
+                    service, images, out, _split(labels), prefix, in_process, run
+                )
     except KeyboardInterrupt:
         console.print("Stopped; run the same command again to resume.")
         raise typer.Exit(130) from None
@@ -244,11 +269,17 @@ def _preannotate_project(service: "Service", project: int, workers: int) -> list
 
 
 def _preannotate_folder(
-    service: "Service", images: Path, out: Path, labels: list[str], prefix: str, workers: int
+    service: "Service",
+    images: Path,
+    out: Path,
+    labels: list[str],
+    prefix: str,
+    workers: int,
+    run: "RayRun | None",
 ) -> list[str]:
     from samlet_labelstudio.bulk.folder import preannotate_folder
 
-    count, failed = preannotate_folder(service, images, out, labels, prefix, workers)
+    count, failed = preannotate_folder(service, images, out, labels, prefix, workers, run)
     console.print(f"{out} holds {count} tasks; their labeling config is beside it.")
     return failed
 

@@ -10,13 +10,17 @@ from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 
 from samlet.errors import UserError
 from samlet.images import DEFAULT_MAX_PIXELS
-from samlet.utils.cache_folder import cache_dir
+from samlet.utils.cache_folder import EMBEDDINGS_MB, cache_dir, embeddings_dir
 from samlet_labelstudio.hosts import host_of
 
 PREFIX = "SAMLET_"
 
 _Hosts = Annotated[tuple[str, ...], NoDecode]
 _Positive = Annotated[int, Field(ge=1)]
+
+
+def _default_folder() -> Path:
+    return cache_dir() / "labelstudio"
 
 
 class PreannotationSettings(BaseModel):
@@ -28,6 +32,8 @@ class PreannotationSettings(BaseModel):
         min_area: least area of pre-annotations in pixels.
         max_regions: most pre-annotations per image, those with the highest predicted IoU.
         tolerance: how far polygons may deviate from the mask, in pixels.
+        likeness: least likeness of what labels such as "all like cell" find, 0 to 1; see
+            `samlet.find_similar`.
     """
 
     model_config = ConfigDict(frozen=True, coerce_numbers_to_str=True, allow_inf_nan=False)
@@ -37,6 +43,7 @@ class PreannotationSettings(BaseModel):
     min_area: int = Field(0, ge=0)
     max_regions: int = Field(1000, ge=0)
     tolerance: float = Field(1.0, ge=0)
+    likeness: float = Field(0.5, ge=0, le=1)
 
 
 PER_PROJECT = tuple(PreannotationSettings.model_fields)
@@ -65,7 +72,8 @@ class Settings(PreannotationSettings, BaseSettings):
         names: further names by which the backend itself is reached, as "host" or "host:port".
         basic_auth_user: who may use the backend (BASIC_AUTH_USER); None for everybody.
         basic_auth_pass: the password (BASIC_AUTH_PASS). Never shown nor logged.
-        folder: for embeddings and trained models; by default in samlet's cache folder.
+        folder: for trained models, and for embeddings if it is chosen; by default in samlet's cache
+            folder.
         memory_mb: limit of embeddings in memory.
         disk_mb: limit of embeddings on disk.
         max_image_mb: larger files are refused.
@@ -85,7 +93,7 @@ class Settings(PreannotationSettings, BaseSettings):
         env_prefix=PREFIX, env_ignore_empty=True, populate_by_name=True
     )
 
-    model: str = "nuclei"
+    model: str = "microscopy"
     engine: str = "auto"
     precision: str = "auto"
     label_studio_url: str | None = Field(None, validation_alias="LABEL_STUDIO_URL")
@@ -95,9 +103,9 @@ class Settings(PreannotationSettings, BaseSettings):
     names: _Hosts = ()
     basic_auth_user: str | None = Field(None, validation_alias="BASIC_AUTH_USER")
     basic_auth_pass: str | None = Field(None, validation_alias="BASIC_AUTH_PASS", repr=False)
-    folder: Path = Field(default_factory=lambda: cache_dir() / "labelstudio")
+    folder: Path = Field(default_factory=_default_folder)
     memory_mb: _Positive = 1000
-    disk_mb: _Positive = 5000
+    disk_mb: _Positive = EMBEDDINGS_MB
     max_image_mb: _Positive = 500
     max_pixels: _Positive = DEFAULT_MAX_PIXELS
     prefetch_tasks: int = Field(2, ge=0, le=20)
@@ -139,6 +147,11 @@ class Settings(PreannotationSettings, BaseSettings):
         except ValidationError as error:
             raise UserError(_message(error.errors()[0], "The extra parameter {}".format)) from None
         return self.model_copy(update=checked.model_dump(include=set(given)))
+
+    @property
+    def embeddings_folder(self) -> Path:
+        """Where embeddings are kept: the folder that programs share, unless `folder` was chosen."""
+        return embeddings_dir() if self.folder == _default_folder() else self.folder / "embeddings"
 
     @field_validator("allowed_hosts", "names", mode="before")
     @classmethod

@@ -1,4 +1,4 @@
-"""Sample data: three real images of nuclei, and a stack of slices made from a fourth."""
+"""Sample data: five real images, and a stack of slices made from one of them."""
 
 from collections.abc import Iterator
 from typing import Any, NamedTuple
@@ -20,6 +20,8 @@ _SOURCE = {
     "source": "BBBC038v1, Broad Bioimage Benchmark Collection (Caicedo et al., 2019)",
     "license": "CC0",
 }
+_USIIGACI = {"source": "Usiigaci (Tsai et al., 2019)", "license": "MIT"}
+_AXONS = {"source": "data_axondeepseg_sem (Zaimi et al., 2018)", "license": "MIT"}
 _SEED = 38
 # Nuclei of cells in a dish are flat: half their height as a share of their radius.
 _FLATNESS = 0.3
@@ -47,6 +49,16 @@ def stained() -> list[LayerData]:
 def brightfield() -> list[LayerData]:
     """Nuclei in transmitted light, grey."""
     return [_sample("brightfield_1")]
+
+
+def phase_contrast() -> list[LayerData]:
+    """Living cells in phase contrast, grey."""
+    return [_sample("phase_contrast_1", _USIIGACI)]
+
+
+def electron() -> list[LayerData]:
+    """Axons of a spinal cord in a scanning electron microscope, grey."""
+    return [_sample("electron_1", _AXONS)]
 
 
 def stack() -> list[LayerData]:
@@ -131,10 +143,10 @@ def _out_of_focus(light: np.ndarray) -> np.ndarray:
     return seen / (1 + 2 * sum(_FADING**distance for distance in range(1, _REACH + 1)))
 
 
-def _sample(name: str) -> LayerData:
+def _sample(name: str, source: dict[str, str] = _SOURCE) -> LayerData:
     pixels = read(IMAGES / f"{name}.png")
     grey = bool((pixels == pixels[..., :1]).all())
-    meta = {"name": name, "rgb": not grey, "metadata": dict(_SOURCE)}
+    meta = {"name": name, "rgb": not grey, "metadata": dict(source)}
     return pixels[..., 0] if grey else pixels, meta, "image"
 
 

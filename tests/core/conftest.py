@@ -49,9 +49,13 @@ def nuclei() -> Sam:
 
 @pytest.fixture(scope="session")
 def nuclei_file(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundled model for images of 256 px, where what it finds does not matter."""
+    """The bundled model for images of 256 px, where what it finds does not matter.
+
+    It does not zoom in, which takes most of the time.
+    """
     path = tmp_path_factory.mktemp("models") / "nuclei-256.safetensors"
-    samlet.save(nuclei_at(256), path)
+    model = nuclei_at(256)
+    samlet.save(model, path, card=model.card | {"zoom": False})
     return path
 
 

@@ -4,17 +4,22 @@ import runpy
 import shutil
 import subprocess
 import sys
+from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import pytest
 import tifffile
+import torch
 from PIL import Image
 
+import samlet
 from recipes import axons_sem, microscopy, usiigaci
 from samlet import samples
 from samlet.masks import from_label_map
+from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
+from tests.core.conftest import SMALL
 
 RECIPES = Path(__file__).parents[2] / "recipes"
 
@@ -106,8 +111,8 @@ def test_kinds_are_drawn_as_often_as_the_recipe_says(tmp_path: Path) -> None:
     assert [len(names) for names in kept_out.values()] == [60, 6, 2]
     sources = {
         "bbbc038": ("fluorescence_2", "stained_1", "stained_2", "brightfield_1"),
-        "usiigaci": ("fluorescence_1",),
-        "axons_sem": ("fluorescence_3",),
+        "usiigaci": ("phase_contrast_1",),
+        "axons_sem": ("electron_1",),
     }
     for name, images in sources.items():
         for folder in ("images", "labels"):
@@ -116,21 +121,32 @@ def test_kinds_are_drawn_as_often_as_the_recipe_says(tmp_path: Path) -> None:
                 source = images[0] if image not in images else image
                 path = samples.IMAGES.parent / folder / f"{source}.png"
                 shutil.copy(path, tmp_path / name / folder / f"{image}.png")
-    examples, weights = microscopy.training_set(tmp_path)
-    shares = dict.fromkeys(("stained", "brightfield"), 0.0)
+    wanted = microscopy.STAGES["general"].shares
+    examples, weights = microscopy.training_set(tmp_path, wanted)
+    shares: defaultdict[str, float] = defaultdict(float)
     for example, weight in zip(examples, weights, strict=True):
-        kind = example.name.rsplit("_", 1)[0]
-        key = kind if kind in shares else example.name
-        shares[key] = shares.get(key, 0) + weight
-    assert shares == pytest.approx(
-        {
-            "stained": 0.17,
-            "brightfield": 0.12,
-            "fluorescence_2": 0.16,
-            "fluorescence_1": 0.36,
-            "fluorescence_3": 0.19,
-        }
-    )
+        shares[example.name.rsplit("_", 1)[0]] += weight
+    assert len(examples) == 6
+    sample_names = {"cells": "phase_contrast", "axons": "electron"}
+    expected = {sample_names.get(kind, kind): share for kind, share in wanted.items()}
+    assert shares == pytest.approx(expected)
+    assert sum(shares.values()) == pytest.approx(1)
+
+
+def test_the_weights_of_stages_are_averaged(tmp_path: Path) -> None:
+    expected: dict[str, torch.Tensor] = {}
+    for seed, (stage, share) in enumerate(microscopy.WEIGHTS.items()):
+        torch.manual_seed(seed)
+        model = Sam(SMALL)
+        (tmp_path / stage).mkdir()
+        samlet.save(model, tmp_path / stage / microscopy.MODEL)
+        for name, value in model.state_dict().items():
+            expected[name] = expected.get(name, 0) + share * value.double()
+    assert sum(microscopy.WEIGHTS.values()) == pytest.approx(1)
+    microscopy.average(tmp_path)
+    averaged = samlet.load(tmp_path / "average" / microscopy.MODEL).state_dict()
+    for name, value in averaged.items():
+        assert torch.allclose(value.double(), expected[name], atol=1e-6), name
 
 
 def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -145,8 +161,13 @@ def test_another_folder_is_refused(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 def test_samples_are_in_the_validation_split() -> None:
-    names = (RECIPES / "nuclei-validation.txt").read_text().split()
+    nuclei = (RECIPES / "nuclei-validation.txt").read_text().split()
+    others = (RECIPES / "microscopy-validation.txt").read_text().split()
     told = (samples.IMAGES.parent / "README.md").read_text()
     for name in samples.NAMES:
-        begin = next(line for line in told.splitlines() if f"| {name} |" in line).split("|")[2]
-        assert sum(full.startswith(begin.strip()) for full in names) == 1
+        row = next(line for line in told.splitlines() if f"| {name} |" in line).split("|")
+        image = row[3].split(", ")[1].strip()
+        if name in samples.NUCLEI:
+            assert sum(full.startswith(image.rstrip(".")) for full in nuclei) == 1
+        else:
+            assert sum(full.endswith(f"/{image}") for full in others) == 1

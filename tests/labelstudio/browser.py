@@ -39,8 +39,11 @@ FLAGS = (
     "--disable-sync",
     "--window-size=1400,1050",
 )
-WAIT_S = 60
-"""For pages and answers; everything usually takes far less."""
+WAIT_S = 180
+"""For pages and answers; everything usually takes far less, but the machine may have other work."""
+
+PASSING = (ElementClickInterceptedException, StaleElementReferenceException)
+"""While a page is still being drawn."""
 
 IMAGE_READY = """
 const image = window.Htx?.annotationStore?.selected?.objects.find(o => o.type === 'image');
@@ -110,6 +113,12 @@ ANSWERED = f"""
 return (window.Htx.suggestionsRequest ?? null) !== arguments[0]
   && !window.Htx.awaitingSuggestions && {SUGGESTIONS} >= arguments[1];
 """
+NAMED = """
+return [...document.querySelectorAll(arguments[0])]
+  .find(each => each.textContent.trim() === arguments[1] && each.checkVisibility());
+"""
+ALL_ROWS = "return document.querySelector('[aria-label=\"Select all rows\"]')"
+SHOWS = "return document.body.innerText.includes(arguments[0])"
 
 
 class Browser:
@@ -144,9 +153,19 @@ class Browser:
             self.find(selector).click()
             return True
 
-        passing = (ElementClickInterceptedException, StaleElementReferenceException)
-        WebDriverWait(self.driver, WAIT_S, 0.1, ignored_exceptions=passing).until(
+        WebDriverWait(self.driver, WAIT_S, 0.1, ignored_exceptions=PASSING).until(
             pressed, f"always covered: {selector}"
+        )
+
+    def press_named(self, text: str, selector: str = "button") -> None:
+        """Click on what has this text and no other, as soon as it is shown and uncovered."""
+
+        def pressed(driver: Chrome) -> bool:
+            self.wait(NAMED, selector, text).click()
+            return True
+
+        WebDriverWait(self.driver, WAIT_S, 0.1, ignored_exceptions=PASSING).until(
+            pressed, f"always covered: {text}"
         )
 
     def log_in(self) -> None:
@@ -159,6 +178,41 @@ class Browser:
         """Open a task from the data manager, and wait for its picture."""
         self.driver.get(f"{self.server.url}/projects/{project}/data?task={task}")
         self.wait(IMAGE_READY)
+
+    def open_model_settings(self, project: int) -> None:
+        """Open the project's settings, Model, and wait for the backend to be listed."""
+        self.driver.get(f"{self.server.url}/projects/{project}/settings/ml")
+        self.find("[aria-label='Machine learning model options']")
+
+    def start_training(self, project: int) -> None:
+        """Choose *Start Training* of the backend, and press the button of the dialog."""
+        self.open_model_settings(project)
+        self.press("[aria-label='Machine learning model options']")
+        self.press_named("Start Training", ".lsf-main-menu__item")
+        self.press_named("Start Training")
+        self.wait(SHOWS, "Request Sent!")
+
+    def connect_model(self, project: int, title: str, url: str, interactive: bool = False) -> None:
+        """Fill in the dialog *Connect Model* of the project settings, and press its button."""
+        self.driver.get(f"{self.server.url}/projects/{project}/settings/ml")
+        self.press_named("Connect Model")
+        self.find("input[name=title]").send_keys(title)
+        self.find("input[name=url]").send_keys(url)
+        if interactive:
+            box = self.driver.find_element(By.CSS_SELECTOR, "input[name=is_interactive]")
+            # The box itself is invisible: a drawing of it is shown.
+            self.driver.execute_script("arguments[0].click()", box)
+        self.press_named("Validate and Save")
+
+    def retrieve_predictions(self, project: int) -> None:
+        """Choose all tasks in the data manager, then *Actions*, *Retrieve Predictions*, and OK."""
+        self.driver.get(f"{self.server.url}/projects/{project}/data")
+        # The box itself is invisible: a drawing of it is shown.
+        self.driver.execute_script("arguments[0].click()", self.wait(ALL_ROWS))
+        self.press("[aria-label='Tasks Actions']")
+        self.press_named("Retrieve Predictions", "*")
+        self.press_named("OK")
+        self.wait(f"return !(() => {{{NAMED}}})(...arguments)", "button", "OK")
 
     def open_label_stream(self, project: int) -> None:
         """Press "Label All Tasks": the next task that has no annotation."""

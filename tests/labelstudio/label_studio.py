@@ -7,6 +7,7 @@ themselves when it is missing.
 import argparse
 import contextlib
 import os
+import secrets
 import shutil
 import signal
 import socket
@@ -30,8 +31,8 @@ PASSWORD = "samlet-tests"
 TOKEN = "0123456789abcdef0123456789abcdef01234567"
 NOWHERE = "http://127.0.0.1:9"
 """No proxy is there: what Label Studio would fetch from outside fails at once."""
-START_S = 240
-"""The first start of all compiles Python files."""
+START_S = 600
+"""The first start of all compiles Python files, and the machine may have other work."""
 DATABASE = "label_studio.sqlite3"
 REQUEST_S = 120
 """Above the 100 s that Label Studio itself gives a backend."""
@@ -101,9 +102,18 @@ class LabelStudio:
     def connect_backend(
         self, project: int, url: str, interactive: bool = True, **settings: Any
     ) -> int:
-        """Connect an ML backend, as the settings page does, and its number."""
+        """Connect an ML backend, as the settings page does, and its number.
+
+        Label Studio waits for it for no more than a second, so on a busy machine it takes more.
+        """
         body = {"project": project, "url": url, "title": "backend", "is_interactive": interactive}
-        return int(self.call("POST", "ml/", json={**body, **settings}).json()["id"])
+        deadline = time.monotonic() + START_S
+        while True:
+            try:
+                return int(self.call("POST", "ml/", json={**body, **settings}).json()["id"])
+            except RefusedError as error:
+                if "timed out" not in error.body or time.monotonic() > deadline:
+                    raise
 
     def backend(self, backend: int) -> dict[str, Any]:
         return dict(self.call("GET", f"ml/{backend}").json())
@@ -186,9 +196,15 @@ def _make_empty_database(command: Path) -> None:
 
 
 def free_port() -> int:
-    with socket.socket() as listener:
-        listener.bind(("127.0.0.1", 0))
-        return int(listener.getsockname()[1])
+    """A port on which nothing listens, below those that the system gives to connections.
+
+    A server takes seconds before it listens, in which there are hundreds of connections.
+    """
+    while True:
+        port = 20_000 + secrets.randbelow(12_000)
+        with contextlib.suppress(OSError), socket.socket() as listener:
+            listener.bind(("127.0.0.1", port))
+            return port
 
 
 @contextlib.contextmanager

@@ -40,7 +40,7 @@ PART = payloads.png(payloads.rgb("fluorescence_3")[:PART_SIDE, :PART_SIDE])
 NUCLEUS = NUCLEI[1]
 LEAST_IOU = 0.8
 """The model alone has 0.9 on these nuclei."""
-SOON_S = 1.0
+WAIT_S = 600.0
 """Label Studio waits so long for /health."""
 
 
@@ -52,7 +52,7 @@ def client(tmp_path_factory: pytest.TempPathFactory) -> Any:
 @pytest.fixture(scope="module")
 def quick_model(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundled model at half its size, for what does not depend on how good it is."""
-    path = tmp_path_factory.mktemp("quick") / "nuclei.safetensors"
+    path = tmp_path_factory.mktemp("quick") / "microscopy.safetensors"
     samlet.save(quick_nuclei(512), path)
     return path
 
@@ -70,13 +70,13 @@ def client_of(settings: Settings, most_at_once: int = 12) -> Any:
 def predict(client: Any, body: dict[str, Any]) -> list[dict[str, Any]]:
     answer = client.post("/predict", json=body)
     assert answer.status_code == 200, answer.json
-    assert Path(answer.json["model_version"]).stem == "nuclei"
+    assert Path(answer.json["model_version"]).stem == "microscopy"
     return list(answer.json["results"])
 
 
 def regions_of(client: Any, drawn: list[payloads.Region], text: str | None = None) -> Any:
     (prediction,) = predict(client, payloads.request([payloads.task(IMAGE)], drawn, text))
-    assert prediction["model_version"] == "nuclei" and 0.5 < prediction["score"] <= 1
+    assert prediction["model_version"] == "microscopy" and 0.5 < prediction["score"] <= 1
     return prediction["result"]
 
 
@@ -106,9 +106,9 @@ def test_health(client: Any, path: str) -> None:
 
 def test_setup(client: Any) -> None:
     answer = set_up(client, "1", None)
-    assert (answer.status_code, answer.json) == (200, {"model_version": "nuclei"})
+    assert (answer.status_code, answer.json) == (200, {"model_version": "microscopy"})
     answer = client.post("/versions", json={"project": "1.17"})
-    assert (answer.status_code, answer.json) == (200, {"versions": ["nuclei"]})
+    assert (answer.status_code, answer.json) == (200, {"versions": ["microscopy"]})
 
 
 def test_setup_of_a_config_that_is_useless(quick_client: Any) -> None:
@@ -224,7 +224,7 @@ def test_later_clicks_go_on_from_the_mask_before(tmp_path: Path) -> None:
     client = create_app(service, 2).test_client()
     regions_of(client, drawn[:1])
     shown = payloads.mask_of(regions_of(client, drawn), SIZE)
-    predictor = service.models.load("nuclei")
+    predictor = service.models.load("microscopy")
     embedding = predictor.encode(np.asarray(Image.open(BytesIO(IMAGE)).convert("RGB")))
     points = [[d["value"]["x"] * SIZE[1] / 100, d["value"]["y"] * SIZE[0] / 100] for d in drawn]
     coords = np.array(points) - 0.5
@@ -335,9 +335,8 @@ def test_boxes_of_a_detector(
     # What samlet itself has predicted before is no reason to leave the rest out.
     own = by_score | {"model_version": str(quick_model)}
     service = Service(Settings(model=str(quick_model), engine="auto", folder=tmp_path))
-    again = service.preannotator.preannotate(
-        service.context("1", payloads.config()), payloads.task(IMAGE, predictions=[own])
-    )
+    context, task = service.context("1", payloads.config()), payloads.task(IMAGE, predictions=[own])
+    again = service.preannotator.preannotate(service.preannotator.prepare(context, task))
     assert len(again["result"]) == len(found(quick_client)) > 3
 
 
@@ -379,7 +378,7 @@ def test_one_broken_task_of_several(client: Any) -> None:
     tasks = [good[0], *broken, good[1]]
     results = predict(client, payloads.request(tasks))
     assert [bool(prediction["result"]) for prediction in results] == [True, False, False, True]
-    assert results[1] == {"result": [], "score": 0.0, "model_version": "nuclei"}
+    assert results[1] == {"result": [], "score": 0.0, "model_version": "microscopy"}
 
 
 @pytest.mark.parametrize("drawn", [None, [payloads.click_in(NUCLEUS)]])
@@ -440,7 +439,7 @@ class SlowHost(BaseHTTPRequestHandler):
 
     def do_GET(self) -> None:
         self.received.release()
-        assert self.allowed.wait(60)
+        assert self.allowed.wait(WAIT_S)
         self.send_response(200)
         self.end_headers()
         self.wfile.write(IMAGE)
@@ -472,15 +471,15 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
     with ThreadPoolExecutor(2) as pool:
         waiting = [pool.submit(send, number) for number in (1, 2)]
         for _ in waiting:
-            assert SlowHost.received.acquire(timeout=30)
+            assert SlowHost.received.acquire(timeout=WAIT_S)
         refused = send(3)
         assert refused.status_code == 503
         busy = "The backend is busy with 2 requests, and 0 wait: try again soon."
         assert refused.json["error"] == busy
-        start = time.monotonic()
+        # Both are still held by their images.
         assert app.test_client().get("/health").status_code == 200
         assert set_up(app.test_client(), "1", None).status_code == 200
-        assert time.monotonic() - start < SOON_S
+        assert not any(each.done() for each in waiting)
         SlowHost.allowed.set()
         assert [each.result().status_code for each in waiting] == [200, 200]
     assert send(3).status_code == 200
@@ -499,33 +498,34 @@ def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> Non
     )
     try:
         wait_for(url)
-        bodies = [payloads.request([payloads.task(PART, number)]) for number in range(2)]
-        with ThreadPoolExecutor(2) as pool:
-            waiting = [
-                pool.submit(requests.post, f"{url}/predict", json=body, timeout=100)
-                for body in bodies
-            ]
-            seconds = []
-            while not all(each.done() for each in waiting):
-                start = time.monotonic()
-                assert requests.get(f"{url}/health", timeout=100).ok
-                seconds.append(time.monotonic() - start)
-                time.sleep(0.02)
-            assert [each.result().status_code for each in waiting] == [200] * 2
-        # A few wait on a busy machine, and while the model is prepared, which holds Python's lock.
-        assert len(seconds) > 3 and np.percentile(seconds, 95) < SOON_S, f"{sorted(seconds)[-5:]}"
+        answered = 0
+        # This process may stand still while the requests are done: then once more.
+        for attempt in range(10):
+            with ThreadPoolExecutor(2) as pool:
+                waiting = [
+                    pool.submit(requests.post, f"{url}/predict", json=body, timeout=WAIT_S)
+                    for number in range(2)
+                    if (body := payloads.request([payloads.task(PART, 2 * attempt + number)]))
+                ]
+                while not all(each.done() for each in waiting):
+                    assert requests.get(f"{url}/health", timeout=WAIT_S).ok
+                    answered += not any(each.done() for each in waiting)
+                assert [each.result().status_code for each in waiting] == [200] * 2
+            if answered > 3:
+                break
+        assert answered > 3
     finally:
         process.terminate()
-        process.wait(30)
+        process.wait(WAIT_S)
 
 
 def wait_for(url: str) -> None:
-    deadline = time.monotonic() + 120
+    deadline = time.monotonic() + WAIT_S
     while True:
         try:
             requests.get(f"{url}/health", timeout=5)
             return
-        except requests.ConnectionError:
+        except requests.RequestException:
             assert time.monotonic() < deadline
             time.sleep(0.2)
 

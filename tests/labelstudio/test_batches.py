@@ -6,15 +6,12 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
-from PIL import Image
-from werkzeug.serving import make_server
 
-import samlet
 from samlet.errors import UserError
 from samlet_labelstudio.label_studio.client import connect
 from samlet_labelstudio.label_studio.labeling_config import LabelingConfig
@@ -25,56 +22,20 @@ from samlet_labelstudio.service.request_context import RequestContext
 from samlet_labelstudio.settings import Settings
 from tests.labelstudio import payloads
 from tests.labelstudio.label_studio import LabelStudio
-from tests.labelstudio.projects import CONFIGS
-from tests.models import quick_nuclei
+from tests.labelstudio.quick_backend import (
+    COUNT,
+    SOON_S,
+    Gate,
+    counts,
+    messages,
+    model,
+    project,
+    service,
+    url,
+    wait,
+)
 
-COUNT = 3
-SOON_S = 60.0
-
-
-class Gate:
-    """Holds `Service.preannotate` until it is opened, and fails where a test says so."""
-
-    def __init__(self, service: Service, patch: pytest.MonkeyPatch) -> None:
-        self.opened = threading.Event()
-        self.failing: dict[int, Exception] = {}
-        self.processed: list[int] = []
-        self._real = service.preannotator.preannotate
-        patch.setattr(service.preannotator, "preannotate", self)
-
-    def __call__(self, context: Any, task: Any, image: Any = None, progress: Any = None) -> Any:
-        assert self.opened.wait(SOON_S)
-        self.processed.append(task["id"])
-        if task["id"] in self.failing:
-            raise self.failing[task["id"]]
-        return self._real(context, task, image, progress)
-
-
-@pytest.fixture(autouse=True)
-def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
-    """What a test answers at once may take longer on a busy machine."""
-    monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", SOON_S)
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path = tmp_path_factory.mktemp("model") / "nuclei.safetensors"
-    samlet.save(quick_nuclei(), path)
-    return path
-
-
-@pytest.fixture
-def service(server: LabelStudio, model: Path, tmp_path: Path) -> Service:
-    return Service(
-        Settings(
-            model=str(model),
-            engine="torch",
-            folder=tmp_path,
-            label_studio_url=server.url,
-            api_key=server.token,
-            max_regions=5,
-        )
-    )
+__all__ = ["model", "project", "service", "url"]
 
 
 @pytest.fixture
@@ -82,42 +43,10 @@ def gate(service: Service, monkeypatch: pytest.MonkeyPatch) -> Gate:
     return Gate(service, monkeypatch)
 
 
-@pytest.fixture
-def url(service: Service) -> Iterator[str]:
-    """Where the backend listens."""
-    listening = make_server("127.0.0.1", 0, create_app(service, 12), threaded=True)
-    threading.Thread(target=listening.serve_forever, daemon=True).start()
-    yield f"http://127.0.0.1:{listening.server_port}"
-    listening.shutdown()
-
-
-@pytest.fixture
-def project(server: LabelStudio, url: str, tmp_path: Path) -> int:
-    """A project with images that are quick to look at, connected to the backend."""
-    text = (CONFIGS / "brush.xml").read_text(encoding="utf-8")
-    number = server.create_project("Batches", text, show_collab_predictions=False)
-    server.connect_backend(number, url)
-    pixels = np.asarray(Image.open(payloads.IMAGES / "fluorescence_2.png"))
-    for i in range(COUNT):
-        path = tmp_path / f"{i}.png"
-        Image.fromarray(pixels[50 * i : 50 * i + 100, :100]).save(path)
-        server.upload_image(number, path)
-    return number
-
-
-def wait(until: Callable[[], Any]) -> None:
-    deadline = time.monotonic() + SOON_S
-    while not until():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def counts(server: LabelStudio, project: int) -> list[int]:
-    return [len(server.predictions(task)) for task in server.task_ids(project)]
-
-
-def messages(caplog: pytest.LogCaptureFixture, part: str) -> list[str]:
-    return [message for r in caplog.records if part in (message := r.getMessage())]
+@pytest.fixture(autouse=True)
+def _patience(monkeypatch: pytest.MonkeyPatch) -> None:
+    """What a test answers at once may take longer on a busy machine."""
+    monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", SOON_S)
 
 
 def test_each_prediction_is_written_once(
@@ -150,16 +79,32 @@ def test_each_prediction_is_written_once(
 def test_two_requests_at_the_same_time(
     server: LabelStudio,
     project: int,
+    service: Service,
     gate: Gate,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     """The second came before the first took too long, and would have an answer."""
-    monkeypatch.setattr(batches, "WAIT_SECONDS", 2.0)
+    first_waits, second_asks = threading.Event(), threading.Event()
+    real_take = service.background.deliveries.take
+
+    def wait_for_the_second(batch: batches.Batch, seconds: float) -> bool:
+        first_waits.set()
+        assert second_asks.wait(SOON_S)
+        return False
+
+    @contextmanager
+    def take(keys: Any) -> Iterator[list[bool]]:
+        with real_take(keys) as taken:
+            if first_waits.is_set():
+                second_asks.set()
+            yield taken
+
+    monkeypatch.setattr(batches.Batch, "_wait", wait_for_the_second)
+    monkeypatch.setattr(service.background.deliveries, "take", take)
     first = threading.Thread(target=server.retrieve_predictions, args=[project])
     first.start()
-    time.sleep(1)
-    monkeypatch.setattr(batches, "WAIT_SECONDS", SOON_S)
+    assert first_waits.wait(SOON_S)
     second = threading.Thread(target=server.retrieve_predictions, args=[project])
     second.start()
     first.join()
@@ -197,6 +142,33 @@ def test_one_of_the_background_fails(
     assert counts(server, project) == [1] * COUNT
 
 
+def test_tasks_that_are_deleted_meanwhile(
+    server: LabelStudio,
+    project: int,
+    service: Service,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    first, second, third = server.task_ids(project)
+    server.retrieve_predictions(project)
+    server.call("DELETE", f"tasks/{first}/")
+    preannotate = service.preannotator.preannotate
+
+    def delete_then_preannotate(prepared: Any, progress: Any = None) -> Any:
+        if prepared.task["id"] == third:
+            server.call("DELETE", f"tasks/{third}/")
+        return preannotate(prepared, progress=progress)
+
+    monkeypatch.setattr(service.preannotator, "preannotate", delete_then_preannotate)
+    gate.opened.set()
+    wait(lambda: messages(caplog, f"Project {project}: 1 of 3 tasks are done."))
+    assert len(server.predictions(second)) == 1
+    for number in (first, third):
+        assert messages(caplog, f"Task {number} was skipped: It was deleted in Label Studio.")
+
+
 def test_one_long_task(
     server: LabelStudio,
     project: int,
@@ -205,17 +177,26 @@ def test_one_long_task(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    read: list[Any] = []
+    real_completion = preannotation.completion_of
+
+    def completion_of(*arguments: Any) -> Any:
+        read.append(arguments)
+        return real_completion(*arguments)
+
+    monkeypatch.setattr(preannotation, "completion_of", completion_of)
     task = server.task_ids(project)[0]
     server.retrieve_predictions(project, [task])
     gate.opened.set()
     wait(lambda: messages(caplog, f"Project {project}: 1 of 1 tasks are done."))
     assert counts(server, project) == [1, 0, 0]
+    assert len(read) == 1
 
 
-def test_label_studio_is_gone(
+def test_label_studio_is_gone_for_a_while(
     project: int,
     server: LabelStudio,
-    url: str,
+    service: Service,
     gate: Gate,
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
@@ -223,10 +204,44 @@ def test_label_studio_is_gone(
     monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
     server.retrieve_predictions(project)
     nobody = connect(Settings(label_studio_url="http://127.0.0.1:9", api_key="k"))
-    monkeypatch.setattr(predictions, "connect", lambda settings: nobody)
+    with monkeypatch.context() as patch:
+        patch.setattr(predictions, "connect", lambda settings: nobody)
+        gate.opened.set()
+        wait(lambda: messages(caplog, "resumed when the backend is started again"))
+    (message,) = messages(caplog, "Label Studio does not answer at")
+    assert message.startswith(f"Project {project}: 3 of 3 tasks are left, and resumed when")
+    assert service.background.progress() == []
+
+    again = Service(service.settings)
+    again.resume()
+    wait(lambda: messages(caplog, f"Project {project}: 3 of 3 tasks are done."))
+    assert counts(server, project) == [1] * COUNT
+
+
+def test_a_project_that_is_deleted_meanwhile(
+    project: int,
+    server: LabelStudio,
+    service: Service,
+    gate: Gate,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """One sentence, nothing computed, and nothing left to be tried again at the next start."""
+    monkeypatch.setattr(batches, "WAIT_SECONDS", 0.2)
+    service.recent_log.attach()
+    server.retrieve_predictions(project)
+    server.call("DELETE", f"projects/{project}/")
     gate.opened.set()
-    wait(lambda: messages(caplog, f"Project {project}: 0 of 3 tasks are done."))
-    assert len(messages(caplog, "was skipped: Label Studio does not answer at")) == COUNT
+    sentence = f"Project {project} was deleted in Label Studio. Its batch ends: 0 of 3 tasks were"
+    wait(lambda: messages(caplog, sentence))
+    assert len(gate.processed) == 1 and not messages(caplog, "was skipped")
+    page = create_app(service, 2).test_client().get("/", headers={"Accept": "text/html"})
+    assert f"ERROR {sentence} done." in page.get_data(as_text=True)
+    assert service.background.progress() == []
+    assert list((service.settings.folder / "batches").iterdir()) == []
+    again = Service(service.settings)
+    again.resume()
+    assert again.background.progress() == [] and not messages(caplog, "are resumed")
 
 
 def quick_service(folder: Path, model: Path, **more: Any) -> Service:
@@ -252,6 +267,10 @@ def test_a_stopped_server_goes_on_at_its_next_start(
     monkeypatch.setattr(batches, "MANY_WAIT_SECONDS", SOON_S)
     waiting = threading.Thread(target=server.retrieve_predictions, args=[project, others[1:]])
     waiting.start()
+    # A second backend that uses the same folder leaves them alone.
+    neighbour = Service(service.settings)
+    neighbour.resume()
+    assert neighbour.background.progress() == []
     gate.failing = dict.fromkeys(server.task_ids(project), batches._UnwantedError())
     service.background.is_shutting_down = True
     gate.opened.set()
@@ -274,15 +293,26 @@ def test_a_stopped_server_goes_on_at_its_next_start(
 def test_opening_a_task_asks_twice_for_one_prediction(
     server: LabelStudio,
     project: int,
+    service: Service,
     gate: Gate,
-    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     server.change_project(project, show_collab_predictions=True)
     task = server.task_ids(project)[0]
+    asked, real_take = threading.Semaphore(0), service.background.deliveries.take
+
+    @contextmanager
+    def take(keys: Any) -> Iterator[list[bool]]:
+        with real_take(keys) as taken:
+            asked.release()
+            yield taken
+
+    monkeypatch.setattr(service.background.deliveries, "take", take)
     opened = [threading.Thread(target=server.task, args=[task]) for _ in range(3)]
     for thread in opened:
         thread.start()
-    time.sleep(1)
+    for _ in opened:
+        assert asked.acquire(timeout=SOON_S)
     gate.opened.set()
     for thread in opened:
         thread.join()
@@ -345,7 +375,7 @@ def test_what_cannot_be_left_to_the_background(
     answer = client.post("/predict", json=payloads.request(tasks))
     assert answer.status_code == 400 and sentence in answer.json["error"]
     gate.opened.set()
-    time.sleep(1)
+    service.background.join()
     # Nobody will ever see the others.
     assert len(gate.processed) == 1
 
@@ -403,14 +433,15 @@ def test_many_boxes_can_be_cancelled(
     task = payloads.task(payloads.image_file("fluorescence_2"), predictions=theirs)
     context = service.context("1", payloads.config())
     fractions: list[float] = []
-    service.preannotator.preannotate(context, task, progress=fractions.append)
+    prepared = service.preannotator.prepare(context, task)
+    service.preannotator.preannotate(prepared, progress=fractions.append)
     assert fractions == [0.8, 1]
 
     def cancel(fraction: float) -> None:
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        service.preannotator.preannotate(context, task, progress=cancel)
+        service.preannotator.preannotate(prepared, progress=cancel)
 
 
 def test_the_end_waits_for_the_model(tmp_path: Path) -> None:
@@ -481,3 +512,24 @@ def test_who_is_answered(tmp_path: Path) -> None:
             owed.take_over(second, context, tasks)
     with owed.claim("3", tasks):
         pass
+
+
+def test_shut_down_while_a_batch_is_being_started(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    background = BackgroundBatches(tmp_path)
+    starting, done = threading.Event(), threading.Event()
+    request = threading.Thread(target=background.start, args=[done.set])
+    real_start = threading.Thread.start
+
+    def start_slowly(thread: threading.Thread) -> None:
+        if threading.current_thread() is request:
+            starting.set()
+            time.sleep(0.3)
+        real_start(thread)
+
+    monkeypatch.setattr(threading.Thread, "start", start_slowly)
+    request.start()
+    assert starting.wait(SOON_S)
+    background.shut_down(SOON_S)
+    assert done.is_set()

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
+from selenium.webdriver.support.ui import WebDriverWait
 
 from samlet.datasets import find_labelled_images, iter_objects
 from samlet.masks import box_xyxy, deepest_point, iou
 from samlet.samples import IMAGES
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
-from tests.labelstudio.browser import Browser
+from tests.labelstudio.browser import WAIT_S, Browser
 from tests.labelstudio.label_studio import LabelStudio
-from tests.labelstudio.projects import Project, brush_mask, init_project
+from tests.labelstudio.projects import CONFIGS, Project, brush_mask, init_project
 
 STAINED = "stained_1"
 CROWDED = "fluorescence_3"
@@ -88,7 +89,7 @@ def test_second_click_refines_the_first(browser: Browser, project: Project) -> N
 
 
 def test_box_then_another_object_with_an_alt_click(browser: Browser, project: Project) -> None:
-    boxed, clicked = (payloads.objects(CROWDED)[number] for number in (6, 26))
+    boxed, clicked = (payloads.objects(CROWDED)[number] for number in (6, 28))
     x0, y0, x1, y1 = box_xyxy(boxed)
     height, width = boxed.shape
     start(browser, project, CROWDED, "RectangleTool")
@@ -140,3 +141,42 @@ def test_objects_that_were_accepted_with_the_label_kept(
     assert len(objects) == 2
     for mask in truth:
         assert max(iou(mask, each) for each in objects) > 0.7
+
+
+def has_saved_mask(project: Project, name: str) -> bool:
+    """Whether Label Studio has saved a mask in the draft of an image."""
+    drafts = project.server.task(project.tasks[name])["drafts"]
+    return any(region["from_name"] == "mask" for draft in drafts for region in draft["result"])
+
+
+def test_all_objects_like_the_clicked_one(
+    server: LabelStudio, backend: Backend, browser: Browser
+) -> None:
+    """The config of the guide; one object is accepted before, and saved in the draft."""
+    truth = payloads.objects(FLUORESCENCE)
+    config = (CONFIGS / "similar.xml").read_text()
+    number = server.create_project("Similar", config, show_collab_predictions=False)
+    connection = server.connect_backend(number, backend.url)
+    data = {"image": payloads.data_uri(payloads.image_file(FLUORESCENCE))}
+    (task,) = server.import_tasks(number, [{"data": data}])
+    project = Project(server, number, connection, {FLUORESCENCE: task})
+    browser.open_task(number, task)
+    # As it is kept from page to page, another test may have left it on.
+    browser.keep_label_selected(False)
+    browser.auto_annotate()
+    browser.choose_smart_tool("KeyPointTool")
+    browser.choose_label("click", "object")
+    browser.click(*at(deepest_point(truth[2]), truth[2]))
+    browser.wait_for_suggestions()
+    browser.accept_suggestions()
+    WebDriverWait(browser.driver, WAIT_S).until(lambda _: has_saved_mask(project, FLUORESCENCE))
+    browser.choose_label("click", "all like object")
+    browser.click(*at(deepest_point(truth[1]), truth[1]))
+    browser.wait_for_suggestions(4)
+    browser.accept_suggestions()
+    browser.submit()
+    regions = submitted(project, FLUORESCENCE)
+    assert {region["from_name"] for region in regions} == {"mask"}
+    masks = [brush_mask(region) for region in regions]
+    assert sum(any(iou(mask, nucleus) > 0.5 for mask in masks) for nucleus in truth[:12]) >= 7
+    assert sum(iou(mask, truth[2]) > 0.5 for mask in masks) == 1

@@ -13,7 +13,7 @@ from samlet_labelstudio.cli import main
 @pytest.mark.parametrize(
     ("arguments", "sentence"),
     [
-        (["--model", "nope"], "There is no model nope: choose one of nuclei, "),
+        (["--model", "nope"], "There is no model nope: choose one of microscopy, "),
         (["--precision", "half"], "There is no precision half: choose one of auto, float32, "),
         (["--label-studio-url", "localhost:8080"], "give it as http://host:port"),
         (["preannotate"], "Say what to pre-annotate: --project N, or --images FOLDER."),
@@ -49,6 +49,6 @@ def test_a_port_that_is_taken() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         code = "from samlet_labelstudio.cli import main; main()"
         command = [sys.executable, "-c", code, "--port", str(taken.getsockname()[1])]
-        done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, timeout=600, check=False)
     assert done.returncode == 1
     assert "Address already in use" in done.stderr and "choose another with --port" in done.stderr

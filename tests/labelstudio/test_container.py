@@ -16,6 +16,7 @@ import pytest
 import requests
 import yaml
 
+from samlet import samples
 from samlet_labelstudio.hosts import is_listed
 from samlet_labelstudio.server.access import listening_on
 from samlet_labelstudio.settings import Settings
@@ -95,14 +96,14 @@ def test_the_container_has_all_that_runs(installed: Path) -> None:
         assert not [path for path in sources if not (installed / path).is_file()]
     code = (
         "import samlet, samlet_labelstudio.server.serving, samlet.training.job; "
-        "print(samlet.__file__, samlet_labelstudio.__file__, samlet.load('nuclei').name)"
+        "print(samlet.__file__, samlet_labelstudio.__file__, samlet.load('microscopy').name)"
     )
     done = run(installed, "-c", code)
     assert done.returncode == 0, done.stderr
     assert done.stdout.split() == [
         str(installed / "samlet/__init__.py"),
         str(installed / "samlet_labelstudio/__init__.py"),
-        "nuclei",
+        "microscopy",
     ]
 
 
@@ -129,8 +130,9 @@ def test_a_wheel_has_all_packages(tmp_path: Path) -> None:
         names = set(wheel.namelist())
     assert {name.rpartition("/")[0] for name in names if name.endswith(".py")} == expected
     assert {"samlet_napari/napari.yaml", "samlet/samples/README.md"} <= names
-    assert {"samlet/py.typed", "samlet/weights/nuclei.safetensors"} <= names
-    assert len([name for name in names if re.match(r"samlet/samples/\w+/\w+\.png", name)]) == 12
+    assert {"samlet/py.typed", "samlet/weights/microscopy.safetensors"} <= names
+    pictures = [name for name in names if re.match(r"samlet/samples/\w+/\w+\.png", name)]
+    assert len(pictures) == 2 * len(samples.NAMES)
 
 
 @pytest.fixture

@@ -45,7 +45,7 @@ config = (
     '<BrushLabels name="b" toName="i"><Label value="cell"/></BrushLabels></View>'
 )
 answer = client.post("/setup", json={{"project": "1.17", "schema": config}})
-assert answer.json == {{"model_version": "nuclei"}}, answer.json
+assert answer.json == {{"model_version": "microscopy"}}, answer.json
 assert not {set(BLOCKED)!r} & {{name.partition(".")[0] for name in sys.modules}}
 try:
     import samlet_labelstudio.model
@@ -62,7 +62,7 @@ def test_the_server_needs_no_label_studio_ml(tmp_path: Path) -> None:
         env={**os.environ, "SAMLET_FOLDER": str(tmp_path)},
         capture_output=True,
         text=True,
-        timeout=300,
+        timeout=600,
         check=False,
     )
     assert done.returncode == 0, done.stderr

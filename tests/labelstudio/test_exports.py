@@ -13,6 +13,7 @@ from PIL import Image
 from pycocotools.coco import COCO
 
 from samlet.datasets import find_labelled_images
+from samlet.datasets.labelled_images import ObjectClass
 from samlet.masks import crop_mask, iou
 from samlet_labelstudio.bulk.export import export_coco, file_name
 from samlet_labelstudio.label_studio.labeling_config import parse
@@ -174,14 +175,16 @@ def test_export_of_every_tag(host: Host, tmp_path: Path) -> None:
 
 
 def test_an_export_is_read_again(host: Host, tmp_path: Path) -> None:
-    """By `samlet finetune`, for one."""
+    """By `samlet finetune` and `samlet classify`, for which labels are classes."""
     serve_tasks(host, [annotated(RING, config("Brush", True))])
     settings = Settings(label_studio_url=host.url, api_key="a-key")
     export_coco(3, tmp_path / "coco.json", settings)
     (tmp_path / "images").mkdir()
     (tmp_path / "images" / "a.png").write_bytes(payloads.png(np.zeros((*SIZE, 3), np.uint8)))
     (item,) = find_labelled_images(tmp_path / "images", tmp_path / "coco.json")
-    assert np.array_equal(item.read_layers()[0] == 1, RING)
+    classes: dict[int, ObjectClass] = {}
+    assert np.array_equal(item.read_layers(None, classes)[0] == 1, RING)
+    assert classes == {1: ObjectClass("debris")}
 
 
 @pytest.mark.parametrize(

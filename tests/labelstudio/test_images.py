@@ -549,7 +549,7 @@ def test_slow_hosts(monkeypatch: pytest.MonkeyPatch) -> None:
         host = "{}:{}".format(*silent.getsockname())
         start = time.monotonic()
         sentence = refusal(f"http://{host}/a.png", settings_of(None, host))
-        assert "cannot be fetched (ReadTimeout)" in sentence and time.monotonic() - start < 10
+        assert "cannot be fetched (ReadTimeout)" in sentence and time.monotonic() - start < 50
 
 
 def test_half_an_answer(own: Host) -> None:

@@ -42,7 +42,7 @@ def test_init_project_makes_all_that_clicks_need(project: Project, backend: Back
     connected = server.backend(project.backend)
     assert (connected["url"], connected["state"]) == (backend.url, "CO")
     assert connected["is_interactive"]
-    assert connected["model_version"] == "nuclei"
+    assert connected["model_version"] == "microscopy"
 
 
 def test_init_project_twice(

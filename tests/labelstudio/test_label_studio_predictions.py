@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from samlet.masks import crop_mask
 from samlet.samples import IMAGES
 from samlet_labelstudio.label_studio import labeling_config
+from samlet_labelstudio.label_studio.labeling_config import Control
+from samlet_labelstudio.regions import to_results
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
 from tests.labelstudio.label_studio import LabelStudio
@@ -33,7 +36,7 @@ def project(
 
 def check(prediction: dict[str, Any]) -> None:
     """Check that a prediction is of `FIRST`, as Label Studio keeps it, and near the labels."""
-    assert prediction["model_version"] == "nuclei"
+    assert prediction["model_version"] == "microscopy"
     assert 0.5 < prediction["score"] <= 1
     regions = prediction["result"]
     assert {region["value"]["brushlabels"][0] for region in regions} == {"object"}
@@ -70,10 +73,26 @@ def test_boxes_of_a_detector_become_masks(project: Project) -> None:
     (task,) = server.import_tasks(project.number, imported)
     server.retrieve_predictions(project.number, [task])
     by_version = {each["model_version"]: each["result"] for each in server.predictions(task)}
-    masks = [brush_mask(region) for region in by_version["nuclei"]]
+    masks = [brush_mask(region) for region in by_version["microscopy"]]
     assert len(masks) == len(truth)
     assert mean_of_best(truth, masks) > 0.75
     assert len(by_version["detector"]) == len(truth)
+
+
+def test_a_submitted_annotation_is_completed(server: LabelStudio, backend: Backend) -> None:
+    project = connect_project(server, backend, "similar.xml", [FIRST])
+    task, truth = project.tasks[FIRST], payloads.objects(FIRST)[:10]
+    control = Control("mask", "BrushLabels", "image", ("object",), False)
+    annotated = [to_results(crop_mask(mask), control, "object", 0.9)[0] for mask in truth[1:3]]
+    server.annotate(task, annotated)
+    for _ in range(2):
+        server.retrieve_predictions(project.number, [task])
+    (prediction,) = server.predictions(task)
+    assert prediction["model_version"] == "microscopy (all like 2 object)"
+    regions = prediction["result"]
+    assert [each["id"] for each in regions[:2]] == [each["id"] for each in annotated]
+    masks = [brush_mask(region) for region in regions]
+    assert len(masks) > 6 and mean_of_best(truth, masks) > 0.6
 
 
 def test_folder_without_a_server(server: LabelStudio, backend: Backend, tmp_path: Path) -> None:

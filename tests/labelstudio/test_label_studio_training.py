@@ -5,18 +5,20 @@ from collections.abc import Callable
 from typing import TypeVar
 
 import pytest
+import requests
 
 from samlet.masks import crop_mask, iou
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.regions import to_results
 from tests.labelstudio import payloads
 from tests.labelstudio.backend import Backend
+from tests.labelstudio.browser import Browser
 from tests.labelstudio.label_studio import LabelStudio
 from tests.labelstudio.projects import CONFIGS, Project, connect_project
 
 NAMES = ("fluorescence_2", "stained_1")
 OBJECTS = 3
-TRAINING_S = 240
+TRAINING_S = 600
 POLL_S = 0.1
 
 Found = TypeVar("Found")
@@ -37,10 +39,10 @@ def project(server: LabelStudio, backend: Backend) -> Project:
 
 
 def poll(backend: Backend, look: Callable[[], Found | None]) -> Found:
-    """Look until there is something, and check each time that /health is answered at once."""
+    """Look until there is something, and check each time that /health is answered."""
     deadline = time.monotonic() + TRAINING_S
     while time.monotonic() < deadline:
-        backend.seconds_to_health()
+        backend.check_health()
         found = look()
         if found:
             return found
@@ -53,22 +55,34 @@ def assert_clicks_work(project: Project) -> None:
     assert iou(project.mask(NAMES[0], [payloads.click_in(mask, "object")]), mask) > 0.7
 
 
+def version_in_label_studio(project: Project) -> str:
+    """The backend's model version in Label Studio's API, asked anew as by its settings page."""
+    (listed,) = project.server.call("GET", "ml/", params={"project": project.number}).json()
+    return str(listed["model_version"])
+
+
 def test_killed_training_harms_nothing(project: Project, backend: Backend) -> None:
     project.server.train(project.backend)
     poll(backend, backend.training).kill()
     poll(backend, lambda: f"Training on project {project.number} failed" in backend.log_text())
-    assert backend.versions(project.number) == ["nuclei"]
+    assert backend.versions(project.number) == ["microscopy"]
     assert_clicks_work(project)
 
 
-def test_training_makes_a_version(project: Project, backend: Backend) -> None:
-    project.server.train(project.backend)
+def test_training_makes_a_version(project: Project, backend: Backend, browser: Browser) -> None:
+    """From Label Studio's dialog to a click that the trained model answers."""
+    browser.start_training(project.number)
     poll(backend, backend.training)
+    assert "(training" in version_in_label_studio(project)
     assert_clicks_work(project)
     trained = poll(backend, lambda: backend.versions(project.number)[1:])
     (name,) = trained
-    assert name.startswith(f"nuclei.project-{project.number}.2-images.")
+    assert name.startswith(f"microscopy.project-{project.number}.2-images.")
     poll(backend, lambda: f"{name} was trained" in backend.log_text())
+    page = requests.get(backend.url, headers={"Accept": "text/html"}, timeout=60).text
+    assert f"{name} was trained" in page and "IoU before: click 0." in page
+    # As the version that is used, or in brackets, with the figures, as one that is no better.
+    assert name in version_in_label_studio(project)
 
     listed = backend.command("versions", "--project", str(project.number))
     assert name in listed

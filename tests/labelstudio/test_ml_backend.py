@@ -1,11 +1,15 @@
-"""The backend class in label-studio-ml's own server; PyPI has 1.x of it."""
+"""The backend class in label-studio-ml's own server; PyPI has 1.x of it.
+
+2.x, from GitHub, is stood in for here, and tested itself in `test_ml_backend_2.py`.
+"""
 
 import os
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 from label_studio_ml.api import init_app
@@ -22,6 +26,9 @@ from tests.labelstudio import payloads
 NAME = "fluorescence_2"
 NUCLEUS = payloads.objects(NAME)[1]
 TASK = payloads.task(payloads.image_file(NAME))
+USELESS = '<View><Image name="img" value="$image"/></View>'
+BROKEN = payloads.config("PolygonLabels")
+"""Stands for a labeling config that label-studio-ml cannot read, and samlet can."""
 HOOK = {"action": "ANNOTATION_CREATED", "project": {"id": 3}}
 
 
@@ -48,7 +55,7 @@ def test_the_server_of_version_1(tmp_path: Path) -> None:
     answer = client.post("/predict", json=payloads.request([TASK], [payloads.click_in(NUCLEUS)]))
     assert answer.status_code == 200, answer.json
     (prediction,) = answer.json["results"]
-    assert prediction["model_version"] == "nuclei"
+    assert prediction["model_version"] == "microscopy"
     assert iou(payloads.mask_of(prediction["result"], NUCLEUS.shape), NUCLEUS) > 0.8
     # A sentence for people, here too.
     answer = client.post("/predict", json=payloads.request([{"id": 1, "data": {}}]))
@@ -60,7 +67,7 @@ def test_the_constructor_of_version_1() -> None:
     backend = SamletBackend(
         label_config=payloads.config("PolygonLabels"), train_output={}, hostname="", access_token=""
     )
-    assert backend.model_version == "nuclei" and backend.label_config.startswith("<View>")
+    assert backend.model_version == "microscopy" and backend.label_config.startswith("<View>")
     (prediction,) = backend.predict(
         [TASK], context={"result": [payloads.click_in(NUCLEUS)]}, login=None, password=None
     )
@@ -108,12 +115,59 @@ def test_fit(tmp_path: Path, args: tuple[Any, ...], kwargs: dict[str, Any]) -> N
     timer.cancel()
 
 
-def test_extra_params_of_version_2(tmp_path: Path) -> None:
-    # Its server calls this with what /setup was sent.
+class Base2:
+    """What 2.0.1's base class does when a backend is made, as its server does for each request."""
+
+    stored: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, project_id: str | None = None, label_config: str | None = None) -> None:
+        if label_config == BROKEN:
+            raise AttributeError("'NoneType' object has no attribute 'tag'")
+        self.set("model_version", "0.0.1")
+        self.setup()
+
+    def setup(self) -> None:
+        raise NotImplementedError
+
+    def set(self, key: str, value: str) -> None:
+        # It refuses anything but text.
+        assert isinstance(value, str)
+        Base2.stored[key] = value
+
+
+@pytest.fixture
+def version_2(monkeypatch: pytest.MonkeyPatch) -> dict[str, str]:
+    """What a backend stores under 2.x."""
+    monkeypatch.setattr(compat, "LabelStudioMLBase", Base2)
+    monkeypatch.setattr(compat, "IS_FIRST", False)
+    monkeypatch.setattr(SamletBackend, "set", Base2.set, raising=False)
+    return Base2.stored
+
+
+def test_version_2(tmp_path: Path, version_2: dict[str, str]) -> None:
     service = Service(Settings(folder=tmp_path))
-    SamletBackend("3", service=service).set_extra_params('{"max_regions": 3}')
+    backend = SamletBackend("3", payloads.config(), service=service)
+    assert version_2["model_version"] == "microscopy"
+    # Its server calls this with what /setup was sent.
+    backend.set_extra_params('{"max_regions": 3}')
     assert service.settings_of("3").max_regions == 3
     assert service.settings_of("4").max_regions == Settings().max_regions
+    with pytest.raises(UserError, match=r"label-studio-ml cannot read the labeling config \('None"):
+        SamletBackend("3", BROKEN, service=service)
+    with pytest.raises(UserError, match="nothing to draw masks with"):
+        SamletBackend("3", USELESS, service=service)
+
+
+def test_a_failed_training_is_shown_under_version_2(
+    tmp_path: Path, version_2: dict[str, str]
+) -> None:
+    service = Service(Settings(folder=tmp_path))
+    SamletBackend("3", payloads.config(), service=service).fit("START_TRAINING", HOOK)
+    while service.trainer.running is not None:
+        time.sleep(0.02)
+    SamletBackend("3", payloads.config(), service=service)
+    shown = version_2["model_version"]
+    assert shown.startswith("microscopy (Training on project 3 failed: Label Studio's address and")
 
 
 def test_imports_leave_nothing_behind(tmp_path: Path) -> None:

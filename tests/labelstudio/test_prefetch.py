@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from typer.testing import CliRunner
 
 import samlet
+from samlet import samples
+from samlet.cli.main import app
+from samlet.predict.runner import Runner
 from samlet_labelstudio.server.app import create_app
 from samlet_labelstudio.service import Service
 from samlet_labelstudio.settings import Settings
@@ -205,3 +209,18 @@ def test_the_next_page_is_encoded(host: Host, model: Path, tmp_path: Path) -> No
     finish(service)
     # The second page; the first one of the next task is the same image as this.
     assert encoded(tmp_path) == 2 and asked(host, urls[2]) == 0
+
+
+def test_a_click_finds_what_samlet_encode_has_encoded(
+    host: Host, model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    image = samples.IMAGES / f"{NAMES[0]}.png"
+    done = CliRunner().invoke(app, ["encode", str(image), "--model", str(model)])
+    assert done.exit_code == 0 and encoded(tmp_path) == 1
+    monkeypatch.setattr(Runner, "encode", None)
+    # This model does not zoom, so that nothing else would be encoded for the click.
+    service = Service(Settings(model=str(model), label_studio_url=host.url, api_key="a-key"))
+    assert click(service)
+    assert encoded(tmp_path) == 1
+    service.shut_down()

@@ -6,6 +6,7 @@ from typing import Any
 import pytest
 
 from samlet.errors import UserError
+from samlet.utils.cache_folder import embeddings_dir, embeddings_limit
 from samlet_labelstudio.settings import PER_PROJECT, Settings
 
 
@@ -27,14 +28,15 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
         "SAMLET_MAX_PIXELS": "",
     }.items():
         monkeypatch.setenv(name, value)
-    settings = Settings.read({"model": "nuclei", "label": None})
-    assert settings.model == "nuclei" and settings.label == "cell"
+    settings = Settings.read({"model": "microscopy", "label": None})
+    assert settings.model == "microscopy" and settings.label == "cell"
     assert settings.label_studio_url == "http://localhost:8080"
     assert settings.label_studio_host == "https://label.example.org"
     assert (settings.api_key, settings.basic_auth_user) == ("key", "user")
     assert settings.basic_auth_pass == "password"
     assert settings.allowed_hosts == ("a.example.org", "b.example.org:81")
     assert settings.names == ("samlet",) and settings.folder == tmp_path
+    assert settings.embeddings_folder == tmp_path / "embeddings"
     assert settings.min_score == 0.5 and settings.train_pause == 2.5
     assert settings.train_on_annotations is True
     # An empty variable counts as unset.
@@ -42,6 +44,16 @@ def test_the_environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Non
     # What is given explicitly comes first, by whatever name the variable has.
     assert Settings(label_studio_url=None).label_studio_url is None
     assert Settings(label_studio_url="http://other").label_studio_url == "http://other"
+
+
+def test_embeddings_are_shared_unless_a_folder_is_chosen(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.delenv("SAMLET_FOLDER", raising=False)
+    monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
+    monkeypatch.setenv("SAMLET_DISK_MB", "700")
+    assert Settings.read().embeddings_folder == embeddings_dir() == tmp_path / "embeddings"
+    assert Settings.read().disk_mb * 1_000_000 == embeddings_limit()
 
 
 @pytest.mark.parametrize(
@@ -85,4 +97,6 @@ def test_extra_parameters() -> None:
     assert (changed.label, changed.max_regions, changed.min_area) == ("5", 7, 3)
     assert changed.max_pixels == settings.max_pixels and changed.model == "mobile_sam"
     assert settings.max_regions == 9
-    assert set(PER_PROJECT) == {"label", "min_score", "min_area", "max_regions", "tolerance"}
+    assert set(PER_PROJECT) == {
+        "label", "min_score", "min_area", "max_regions", "tolerance", "likeness"
+    }  # fmt: skip

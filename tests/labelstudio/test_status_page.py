@@ -19,7 +19,7 @@ from tests.labelstudio import payloads
 
 BROWSER = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8"}
 TRAINING = TrainingProgress("3", "training", 40, 200, 5.1)
-SOON_S = 20.0
+SOON_S = 180.0
 
 
 @pytest.fixture
@@ -38,7 +38,7 @@ def page(client: Any, **headers: str) -> str:
 def test_what_the_page_shows(service: Service, monkeypatch: pytest.MonkeyPatch) -> None:
     client = create_app(service, 2).test_client()
     shown = page(client)
-    assert "Model nuclei." in shown and shown.count("None is running.") == 2
+    assert "Model microscopy." in shown and shown.count("None is running.") == 2
     assert "None has been connected yet." in shown and "None since the start." in shown
 
     set_up = {"project": "3.17", "schema": payloads.config()}
@@ -54,7 +54,7 @@ def test_what_the_page_shows(service: Service, monkeypatch: pytest.MonkeyPatch) 
         "Stop the training",
         "Project 3: 2 of 6 tasks, about 2 min left.",
         "Project 4: 0 of 9 tasks.",
-        "3 nuclei",
+        "3 microscopy",
         "are not a list of objects: send Label Studio tasks.",
     ):
         assert part in shown
@@ -108,7 +108,7 @@ def test_fifty_clicks_at_once(
         assert go_on.wait(SOON_S)
         with lock:
             running[0] -= 1
-        return [{"result": [], "score": 1.0, "model_version": "nuclei"}]
+        return [{"result": [], "score": 1.0, "model_version": "microscopy"}]
 
     monkeypatch.setattr(service, "predict", slow)
     app = create_app(service, 2, 48)

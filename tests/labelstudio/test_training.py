@@ -141,7 +141,7 @@ def started_job(service: Service) -> FinetuneJob:
 
 
 def shown_version(client: Any, project: str = "3") -> str:
-    """The version that Label Studio shows in the project's settings, under Model."""
+    """The version that Label Studio has of the backend."""
     body = {"project": f"{project}.17", "schema": payloads.config()}
     return str(client.post("/setup", json=body).json["model_version"])
 
@@ -151,20 +151,20 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     service = service_of(host, tmp_path)
     client = create_app(service, 4).test_client()
     answer = hook(client, "START_TRAINING").json["status"]
-    assert answer.startswith("Training on project 3 has started: the backend's page (/) and the ")
+    assert answer.startswith("Training on project 3 has started: the backend's page (/) and its ")
     answer = hook(client, "START_TRAINING", 4).json["status"]
     assert answer.startswith("Training on project 3 is running (")
     assert answer.endswith("): try again when it has finished.")
     started_job(service)
     measuring = "training: checking the labels, and measuring how long a step takes"
-    assert shown_version(client) == f"nuclei ({measuring})"
-    assert shown_version(client, "4") == "nuclei"
+    assert shown_version(client) == f"microscopy ({measuring})"
+    assert shown_version(client, "4") == "microscopy"
     # Meanwhile annotators go on.
     nucleus = payloads.objects(NAMES[0])[0]
     task = payloads.task(payloads.image_file(NAMES[0]))
     body = payloads.request([task], [payloads.click_in(nucleus)], project="3.17")
     assert service.trainer.running == "3"
-    assert client.post("/predict", json=body).json["model_version"] == "nuclei"
+    assert client.post("/predict", json=body).json["model_version"] == "microscopy"
     wait(lambda: service.trainer.running is None)
     outcome = service.trainer.outcome("3")
     assert (
@@ -175,14 +175,14 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     facts = version.facts
     for when in ("before", "after"):
         assert 0.3 < facts[when]["click"] <= 1 and 0.3 < facts[when]["box"] <= 1
-    assert (facts["base"], facts["project"], facts["images"]) == ("nuclei", "3", 2)
+    assert (facts["base"], facts["project"], facts["images"]) == ("microscopy", "3", 2)
     assert facts["notes"] == ["2 of 2 images have labels."]
-    assert version.name.startswith("nuclei.project-3.2-images.20")
+    assert version.name.startswith("microscopy.project-3.2-images.20")
     mean = {when: facts[when]["click"] + facts[when]["box"] for when in ("before", "after")}
     is_better = mean["after"] > mean["before"]
     assert (service.versions.chosen("3") == version) == is_better
     names = client.post("/versions", json={"project": "3"}).json["versions"]
-    assert names == ["nuclei", version.name]
+    assert names == ["microscopy", version.name]
 
     # It is a model that answers, and what it was made from is as it was.
     service.versions.choose("3", version.name)
@@ -190,14 +190,14 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     answer = client.post("/predict", json=body).json
     assert answer["model_version"] == version.name
     assert iou(payloads.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
-    before, after = samlet.load("nuclei"), samlet.load(str(version.path))
+    before, after = samlet.load("microscopy"), samlet.load(str(version.path))
     assert encoder_fingerprint(after) == encoder_fingerprint(before)
     weights = after.mask_decoder.state_dict()
     assert any(
         not weights[name].equal(value) for name, value in before.mask_decoder.state_dict().items()
     )
     body["project"] = "4.17"
-    assert client.post("/predict", json=body).json["model_version"] == "nuclei"
+    assert client.post("/predict", json=body).json["model_version"] == "microscopy"
 
 
 def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture) -> None:
@@ -212,10 +212,10 @@ def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCapture
     assert message.endswith("log.txt may tell why.")
     assert client.get("/health").status_code == 200 and service.versions.all("3") == []
     # Annotators see it, also when the server has started again; and other projects do not.
-    assert shown_version(client) == f"nuclei ({message.removesuffix('.')})"
+    assert shown_version(client) == f"microscopy ({message.removesuffix('.')})"
     client = create_app(service_of(host, tmp_path), 4).test_client()
-    assert shown_version(client) == f"nuclei ({message.removesuffix('.')})"
-    assert shown_version(client, "4") == "nuclei"
+    assert shown_version(client) == f"microscopy ({message.removesuffix('.')})"
+    assert shown_version(client, "4") == "microscopy"
 
 
 def test_a_training_goes_on_at_the_next_start(
@@ -225,6 +225,11 @@ def test_a_training_goes_on_at_the_next_start(
     service = service_of(host, tmp_path)
     hook(create_app(service, 4).test_client(), "START_TRAINING")
     process = started_job(service).process
+    # A second backend that uses the same folder leaves it alone.
+    neighbour = service_of(host, tmp_path)
+    neighbour.resume()
+    answer = hook(create_app(neighbour, 4).test_client(), "START_TRAINING", 4).json["status"]
+    assert "another backend that uses" in answer and neighbour.trainer.running is None
     service.shut_down()
     assert process is not None and process.poll() is not None
     assert any(
@@ -243,7 +248,7 @@ def test_a_training_goes_on_at_the_next_start(
     assert again.trainer.stop() == "The training on project 3 stops after its current step."
     wait(lambda: again.trainer.running is None)
     client = create_app(again, 4).test_client()
-    stopped = "nuclei (Training on project 3 was stopped; its model is as it was)"
+    stopped = "microscopy (Training on project 3 was stopped; its model is as it was)"
     assert shown_version(client) == stopped
     last = service_of(host, tmp_path)
     last.resume()
@@ -302,7 +307,7 @@ def test_what_the_job_cannot_do(tmp_path: Path, monkeypatch: pytest.MonkeyPatch)
     monkeypatch.chdir(tmp_path)
     (folder / ANNOTATIONS).write_text("[]")
     with pytest.raises(UserError, match=r"annotations\.json has no annotation"):
-        run_in(folder)._finetune("nuclei")
+        run_in(folder)._finetune("microscopy")
     assert FinetuneResult.read(folder / RESULT).error is not None
 
 
@@ -353,20 +358,26 @@ def test_a_task_whose_image_is_no_address(tmp_path: Path, host: Host) -> None:
 def test_annotations_start_one_training(tmp_path: Path, host: Host) -> None:
     serve(host)
     serve(host, number=4)
-    service = service_of(host, tmp_path, train_on_annotations=True, train_pause=0.5)
+    service = service_of(host, tmp_path, train_on_annotations=True, train_pause=3600.0)
     client = create_app(service, 4).test_client()
-    for event in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED") * 2:
+    timers = []
+    for event in ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED"):
         answer = hook(client, event).json
-        assert answer == {"status": "Training starts 0.5 s after the last annotation."}
-        time.sleep(0.1)
-    assert exports(host) == 0
-    wait(lambda: exports(host) and service.trainer.running is None)
-    time.sleep(1)
-    assert exports(host) == 1
+        assert answer == {"status": "Training starts 3600 s after the last annotation."}
+        timers.append(service.trainer._timers["3"])
     # Each project waits for itself.
     hook(client, "ANNOTATION_CREATED", 4)
-    wait(lambda: exports(host, 4))
-    assert exports(host) == 1
+    for timer in timers[:-1]:
+        timer.join(WAIT_S)
+    assert [timer.is_alive() for timer in timers] == [False, False, True]
+    assert service.trainer._timers["4"].is_alive() and exports(host) == exports(host, 4) == 0
+    service.shut_down()
+
+    # The pause is over.
+    service = service_of(host, tmp_path, train_on_annotations=True, train_pause=0.0)
+    hook(create_app(service, 4).test_client(), "ANNOTATION_CREATED")
+    wait(lambda: exports(host) and service.trainer.running is None)
+    assert exports(host) == 1 and exports(host, 4) == 0
 
 
 @pytest.mark.parametrize("event", ["ANNOTATION_CREATED", "PROJECT_UPDATED", "", "start_training"])
@@ -386,5 +397,4 @@ def test_a_project_cannot_name_a_folder(tmp_path: Path, host: Host, event: str) 
     for project in (str(precious), "../../precious", {"a": 1}):
         answer = hook(client, event, project)
         assert answer.status_code == 400 and "is no project" in answer.json["error"]
-    time.sleep(0.2)
-    assert precious.is_dir() and host.received == []
+    assert precious.is_dir() and host.received == [] and not service.trainer._timers

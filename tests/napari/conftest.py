@@ -9,6 +9,7 @@ import pytest
 from napari._qt.qt_event_loop import get_qapp
 from napari._vispy.canvas import VispyCanvas
 from pytestqt.qtbot import QtBot
+from qtpy.QtCore import QCoreApplication, QEvent
 from qtpy.QtWidgets import QApplication
 
 import napari
@@ -92,6 +93,8 @@ def qapp(_screen: None, _own_contexts: None) -> Iterator[QApplication]:
     """
     gc.disable()
     yield get_qapp()
+    # A closed window is destroyed later. Where its screen is gone by then, X ends the process.
+    QCoreApplication.sendPostedEvents(None, QEvent.Type.DeferredDelete)
     gc.enable()
 
 
@@ -101,6 +104,9 @@ def collected(qapp: QApplication) -> Iterator[None]:
     yield
     wait(10)
     gc.collect()
+    # What is left stays, so that collecting is quick: napari does it, too, with each layer that is
+    # removed.
+    gc.freeze()
 
 
 @pytest.fixture(scope="session")
@@ -112,10 +118,6 @@ def _window(qapp: QApplication, _smaller_model: None) -> Iterator[napari.Viewer]
     Desk(viewer)
     viewer.window.remove_dock_widget("all")
     wait(200)
-    gc.collect()
-    # What is there by now stays, so that collecting is quick: napari does it, too, with each
-    # layer that is removed.
-    gc.freeze()
     yield viewer
     viewer.close()
 

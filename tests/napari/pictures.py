@@ -2,18 +2,24 @@
 
 import argparse
 import os
+import shutil
 import tempfile
 from pathlib import Path
 
 import numpy as np
 from qtpy.QtCore import Qt
+from qtpy.QtTest import QTest
 
 import napari
 from samlet import samples
 from samlet.masks import deepest_point
 from samlet.outputs import read_label_map
 from samlet_napari import sample_data
+from samlet_napari.classes.widget import ClassesWidget
+from samlet_napari.folder.image_folder import ImageFolder
+from samlet_napari.labels.labels_file import write_labels
 from tests.napari.desk import Desk, wait
+from tests.napari.folder_desk import FolderDesk
 from tests.napari.screen import screen
 from tests.pictures import FOLDER, make_small
 
@@ -63,6 +69,10 @@ def take(folder: Path) -> None:
     take_similar(desk, folder)
 
     viewer.layers.clear()
+    viewer.open_sample("samlet", "fluorescence")
+    take_classes(desk, folder)
+
+    viewer.layers.clear()
     viewer.open_sample("samlet", "stack")
     desk.open(viewer.layers[0])
     stack = sample_data.stack_labels()
@@ -76,6 +86,9 @@ def take(folder: Path) -> None:
     desk.press("Propagate on")
     desk.until(lambda: not desk.controller.tasks.is_running)
     save(desk, folder / "napari-stack.png")
+
+    with tempfile.TemporaryDirectory() as temporary:
+        take_folder(desk, Path(temporary) / "plate 3", folder)
     viewer.close()
 
 
@@ -91,6 +104,54 @@ def take_similar(desk: Desk, folder: Path) -> None:
     desk.press("Find similar")
     desk.until(lambda: not desk.controller.tasks.is_running, seconds=600)
     save(desk, folder / "napari-similar.png")
+
+
+def take_classes(desk: Desk, folder: Path) -> None:
+    """Take the picture of nuclei in two classes, of which three each were given."""
+    viewer = desk.viewer
+    desk.open(viewer.layers[0])
+    truth = read_label_map(samples.LABELS / "fluorescence_1.png")
+    desk.widget.form.labels.value = viewer.add_labels(truth.copy(), name="nuclei")
+    _, widget = viewer.window.add_plugin_dock_widget("samlet", "Classes")
+    assert isinstance(widget, ClassesWidget)
+    by_area = np.argsort(np.bincount(truth.ravel())[1:]) + 1
+    given = {"large": by_area[-3:], "small": by_area[:3]}
+    for key, (name, labels) in zip((Qt.Key.Key_1, Qt.Key.Key_2), given.items(), strict=True):
+        widget.controller.add(name)
+        for label in labels:
+            x, y = deepest_point(truth == label)
+            desk.hover(y, x)
+            desk.key(key)
+    widget.coloured.setChecked(True)
+    QTest.mouseClick(widget.buttons["Classify the rest"], Qt.MouseButton.LeftButton)
+    desk.until(lambda: not desk.controller.tasks.is_running, seconds=600)
+    save(desk, folder / "napari-classes.png")
+    widget.close_down()
+    viewer.window.remove_dock_widget(widget)
+
+
+def take_folder(desk: Desk, images: Path, folder: Path) -> None:
+    """Take the picture of a folder, of which some images are done."""
+    desk.viewer.layers.clear()
+    shutil.copytree(samples.IMAGES, images)
+    truth = read_label_map(samples.LABELS / "fluorescence_1.png")
+    listed = ImageFolder(images)
+    for index in range(3):
+        labels = read_label_map(samples.LABELS / listed.name(index))
+        # The third one is shown, and half of its objects are still missing.
+        write_labels(listed.labels_path(index), labels * ((labels % 2 == 0) | (index < 2)), {})
+        if index < 2:
+            listed.set_done(index, True)
+    listed.close()
+    window = desk.viewer.window
+    window._qt_window.resize(SIZE[0], 880)
+    at = FolderDesk(desk, images)
+    x, y = deepest_point(truth == NUCLEUS)
+    desk.click(y, x)
+    desk.settle()
+    save(desk, folder / "napari-folder.png")
+    desk.key(Qt.Key.Key_Escape)
+    at.widget.close_down()
 
 
 def save(desk: Desk, path: Path) -> None:

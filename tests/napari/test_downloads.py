@@ -58,9 +58,9 @@ def test_a_model_is_downloaded_in_the_background(
     # Stopped, the model from before stays; chosen again, the download goes on where it was.
     with desk.watched("stopping a download"):
         desk.press("Stop")
-    assert "was stopped: choose it again to resume. nuclei stays in use." in desk.status
-    assert desk.widget.form.model.value == desk.controller.model == "nuclei"
-    assert desk.widget.progress.value == 0 and is_open(desk, "nuclei")
+    assert "was stopped: choose it again to resume. microscopy stays in use." in desk.status
+    assert desk.widget.form.model.value == desk.controller.model == "microscopy"
+    assert desk.widget.progress.value == 0 and is_open(desk, "microscopy")
     server.gate.set()
     desk.until(lambda: not downloads())
     part = tmp_path / "cache" / "vit_t_lm.pt.part"

@@ -86,10 +86,10 @@ def test_a_model_is_downloaded_first(
     monkeypatch: pytest.MonkeyPatch,
     qtbot: Any,
 ) -> None:
-    content = BUNDLED["nuclei"].read_bytes()
+    content = BUNDLED["microscopy"].read_bytes()
     server.always = Reply(content=content, hold_after=len(content) // 2)
     file = "vit_t_lm.safetensors"
-    checksum = checksum_of(BUNDLED["nuclei"], "xxh128")
+    checksum = checksum_of(BUNDLED["microscopy"], "xxh128")
     weights = RemoteFile("vit_t_lm", server.url, file, checksum, size=None)
     model = replace(MODELS["vit_t_lm"], weights=weights, instance_decoder=None)
     monkeypatch.setitem(MODELS, "vit_t_lm", model)
@@ -240,4 +240,4 @@ def test_closing_ends_the_training(qtbot: Any, way: str) -> None:
     qtbot.waitUntil(lambda: process.poll() is not None)
     qtbot.waitUntil(lambda: not run.folder.exists())
     # Nothing of it listens any more.
-    models.add("cells", BUNDLED["nuclei"])
+    models.add("cells", BUNDLED["microscopy"])

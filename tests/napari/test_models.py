@@ -12,7 +12,7 @@ from samlet.checkpoints.registry import MODELS
 from samlet.errors import UserError
 from samlet_napari.inference import models
 
-NUCLEI = checkpoints.BUNDLED["nuclei"]
+NUCLEI = checkpoints.BUNDLED["microscopy"]
 
 
 @pytest.fixture(autouse=True)
@@ -23,15 +23,15 @@ def own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 def test_own_models_stand_between_bundled_and_downloadable_ones(own: Path) -> None:
-    assert models.names() == ["nuclei", *MODELS]
+    assert models.names() == ["microscopy", *MODELS]
     models.add("yeast", NUCLEI)
     models.add("Bacteria", NUCLEI)
     (own / "notes.txt").touch()
     (own / ".half-written.safetensors").touch()
     # Its name is taken: it could not be told from the bundled one.
-    shutil.copyfile(NUCLEI, own / "nuclei.safetensors")
-    assert models.names() == ["nuclei", "Bacteria", "yeast", *MODELS]
-    assert models.to_loadable("nuclei") == "nuclei"
+    shutil.copyfile(NUCLEI, own / "microscopy.safetensors")
+    assert models.names() == ["microscopy", "Bacteria", "yeast", *MODELS]
+    assert models.to_loadable("microscopy") == "microscopy"
     assert models.to_loadable("yeast") == str(own / "yeast.safetensors")
 
 
@@ -40,7 +40,7 @@ def test_own_models_stand_between_bundled_and_downloadable_ones(own: Path) -> No
     [
         ("cells", "cells-3"),
         ("CELLS", "CELLS-3"),
-        ("nuclei", "nuclei-2"),
+        ("microscopy", "microscopy-2"),
         ("mobile_sam", "mobile_sam-2"),
         ("../../evil", "evil"),
         ("Zellen, über 5 µm", "Zellen-über-5-µm"),
@@ -76,7 +76,7 @@ def test_viewers_and_threads_share_a_model() -> None:
     with ThreadPoolExecutor(4) as pool:
         first, *others = pool.map(models.predictor, ["cells"] * 3 + [str(path)])
     assert all(other is first for other in others)
-    assert models.predictor("nuclei") is not first
+    assert models.predictor("microscopy") is not first
     # Another file with the same name.
     os.utime(path, ns=(0, 0))
     assert models.predictor("cells") is not first
@@ -90,7 +90,7 @@ def test_a_model_that_is_not_there() -> None:
 def test_what_must_be_downloaded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path))
     monkeypatch.delenv("SAMLET_MODELS", raising=False)
-    assert models.is_available("nuclei") and models.is_available("cells")
+    assert models.is_available("microscopy") and models.is_available("cells")
     assert not models.is_available("mobile_sam")
     (tmp_path / MODELS["mobile_sam"].weights.filename).touch()
     assert models.is_available("mobile_sam")

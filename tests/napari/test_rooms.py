@@ -9,7 +9,9 @@ import samlet_napari
 
 ROOMS = ("inference", "labels", "layers", "session", "viewer")
 FILES = ("messages", "time_estimate", "training_data", "training_run")
-names = [f"samlet_napari.finetune.{name}" for name in FILES] + ["samlet_napari.sample_data"]
+FOLDER = ("autosave", "everything", "image_folder", "layer_files", "loader")
+names = [f"samlet_napari.folder.{name}" for name in FOLDER]
+names += [f"samlet_napari.finetune.{name}" for name in FILES] + ["samlet_napari.sample_data"]
 for room in ROOMS:
     package = importlib.import_module(f"samlet_napari.{room}")
     modules = pkgutil.iter_modules(package.__path__, f"{package.__name__}.")

@@ -26,22 +26,26 @@ def volume() -> np.ndarray:
 
 
 @pytest.mark.parametrize(
-    ("key", "dimensions", "rgb"),
+    ("key", "dimensions", "rgb", "source", "licence"),
     [
-        ("fluorescence", 2, False),
-        ("stained", 2, True),
-        ("brightfield", 2, False),
-        ("stack", 3, False),
+        ("fluorescence", 2, False, "BBBC038", "CC0"),
+        ("stained", 2, True, "BBBC038", "CC0"),
+        ("brightfield", 2, False, "BBBC038", "CC0"),
+        ("phase_contrast", 2, False, "Usiigaci", "MIT"),
+        ("electron", 2, False, "data_axondeepseg_sem", "MIT"),
+        ("stack", 3, False, "BBBC038", "CC0"),
     ],
 )
-def test_napari_opens_a_sample(key: str, dimensions: int, rgb: bool, npe2pm: Any) -> None:
+def test_napari_opens_a_sample(
+    key: str, dimensions: int, rgb: bool, source: str, licence: str, npe2pm: Any
+) -> None:
     manifest = Path(samlet_napari.__file__).with_name("napari.yaml")
     viewer = ViewerModel()
     with npe2pm.tmp_plugin(manifest=str(manifest)):
         [layer] = viewer.open_sample("samlet", key)
     assert isinstance(layer, Image)
     assert (layer.ndim, layer.rgb) == (dimensions, rgb)
-    assert "BBBC038" in layer.metadata["source"] and layer.metadata["license"] == "CC0"
+    assert source in layer.metadata["source"] and layer.metadata["license"] == licence
     assert np.ptp(layer.data) > 100
 
 

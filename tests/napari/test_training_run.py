@@ -107,7 +107,7 @@ def test_layers_that_do_not_fit(run: Path) -> None:
     with pytest.raises(UserError, match="answer is 30 x 20 and cells is 20 x 30"):
         TrainingData.of(image, Labels(np.zeros((30, 20), int), name="answer"))
     empty = TrainingData.of(image, Labels(np.zeros((20, 30), int), name="answer"))
-    for work in (export(empty, run), measure(empty, "nuclei")):
+    for work in (export(empty, run), measure(empty, "microscopy")):
         with pytest.raises(UserError, match="answer has no objects: label some in cells"):
             done(work)
 
@@ -118,7 +118,7 @@ def test_how_long_it_takes(held_out: int, seconds: float) -> None:
 
 
 def test_the_log_is_read_while_it_is_written(run: Path) -> None:
-    training = TrainingRun(run, "nuclei")
+    training = TrainingRun(run, "microscopy")
     log = run / "run" / "train" / "log.csv"
     assert training.job.progress() == []
     log.parent.mkdir(parents=True)
@@ -130,7 +130,7 @@ def test_the_log_is_read_while_it_is_written(run: Path) -> None:
 
 
 def test_a_training_that_fails_tells_why(run: Path) -> None:
-    training = TrainingRun(run, "nuclei")
+    training = TrainingRun(run, "microscopy")
     (run / "images").mkdir()
     (run / "labels").mkdir()
     training.start(2)
@@ -156,7 +156,7 @@ def test_a_result_is_described_with_its_warnings() -> None:
 
 
 def test_no_process_is_left(run: Path) -> None:
-    training = TrainingRun(run, "nuclei")
+    training = TrainingRun(run, "microscopy")
     training.start(1000)
     process = training.job.process
     assert process is not None and process.stdin is not None

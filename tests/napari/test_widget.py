@@ -656,7 +656,7 @@ def test_without_a_widget_an_action_says_so(
     from samlet_napari.ui import commands
 
     told: list[str] = []
-    monkeypatch.setattr("samlet_napari.ui.commands.show_info", told.append)
+    monkeypatch.setattr("samlet_napari.ui.open_controllers.show_info", told.append)
     commands.commit(viewer)
     assert told == ["Open Plugins > samlet > Segment first."]
 

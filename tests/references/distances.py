@@ -50,13 +50,25 @@ def random_embedding() -> np.ndarray:
     return np.random.default_rng(1).standard_normal((1, 256, GRID, GRID)).astype(np.float32)
 
 
-def distance_scene(seed: int, noise: float, size: tuple[int, int] = (192, 256)) -> np.ndarray:
-    """Maps as a good decoder predicts them for ellipses that touch and overlap, with noise.
+def label_scene(seed: int, size: tuple[int, int] = (96, 128)) -> np.ndarray:
+    """Objects that touch, are cut by the border, thin, tiny, in parts, or bent around nothing.
 
     Returns:
-        float32, 3 x H x W: foreground, distance to the centre, distance to the boundary.
+        int64, H x W; 0 is background.
     """
-    rng = np.random.default_rng(seed)
+    labels, _ = _ellipses(np.random.default_rng(seed), size)
+    y, x = np.mgrid[: size[0], : size[1]]
+    radius = np.hypot(y - 50, x - 70)
+    labels[radius < 24] = 0
+    labels[(radius < 22) & (radius > 14) & (x < 80)] = 90
+    labels[:14, 40:100] = 0
+    labels[4:6, 45:95], labels[8:12, 50:54], labels[8:12, 60:90:7] = 91, 92, 93
+    labels[10:18, 2:12], labels[18:30, 12:20] = 94, 94
+    return labels
+
+
+def _ellipses(rng: np.random.Generator, size: tuple[int, int]) -> tuple[np.ndarray, np.ndarray]:
+    """Labels of thirty ellipses, and the distance to the middle of the nearest; 1 outside."""
     y, x = np.mgrid[: size[0], : size[1]]
     labels, center = np.zeros(size, int), np.ones(size)
     for number in range(1, 31):
@@ -65,6 +77,17 @@ def distance_scene(seed: int, noise: float, size: tuple[int, int] = (192, 256)) 
         radius = np.hypot((y - cy) / ry, (x - cx) / rx)
         nearest = radius < center
         labels[nearest], center[nearest] = number, radius[nearest]
+    return labels, center
+
+
+def distance_scene(seed: int, noise: float, size: tuple[int, int] = (192, 256)) -> np.ndarray:
+    """Maps as a good decoder predicts them for ellipses that touch and overlap, with noise.
+
+    Returns:
+        float32, 3 x H x W: foreground, distance to the centre, distance to the boundary.
+    """
+    rng = np.random.default_rng(seed)
+    labels, center = _ellipses(rng, size)
     boundary = np.ones(size)
     for number in np.unique(labels[labels > 0]):
         depth = ndimage.distance_transform_edt(labels == number)

@@ -29,6 +29,7 @@ from tests.references.distances import (
     ORIGINAL_SIZE,
     SCENES,
     distance_scene,
+    label_scene,
     random_embedding,
     random_state,
 )
@@ -36,7 +37,7 @@ from tests.references.distances import (
 STOOD_IN_FOR = {"bioimageio", "h5py", "kornia", "mrcfile", "natsort", "sklearn", "skan", "zarr"}
 
 
-class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
+class StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
     """Finds the modules below `STOOD_IN_FOR`, with any content."""
 
     def find_spec(
@@ -55,7 +56,7 @@ class _StandIns(importlib.abc.MetaPathFinder, importlib.abc.Loader):
 
 def main() -> None:
     """Compute and write."""
-    sys.meta_path.append(_StandIns())
+    sys.meta_path.append(StandIns())
     micro_sam: Any = importlib.import_module("micro_sam.instance_segmentation")
 
     encoder = nn.Module()
@@ -88,6 +89,16 @@ def main() -> None:
         prompts = micro_sam._derive_point_prompts(*maps, foreground, center, boundary)
         written[f"{scene} labels"] = labels.astype(np.uint16)
         written[f"{scene} points"] = prompts["points"][:, 0].astype(np.int16)
+    # As micro_sam.training.default_sam_dataset and train_sam call them.
+    transform = importlib.import_module("torch_em.transform.label").PerObjectDistanceTransform(
+        distances=True, boundary_distances=True, directed_distances=False, foreground=True,
+        instances=False, min_size=25,
+    )  # fmt: skip
+    loss = importlib.import_module("torch_em.loss").DiceBasedDistanceLoss(mask_distances_in_bg=True)
+    targets = transform(label_scene(0))
+    written["targets"] = targets.astype(np.float32)
+    predicted = distance_scene(0, 0.4, targets.shape[1:])
+    written["loss"] = loss(torch.from_numpy(predicted[None]), torch.from_numpy(targets[None]))
     np.savez_compressed(FILE, **written)
     print(f"Wrote {FILE}: {FILE.stat().st_size / 1e3:.0f} kB")
 

@@ -9,7 +9,8 @@ from safetensors import safe_open
 
 from samlet.checkpoints.downloads import find_local
 from samlet.checkpoints.loading import BUNDLED, read_card
-from samlet.checkpoints.registry import INSTANCE_DECODER_PARAMETERS, MODELS, PublishedModel
+from samlet.checkpoints.published_model import PublishedModel
+from samlet.checkpoints.registry import INSTANCE_DECODER_PARAMETERS, MODELS
 
 FLOAT_BYTES = 4
 

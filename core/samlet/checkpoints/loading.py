@@ -1,10 +1,11 @@
 """Loading and saving models: bundled, downloaded, in official layouts and in samlet's format."""
 
 import json
+import logging
 from collections.abc import Mapping
 from copy import deepcopy
 from dataclasses import replace
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +16,11 @@ from torch import Tensor
 
 from samlet.checkpoints.downloads import Progress, fetch
 from samlet.checkpoints.official import infer_config, to_official
-from samlet.checkpoints.registry import MODELS, mention_licence
+from samlet.checkpoints.registry import MODELS, UNVERIFIABLE, mention_licence
 from samlet.checkpoints.weight_files import read_checkpoint, read_instance_decoder
 from samlet.errors import UserError
 from samlet.modeling import proposal_head
+from samlet.modeling.initialisation import WithoutRandomWeights
 from samlet.modeling.instance_decoder import InstanceDecoder, infer_instance_decoder
 from samlet.modeling.official_names import to_official_names, to_samlet_names
 from samlet.modeling.sam import EMBED_DIM, Sam, SamConfig
@@ -26,13 +28,17 @@ from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import atomic_path
 from samlet.utils.messages import join_first, nearest
 
+log = logging.getLogger(__name__)
+
 FORMAT = 3
 """Version of samlet's format; files of a higher one are refused. Those of a model without an
 instance decoder have version 2, and without a proposal head 1, as then older versions of samlet can
 read them."""
 METADATA_KEY = "samlet"
 """Where the safetensors metadata has the config and the model card, as JSON."""
-BUNDLED = {"nuclei": Path(__file__).parents[1] / "weights" / "nuclei.safetensors"}
+BUNDLED = {"microscopy": Path(__file__).parents[1] / "weights" / "microscopy.safetensors"}
+RENAMED = {"nuclei": "microscopy"}
+"""Names of former bundled models, and the model that took the place of each."""
 OFFICIAL_SUFFIXES = (".pt", ".pth")
 DECODER_PREFIX = "instance_decoder."
 
@@ -42,10 +48,10 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
 
     Args:
         name: a name from `samlet models` (downloaded on first use unless it is bundled), or the
-            path of a checkpoint: samlet's own (.safetensors), or one with MobileSAM's or SAM's
-            official parameter names, as any trainer saves it; see
-            `samlet.checkpoints.weight_files`. micro-sam's instance decoder is loaded with the model
-            if it is in the same file, or beside NAME.pt as NAME_decoder.pt.
+            path of a checkpoint: samlet's own (.safetensors), or one with the official parameter
+            names of MobileSAM, SAM, RepViT-SAM, EdgeSAM or EfficientViT-SAM, as any trainer saves
+            it; see `samlet.checkpoints.weight_files`. micro-sam's instance decoder is loaded with
+            the model if it is in the same file, or beside NAME.pt as NAME_decoder.pt.
         device: where to put it.
 
     Returns:
@@ -58,7 +64,7 @@ def load(name: str | Path, device: str | torch.device = "cpu") -> Sam:
     mention_licence(str(name))
     is_ours = path.suffix == ".safetensors" and METADATA_KEY in _metadata(path)
     model = _load_ours(path) if is_ours else _load_official(path, decoder)
-    model.name = str(name)
+    model.name = RENAMED.get(str(name), str(name))
     if model.name in MODELS:
         model.card = deepcopy(dict(MODELS[model.name].card))
     return model.to(device).eval()
@@ -80,6 +86,9 @@ def resolve_path(name: str | Path, on_progress: Progress | None = None) -> Path:
 def _locate(name: str | Path, on_progress: Progress | None = None) -> tuple[Path, Path | None]:
     """The model's file and, if it has one of its own, the instance decoder's."""
     key = str(name)
+    if key in RENAMED:
+        _say_renamed(key)
+        key = RENAMED[key]
     if key in BUNDLED:
         return BUNDLED[key], None
     if key in MODELS:
@@ -91,8 +100,18 @@ def _locate(name: str | Path, on_progress: Progress | None = None) -> tuple[Path
         return path, decoder if decoder.is_file() else None
     if path.suffix or path.parent != Path():
         raise UserError(f"There is no checkpoint {path}; check the path.")
+    if key in UNVERIFIABLE:
+        raise UserError(
+            f"{key} is not downloaded, as its publisher states no checksum: download "
+            f"{UNVERIFIABLE[key]} yourself, and give the file's path in place of the name."
+        )
     near = nearest(key, (*BUNDLED, *MODELS))
     raise UserError(f"There is no model {key}: choose {near}, or give a file's path.")
+
+
+@cache
+def _say_renamed(name: str) -> None:
+    log.info("The model %s is now part of %s, which is used instead.", name, RENAMED[name])
 
 
 def save(
@@ -182,7 +201,8 @@ def _load_ours(path: Path) -> Sam:
     head = facts["config"].get("proposal_head") or {}
     if head.get("version", 0) > proposal_head.VERSION:
         raise UserError(f"{path} was written by a newer version of samlet; upgrade with pip.")
-    model = Sam(SamConfig.from_dict(facts["config"]))
+    with WithoutRandomWeights():
+        model = Sam(SamConfig.from_dict(facts["config"]))
     model.card = facts["card"]
     _load_strict(model, state, path)
     return model
@@ -195,10 +215,10 @@ def _load_official(path: Path, decoder_path: Path | None) -> Sam:
     config = infer_config(state)
     if config is None:
         raise UserError(
-            f"{path} has the architecture of none of MobileSAM, SAM, RepViT-SAM and EdgeSAM: its "
-            f"parameters are {join_first(sorted(state), 3)}, without "
-            "image_encoder.layers.*.attn.attention_biases, image_encoder.blocks.*.attn.rel_pos_h "
-            "or image_encoder.features.*.token_mixer."
+            f"{path} has the architecture of none of MobileSAM, SAM, RepViT-SAM, EdgeSAM and "
+            f"EfficientViT-SAM: its parameters are {join_first(sorted(state), 3)}, without "
+            "image_encoder.layers.*.attn.attention_biases, image_encoder.blocks.*.attn.rel_pos_h, "
+            "image_encoder.features.*.token_mixer or image_encoder.backbone.stages."
         )
     decoder = checkpoint.instance_decoder
     if decoder_path is not None:
@@ -206,7 +226,8 @@ def _load_official(path: Path, decoder_path: Path | None) -> Sam:
     if decoder:
         _check_instance_decoder(decoder, decoder_path or path)
         config = replace(config, instance_decoder=infer_instance_decoder(decoder))
-    model = Sam(config)
+    with WithoutRandomWeights():
+        model = Sam(config)
     _load_strict(model, state | {f"{DECODER_PREFIX}{k}": v for k, v in decoder.items()}, path)
     return model
 

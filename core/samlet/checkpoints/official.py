@@ -1,5 +1,5 @@
-"""Official checkpoints, of MobileSAM, SAM, RepViT-SAM and EdgeSAM: writing them, and inferring the
-architecture.
+"""Official checkpoints, of MobileSAM, SAM, RepViT-SAM, EdgeSAM and EfficientViT-SAM: writing them,
+and inferring the architecture.
 """
 
 import math
@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from torch import Tensor
 
 from samlet.errors import UserError
+from samlet.modeling.efficientvit import EfficientViTConfig
 from samlet.modeling.repvit import RepViTConfig
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SamViTConfig
@@ -41,7 +42,12 @@ def infer_config(state: Mapping[str, Tensor]) -> SamConfig | None:
 
     SAM's weights also determine the input size; the others' do not, and 1024 is assumed.
     """
-    return _mobile_sam_config(state) or _sam_config(state) or _repvit_config(state)
+    return (
+        _mobile_sam_config(state)
+        or _sam_config(state)
+        or _repvit_config(state)
+        or _efficientvit_config(state)
+    )
 
 
 def _mobile_sam_config(state: Mapping[str, Tensor]) -> SamConfig | None:
@@ -99,3 +105,23 @@ def _repvit_config(state: Mapping[str, Tensor]) -> SamConfig | None:
     joins_levels = "image_encoder.fuse_stage2.weight" in state
     repvit = RepViTConfig(tuple(dims), tuple(depths), joins_levels)  # type: ignore[arg-type]
     return SamConfig("repvit", tiny_vit=None, repvit=repvit)
+
+
+def _efficientvit_config(state: Mapping[str, Tensor]) -> SamConfig | None:
+    block = re.compile(r"image_encoder\.(backbone\.stages\.(\d)|neck\.middle)\.op_list\.(\d+)\.")
+    last: dict[str, int] = {}
+    for match in (m for key in state if (m := block.match(key))):
+        last[match[1]] = max(int(match[3]), last.get(match[1], 0))
+    stages = sorted(name for name in last if name.startswith("backbone"))
+    dims = []
+    for number, stage in enumerate(stages):
+        first = "conv" if number == 0 else "main.point_conv.conv"
+        weight = state.get(f"image_encoder.{stage}.op_list.0.{first}.weight")
+        if weight is None:
+            return None
+        dims.append(len(weight))
+    if len(dims) not in (5, 6) or "neck.middle" not in last:
+        return None
+    depths = tuple(last[stage] for stage in stages)
+    efficientvit = EfficientViTConfig(tuple(dims), depths, last["neck.middle"] + 1)
+    return SamConfig("efficientvit", tiny_vit=None, efficientvit=efficientvit)

@@ -1,6 +1,6 @@
 """The models that others have published, and that samlet loads by name.
 
-Facts only, each from its publisher:
+Facts only, from their publishers where nothing else is said:
 
 - SAM: README of facebookresearch/segment-anything, which states the licence of the weights;
 - MobileSAM: README of ChaoningZhang/MobileSAM, and of its demo on Hugging Face for the licence;
@@ -10,49 +10,24 @@ Facts only, each from its publisher:
   `_model_settings.py` for settings of its watershed;
 - PathoSAM and MedicoSAM: the same file for addresses and checksums. Neither README states a licence
   of the weights.
+- EfficientViT-SAM: `applications/efficientvit_sam/README.md` of mit-han-lab/efficientvit for
+  addresses, that repository's licence, and checksums of the files at these addresses from the
+  installation script of InterDigitalInc/CompressAI-Vision (that of l0 in other repositories, too);
+- EdgeSAM: README of chongzhou96/EdgeSAM for addresses and licence, and checksums from the Git LFS
+  pointers of the Hugging Face space that these lead to, as camenduru/EdgeSAM-hf mirrors it.
+
+RepViT-SAM has an address only, from `sam/README.md` of THU-MIG/RepViT: see `UNVERIFIABLE`.
 
 Parameters are counted in our own models, without the instance decoder.
 """
 
 import logging
-from collections.abc import Mapping
-from dataclasses import dataclass, field
 from functools import cache
-from typing import Any
 
+from samlet.checkpoints.published_model import PublishedModel
 from samlet.checkpoints.remote_file import RemoteFile
 
 log = logging.getLogger(__name__)
-
-
-@dataclass(frozen=True)
-class PublishedModel:
-    """A model that is downloaded when it is first used.
-
-    Attributes:
-        summary: what it is good for.
-        parameters: of image encoder, prompt encoder and mask decoder.
-        licence: of the weights, as an SPDX identifier; empty if the publisher states none.
-        publisher: who trained and published it.
-        weights: in MobileSAM's or SAM's official layout.
-        instance_decoder: the file of micro-sam's second decoder, for automatic segmentation.
-        is_non_commercial: whether its licence forbids commercial use.
-        card: settings of everything mode that its publisher's own program suggests.
-    """
-
-    summary: str
-    parameters: int
-    licence: str
-    publisher: str
-    weights: RemoteFile
-    instance_decoder: RemoteFile | None = None
-    is_non_commercial: bool = False
-    card: Mapping[str, Any] = field(default_factory=dict)
-
-    @property
-    def files(self) -> tuple[RemoteFile, ...]:
-        """All that is downloaded."""
-        return (self.weights, *([self.instance_decoder] if self.instance_decoder else []))
 
 
 @cache
@@ -125,6 +100,30 @@ def _sam(letter: str) -> PublishedModel:
     )
 
 
+def _efficientvit(variant: str, summary: str, parameters: int, sha256: str) -> PublishedModel:
+    filename = f"efficientvit_sam_{variant}.pt"
+    url = f"https://huggingface.co/mit-han-lab/efficientvit-sam/resolve/main/{filename}"
+    return PublishedModel(
+        summary=summary,
+        parameters=parameters,
+        licence="Apache-2.0",
+        publisher="EfficientViT-SAM, MIT Han Lab",
+        weights=RemoteFile(f"efficientvit_sam_{variant}", url, filename, f"sha256:{sha256}", None),
+    )
+
+
+def _edge_sam(name: str, summary: str, sha256: str) -> PublishedModel:
+    url = f"https://huggingface.co/spaces/chongzhou/EdgeSAM/resolve/main/weights/{name}.pth"
+    return PublishedModel(
+        summary=summary,
+        parameters=9_582_112,
+        licence="NTU S-Lab License 1.0",
+        publisher="EdgeSAM, S-Lab",
+        weights=RemoteFile(name, url, f"{name}.pth", f"sha256:{sha256}", 38_807_540),
+        is_non_commercial=True,
+    )
+
+
 def _micro_sam(
     name: str,
     summary: str,
@@ -176,6 +175,46 @@ _PUBLISHED = (
         ),
     ),
     *(_sam(letter) for letter in _SAM_FILES),
+    _efficientvit(
+        "l0",
+        "photographs; fast",
+        34_792_784,
+        "c4f994b01a16d48bcf2fbbb089448cfbf58fae5811edfa8113c953b8b8cc64b8",
+    ),
+    _efficientvit(
+        "l1",
+        "photographs; fast",
+        47_650_128,
+        "fa151df2b9b96896accd505470755cdd293a4c50cdabac95478f3fbd86d9152b",
+    ),
+    _efficientvit(
+        "l2",
+        "photographs; fast",
+        61_328_592,
+        "d4bfd842224cbb99de09acc3325e81ac5b7e8725c8fbdab152305e5d934bfe4a",
+    ),
+    _efficientvit(
+        "xl0",
+        "photographs",
+        116_957_904,
+        "9bc2f87bd23d6e6d1f7b5beff910f98835c7c333fac73e695bac0bec685968f8",
+    ),
+    _efficientvit(
+        "xl1",
+        "photographs",
+        203_346_128,
+        "10f42277679427c1183dcff19758e536aa86bcc4304e4b387ff48865784be05c",
+    ),
+    _edge_sam(
+        "edge_sam",
+        "photographs; fast",
+        "439b086a20ab6fba90c12cba32e0001ba3aa726da5791ff8738acdd440330991",
+    ),
+    _edge_sam(
+        "edge_sam_3x",
+        "photographs; fast, trained on more images than edge_sam",
+        "5a3e3261da9e2f4c8154410885689ae57d09cbf4cf5d0c848b9d80b6df336ece",
+    ),
     _bioimage_io(
         "vit_t_lm",
         f"{_LIGHT}; fast",
@@ -239,6 +278,11 @@ _PUBLISHED = (
         publisher="MedicoSAM, Göttingen",
     ),
 )
+
+UNVERIFIABLE = {
+    "repvit_sam": "https://github.com/THU-MIG/RepViT/releases/download/v1.0/repvit_sam.pt"
+}
+"""Addresses of models for whose files no checksum is published, and so are not downloaded."""
 
 MODELS: dict[str, PublishedModel] = {model.weights.name: model for model in _PUBLISHED}
 """By name, in the order in which they are listed."""

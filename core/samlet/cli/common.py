@@ -1,14 +1,22 @@
 """Options that several commands have, and how their values are read."""
 
+from collections.abc import Collection, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
+from rich.console import Console
 
 from samlet.errors import UserError
+from samlet.images.rgb import parse_channels
+from samlet.storage.locations import Location, Url
+from samlet.storage.staging import staged_files
+from samlet.utils.console import console
 
 if TYPE_CHECKING:
-    import numpy as np
+    from samlet.everything.batch import Outcome
+    from samlet.images.listing import ImageList
 
 Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
 EngineName = Annotated[
@@ -23,11 +31,47 @@ PrecisionName = Annotated[
     ),
 ]
 Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+OutOrUrl = Annotated[
+    str, typer.Option("--out", metavar="FOLDER|URL", help="Folder for the results, or its URL.")
+]
+Images = Annotated[
+    str,
+    typer.Argument(
+        metavar="IMAGES",
+        help="An image, a stack, a folder of them, the URL of one of these, or a text file with a "
+        "path or URL per line.",
+    ),
+]
 Channels = Annotated[
     str | None,
     typer.Option(help="One to three channels of a multichannel image, counted from 0: 0,2."),
 ]
+CLASSES_FILE = "classes.txt"
+Slice = Annotated[
+    str | None,
+    typer.Option(
+        "--slice",
+        help="Slices of stacks, counted from 0: 3, or 3-7; t=0,z=3 where there are time and z.",
+        show_default="all",
+    ),
+]
+Series = Annotated[
+    str | None,
+    typer.Option(
+        "--series",
+        help="Series (image, scene, position) of files with several, counted from 0, or all.",
+        show_default="the first",
+    ),
+]
 MaxPixels = Annotated[int, typer.Option(help="Refuse images with more pixels than this.")]
+
+Also = Annotated[
+    str | None,
+    typer.Option(
+        help="Further files for each image, with commas: rois (a zip for ImageJ's ROI Manager), "
+        "yolo (text of polygons), coco-polygons (in place of RLE)."
+    ),
+]
 
 
 def parse_numbers(text: str, count: int, option: str) -> list[float]:
@@ -48,24 +92,136 @@ def parse_numbers(text: str, count: int, option: str) -> list[float]:
     return numbers
 
 
-def parse_channels(text: str | None) -> list[int] | None:
-    """Read --channels; None if it is not given.
+def find_images(
+    image: Path,
+    out: Path | None,
+    channels: str | None,
+    slices: str | None,
+    series: str | None,
+    along: str | None = None,
+) -> tuple[list[Path], Path]:
+    """Find the images of a command, of stacks each slice.
+
+    Args:
+        image: an image, a stack, or a folder of them.
+        out: folder of the results, which are no images.
+        channels: value of --channels.
+        slices: of --slice.
+        series: of --series.
+        along: list stacks as such, see `samlet.images.list_slices`.
+
+    Returns:
+        their paths, and the folder to which these are relative.
 
     Raises:
-        UserError: the channels are no numbers.
-    """
-    try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--channels takes numbers such as 0,2, not {text!r}.") from error
-
-
-def read_image(path: Path, channels: str | None, max_pixels: int) -> "np.ndarray":
-    """Read an image with the channels that were chosen: RGB uint8, H x W x 3.
-
-    Raises:
-        UserError: see `samlet.images.read`, or the channels are no numbers.
+        UserError: the folder holds no image, or an option is wrong.
     """
     from samlet import images
 
-    return images.read(path, channels=parse_channels(channels), max_pixels=max_pixels)
+    choice = images.SliceChoice.parse(slices, series)
+    is_folder = images.is_folder_of_images(image)
+    found = images.find(image, out) if is_folder else [image]
+    paths = images.list_slices(
+        found, choice, channels=parse_channels(channels), along=along, note=console.print
+    )
+    return paths, image if is_folder else image.parent
+
+
+def list_locations(
+    images: Location,
+    results: Location,
+    channels: str | None,
+    slices: str | None,
+    series: str | None,
+    along: str | None = None,
+) -> "ImageList":
+    """Find the images of a command, here or by URL; see `find_images` and `list_images`.
+
+    Raises:
+        UserError: there is no image, or an option is wrong.
+    """
+    from samlet.images import SliceChoice, list_slices
+    from samlet.images.listing import list_images
+
+    choice, chosen = SliceChoice.parse(slices, series), parse_channels(channels)
+    if isinstance(images, Url) and choice != SliceChoice():
+        raise UserError("--slice and --series are for files of this machine: copy them here.")
+
+    def slices_of(paths: list[Path]) -> list[Path]:
+        return list_slices(paths, choice, channels=chosen, along=along, note=console.print)
+
+    return list_images(images, results, slices_of)
+
+
+@contextmanager
+def graceful_exit(to: Console = console) -> Iterator[None]:
+    """End a command that resumes with status 130 on Ctrl-C, and say so.
+
+    Args:
+        to: where it is said, unless what was stopped has said it already, and raised with a reason.
+    """
+    try:
+        yield
+    except KeyboardInterrupt as stopped:
+        if not stopped.args:
+            to.print("Stopped; run the same command again to resume.")
+        raise typer.Exit(130) from None
+
+
+def report_outcome(outcome: "Outcome", count: int, out: Location, kept_as: str) -> None:
+    """Say how a batch ended.
+
+    Args:
+        outcome: of the batch.
+        count: of its images.
+        out: folder of the results.
+        kept_as: why results were not replaced, to go on after "Kept, since".
+
+    Raises:
+        UserError: images failed.
+    """
+    if outcome.skipped:
+        console.print(f"{outcome.skipped} of {count} were finished before and skipped.")
+    if outcome.kept:
+        kept = ", ".join(outcome.kept)
+        console.print(f"Kept, since {kept_as} (--replace replaces them): {kept}")
+    if outcome.failed:
+        reasons = "\n".join(outcome.failed)
+        raise UserError(
+            reasons if count == 1 else f"{len(outcome.failed)} of {count} images failed:\n{reasons}"
+        )
+    console.print(f"Results are in {out}")
+
+
+def class_names(out: Location, categories: Sequence[str]) -> list[str]:
+    """The categories in the order of YOLO's classes, which never changes within a folder.
+
+    Args:
+        out: folder of the results; those in its classes.txt come first.
+        categories: of the objects that will be written.
+
+    Raises:
+        UserError: there is such a file, and it cannot be read.
+    """
+    from samlet.outputs.yolo import read_classes
+
+    with staged_files(out, [CLASSES_FILE]) as here:
+        return list(dict.fromkeys([*read_classes(here / CLASSES_FILE), *categories]))
+
+
+def write_class_names(out: Location, formats: Collection[str], categories: Sequence[str]) -> None:
+    """Write the names of YOLO's classes, if images were written in that format.
+
+    Args:
+        out: folder of the results.
+        formats: in which images were written.
+        categories: from `class_names`.
+
+    Raises:
+        UserError: the file cannot be written.
+    """
+    from samlet.outputs.yolo import write_classes
+
+    if "yolo" in formats:
+        with staged_files(out, [CLASSES_FILE]) as here:
+            write_classes(here / CLASSES_FILE, categories)

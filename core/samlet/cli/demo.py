@@ -31,9 +31,9 @@ def run(out: Path) -> None:
     """
     console = Console(highlight=False, markup=False, emoji=False, soft_wrap=True)
     started = time.perf_counter()
-    model = load("nuclei")
+    model = load("microscopy")
     predictor = Predictor(model)
-    console.print(f"Model nuclei loaded in {time.perf_counter() - started:.1f} s")
+    console.print(f"Model microscopy loaded in {time.perf_counter() - started:.1f} s")
     for name in samples.NAMES:
         _show(name, predictor, out, console)
     console.print(

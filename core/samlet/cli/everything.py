@@ -1,31 +1,39 @@
 """`samlet everything`: all objects of an image or a stack, or of a folder of them."""
 
-from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Annotated
 
 import typer
 
-import samlet
 from samlet.cli.common import (
+    Also,
     Channels,
     EngineName,
+    Images,
     MaxPixels,
     Model,
-    Out,
+    OutOrUrl,
     PrecisionName,
+    Series,
+    Slice,
+    class_names,
+    graceful_exit,
+    list_locations,
     parse_channels,
+    report_outcome,
+    write_class_names,
 )
 from samlet.cli.measure import ResultsTable, measure_results
+from samlet.cluster.options import RayAddress, WorkerCores, Workers
 from samlet.errors import UserError
-from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 
 
 def everything(
-    image: Annotated[Path, typer.Argument(help="An image, a stack, or a folder of them.")],
-    out: Out,
-    model: Model = "nuclei",
+    image: Images,
+    out: OutOrUrl,
+    model: Model = "microscopy",
     engine: EngineName = "auto",
     precision: PrecisionName = "auto",
     prompts: Annotated[
@@ -119,12 +127,15 @@ def everything(
             help="Overlap of neighbouring tiles, in pixels.", show_default="a quarter of the tile"
         ),
     ] = None,
+    also: Also = None,
     table: ResultsTable = None,
     axis: Annotated[
         str,
         typer.Option(help="What the slices of a stack are: z, time, or auto (as the file says)."),
     ] = "auto",
     channels: Channels = None,
+    slices: Slice = None,
+    series: Series = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     replace: Annotated[
         bool,
@@ -132,46 +143,52 @@ def everything(
             "--replace", help="Replace finished results, also those with objects from prompts."
         ),
     ] = False,
+    ray: RayAddress = None,
+    workers: Workers = None,
+    worker_cores: WorkerCores = None,
 ) -> None:
     """Segment all objects of an image or a stack, or of all of them in a folder, without prompts.
 
-    In a stack (a TIFF with several slices along z or time) objects that overlap from slice to slice
+    Images and results may also be in object storage: s3://, gs://, az://. With --ray, any number of
+    machines work on them, and the results are the same: see docs/scale.md.
+
+    In a stack (several slices along z or time) objects that overlap from slice to slice
     get the same number.
 
     With --like, examples (one to three are enough) come first in an image's results, as they are,
-    and then the objects like them. Images without labels are left out.
+    and then the objects like them. Images and slices without labels are left out.
 
     Images whose results exist already, from the same file, model, precision and settings, are
     skipped, so an interrupted run resumes; a stack resumes at the slice where it was. Results with
     objects from `samlet segment` are kept. Files in OUT, and those that samlet wrote elsewhere (by
     their names), are not read as images.
     """
-    from samlet import images
-    from samlet.cli.example_objects import find_examples
+    from samlet.cli.everything_work import EverythingWork, segment_on_ray
     from samlet.everything.batch import segment_images
-    from samlet.everything.segment import open_generator, segment_everything
-    from samlet.everything.settings import EverythingSettings, complete_settings
-    from samlet.everything.similar import DEFAULT_LIKENESS, segment_similar, similar_settings
+    from samlet.everything.similar import DEFAULT_LIKENESS
     from samlet.images.stacks import parse_axis
-    from samlet.modeling.fingerprint import model_fingerprint
+    from samlet.outputs.further_formats import check_names, parse_formats
+    from samlet.outputs.records import DEFAULT_CATEGORY
     from samlet.stacks.batch import segment_stacks
+    from samlet.storage.locations import parse_location
     from samlet.utils.progress import progress_bar
 
-    slices_are, chosen_channels = parse_axis(axis), parse_channels(channels)
-    paths = images.find(image, out) if image.is_dir() else [image]
-    root = image if image.is_dir() else image.parent
-    if like is None and likeness is not None:
+    formats = parse_formats(also)
+    parse_axis(axis)
+    parse_channels(channels)
+    source, results = parse_location(image), parse_location(out)
+    examples = None
+    if like is not None:
+        if not isinstance(source, Path):
+            raise UserError("--like is for images in a folder of this machine: copy them there.")
+        examples = (source, like)
+    elif likeness is not None:
         raise UserError(
             "--likeness needs examples: give their labels with --like, or leave it out."
         )
-    read_examples = None
-    if like is not None:
-        labelled, read_examples = find_examples(image, paths, like, out)
-        if len(labelled) < len(paths):
-            console.print(f"{len(paths) - len(labelled)} of {len(paths)} have no labels: left out.")
-        paths = labelled
-    loaded = samlet.load(model)
-    predictor = samlet.Predictor(loaded, engine, precision=precision)
+    # Examples belong to a slice, so that each slice is an image then.
+    along = axis if like is None else None
+    listed = list_locations(source, results, channels, slices, series, along)
     options = {
         "prompts": prompts,
         "points_per_side": points_per_side,
@@ -183,68 +200,46 @@ def everything(
         "foreground_threshold": foreground_threshold,
         "min_mask_region_area": min_area,
     }
-    chosen: dict[str, Any] = {name: it for name, it in options.items() if it is not None}
-    if like is None:
-        settings = complete_settings(loaded, cast(EverythingSettings, chosen))
-        # Wrong settings are refused before the first image is read.
-        open_generator(predictor, tile, overlap, **settings)
-        segment = partial(segment_everything, predictor, tile=tile, overlap=overlap, **settings)
-    else:
-        settings = similar_settings(loaded, cast(EverythingSettings, chosen))
-        least = DEFAULT_LIKENESS if likeness is None else likeness
-        segment = partial(
-            segment_similar, predictor, likeness=least, tile=tile, overlap=overlap, **chosen
-        )
-        settings["likeness"] = least
-    info = {
-        "model": model,
-        "weights": model_fingerprint(loaded),
-        "precision": predictor.engine.precision,
-        "settings": settings | {"tile": tile, "overlap": overlap},
-        "channels": channels,
-    }
-    is_stack = partial(images.is_stack, axis=slices_are, channels=chosen_channels)
-    read = partial(images.read, channels=chosen_channels, max_pixels=max_pixels)
-    open_stack = partial(
-        images.open_stack, axis=slices_are, channels=chosen_channels, max_pixels=max_pixels
+    categories = class_names(results, [DEFAULT_CATEGORY])
+    work = EverythingWork(
+        model=model,
+        engine=engine,
+        precision=precision,
+        settings={name: it for name, it in options.items() if it is not None},
+        tile=tile,
+        overlap=overlap,
+        examples=examples,
+        likeness=DEFAULT_LIKENESS if likeness is None else likeness,
+        channels=channels,
+        axis=axis,
+        max_pixels=max_pixels,
+        replace=replace,
+        out=results,
+        categories=categories,
+        formats=formats,
     )
-    folders = [out / path.relative_to(root).parent for path in paths]
-    try:
-        with progress_bar() as progress:
-            outcome = segment_images(
-                paths,
-                folders,
-                read,
-                segment,
-                info,
-                progress,
-                replace,
-                is_stack,
-                read_examples,
-            )
-            if like is not None and outcome.stacks:
-                raise UserError(
-                    f"{outcome.stacks[0].path} is a stack, and --like is for single images: save "
-                    "its slices as images, or leave out --like."
-                )
-            segment_stacks(outcome, open_stack, segment, progress, replace)
-    except KeyboardInterrupt:
-        console.print("Stopped; run the same command again to resume.")
-        raise typer.Exit(130) from None
+    opened = work.open()
+    images = listed if opened.labelled is None else listed.only(opened.labelled)
+    if len(images.paths) < len(listed.paths):
+        left_out = len(listed.paths) - len(images.paths)
+        console.print(f"{left_out} of {len(listed.paths)} have no labels: left out.")
+    check_names(formats, *images)
+    # Before the first image, so that a run that is stopped leaves no numbers without names.
+    write_class_names(results, formats, categories)
+    with graceful_exit(), progress_bar() as progress:
+        if ray is None:
+            outcome = segment_images(*images, opened.batch, progress)
+        else:
+            from samlet.cluster.run import ray_run
+
+            with ray_run(ray, workers, worker_cores, opened.predictor) as run:
+                outcome = segment_on_ray(work, opened, images, run, progress)
+        if formats and outcome.stacks:
+            console.print("--also is for single images: stacks get their own files only.")
+        if ray is None:
+            segment_stacks(outcome, opened.open_stack, opened.segment, progress, replace)
+    write_class_names(results, outcome.formats, categories)
     if table is not None:
-        measure_results(paths, folders, table, max_pixels)
-    if outcome.skipped:
-        console.print(f"{outcome.skipped} of {len(paths)} were finished before and skipped.")
-    if outcome.kept:
-        console.print(
-            "Kept, since they hold objects from `samlet segment` (--replace replaces them): "
-            f"{', '.join(outcome.kept)}"
-        )
-    if outcome.failed:
-        reasons = "\n".join(outcome.failed)
-        raise UserError(
-            reasons
-            if len(paths) == 1
-            else f"{len(outcome.failed)} of {len(paths)} images failed:\n{reasons}"
-        )
-    console.print(f"Results are in {out}")
+        measure_results(*images, table, max_pixels)
+    kept_as = "they hold objects from `samlet segment`"
+    report_outcome(outcome, len(images.paths), results, kept_as)

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 import samlet
-from samlet.cli import everything, measure, models, segment, training
+from samlet.cli import classify, encode, everything, measure, models, segment, training
 from samlet.utils.console import print_log, run_app
 
 app = typer.Typer(
@@ -45,7 +45,9 @@ def demo(
 for command in (
     segment.segment,
     everything.everything,
+    encode.encode,
     measure.measure,
+    classify.classify,
     demo,
     models.convert,
     models.export,

@@ -1,30 +1,41 @@
-"""`samlet segment`: one object of an image, from clicks or a box."""
+"""`samlet segment`: one object of an image from clicks or a box, or many from a file of them."""
 
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
 import samlet
 from samlet.cli.common import (
+    Also,
     Channels,
     EngineName,
     MaxPixels,
     Model,
     Out,
     PrecisionName,
+    Series,
+    Slice,
+    class_names,
+    find_images,
+    parse_channels,
     parse_numbers,
-    read_image,
+    write_class_names,
 )
 from samlet.cli.measure import ResultsTable, measure_results
+from samlet.cli.segment_file import predict_object, segment_prompt_file
 from samlet.errors import UserError
-from samlet.images.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
 
 
 def segment(
-    image: Annotated[Path, typer.Argument(help="PNG, JPEG, TIFF or another image file.")],
+    image: Annotated[
+        Path,
+        typer.Argument(help="An image, or a stack with --slice; with --prompts a folder as well."),
+    ],
     out: Out,
     point: Annotated[
         list[str] | None, typer.Option(help="X,Y of a click on the object; repeatable.")
@@ -33,10 +44,20 @@ def segment(
         list[str] | None, typer.Option(help="X,Y of a click on the background; repeatable.")
     ] = None,
     box: Annotated[str | None, typer.Option(help="X1,Y1,X2,Y2 of a box around the object.")] = None,
-    model: Model = "nuclei",
+    prompts: Annotated[
+        Path | None,
+        typer.Option(
+            help="Clicks and boxes for many objects: CSV with the columns image, object, and "
+            "x, y, label (1 or 0) or x1, y1, x2, y2, and class if you like; or COCO with boxes."
+        ),
+    ] = None,
+    model: Model = "microscopy",
     engine: EngineName = "auto",
     precision: PrecisionName = "auto",
     channels: Channels = None,
+    slices: Slice = None,
+    series: Series = None,
+    also: Also = None,
     table: ResultsTable = None,
     max_pixels: MaxPixels = DEFAULT_MAX_PIXELS,
     add: Annotated[
@@ -50,9 +71,43 @@ def segment(
 
     A single click is ambiguous, so three masks are predicted, and the one with the highest
     predicted IoU is kept. With more prompts one mask is predicted.
+
+    With --prompts, many objects in many images: the whole file is checked first, and nothing is
+    segmented if a line is wrong. Images whose results exist already, from the same file, prompts,
+    model and precision, are skipped, so an interrupted run resumes; if their prompts have changed,
+    they are segmented again.
     """
+    if prompts is not None:
+        if point or negative or box is not None or add:
+            raise UserError(
+                "--prompts has all prompts: leave out --point, --negative, --box, --add."
+            )
+        segment_prompt_file(
+            image,
+            prompts,
+            out,
+            model,
+            engine,
+            precision,
+            channels,
+            slices,
+            series,
+            also,
+            table,
+            max_pixels,
+            replace,
+        )
+        return
+    from samlet.images import read
     from samlet.modeling.fingerprint import model_fingerprint
-    from samlet.outputs.results import Results, image_source, read_results, write_results
+    from samlet.outputs.coco import category_numbers
+    from samlet.outputs.further_formats import parse_formats
+    from samlet.outputs.results import (
+        further_formats,
+        image_source,
+        read_earlier,
+        write_results,
+    )
 
     positive = [parse_numbers(text, 2, "--point") for text in point or []]
     beside = [parse_numbers(text, 2, "--negative") for text in negative or []]
@@ -61,8 +116,14 @@ def segment(
         raise UserError("Give a prompt: --point X,Y on the object, or --box X1,Y1,X2,Y2 around it.")
     if add and replace:
         raise UserError("Give --add or --replace, not both.")
-    pixels = read_image(image, channels, max_pixels)
-    before = None if replace else read_results(out, image)
+    formats = parse_formats(also)
+    paths, _ = find_images(image, out, channels, slices, series)
+    # Of several slices, the error of reading them all names what to choose.
+    image = paths[0] if len(paths) == 1 else image
+    pixels = read(image, channels=parse_channels(channels), max_pixels=max_pixels)
+    before = read_earlier(out, image, replace)
+    further = further_formats(formats, before)
+    before = None if replace else before
     source = image_source(image)
     if before is not None and not add:
         raise UserError(
@@ -78,28 +139,21 @@ def segment(
     labels = [1] * len(positive) + [0] * len(beside)
     loaded = samlet.load(model)
     predictor = samlet.Predictor(loaded, engine, precision=precision)
-    prediction = predictor.segment(
-        predictor.encode(pixels),
-        coords or None,
-        labels or None,
-        corners,
-        multimask_output=len(coords) == 1 and corners is None,
-    )
-    mask, score = prediction.best, float(prediction.iou_predictions[prediction.best_index])
-    if not mask.any():
-        raise UserError("The mask is empty: click elsewhere on the object, or give a box.")
+    mask, score = predict_object(predictor, predictor.encode(pixels), coords, labels, corners)
     made = {
         "model": model,
         "weights": model_fingerprint(loaded),
         "precision": predictor.engine.precision,
     }
-    records, info = before or Results([], made | source)
+    info: dict[str, Any] = {**(made | source if before is None else before.info), **further}
+    records: list[Mapping[str, Any]] = [*(() if before is None else before.records)]
     records.append({"segmentation": mask, "predicted_iou": score})
-    prompts = {"points": coords, "point_labels": labels, "box": corners}
-    info["prompts"] = [*info.get("prompts", ()), made | prompts]
-    written = write_results(
-        out, image, pixels, records, info, coords, labels, [corners] if corners else None
-    )
+    own = {"points": coords, "point_labels": labels, "box": corners}
+    info["prompts"] = [*info.get("prompts", ()), made | own]
+    before_categories = () if before is None else before.categories
+    categories = class_names(out, [*category_numbers(records, before_categories)])
+    written = write_results(out, image, pixels, records, info, categories)
+    write_class_names(out, info.get("also", ()), categories)
     console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
     for path in written:
         console.print(str(path))

@@ -9,9 +9,18 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 from rich.console import Console
 
-from samlet.cli.common import EngineName, PrecisionName
+from samlet.cli.common import (
+    Channels,
+    EngineName,
+    PrecisionName,
+    Series,
+    Slice,
+    graceful_exit,
+    parse_channels,
+)
 from samlet.cli.settings_command import field_help, settings_command
 from samlet.errors import UserError
+from samlet.images import SliceChoice
 from samlet.training.settings import DistillSettings, FinetuneSettings
 from samlet.utils.messages import pluralize
 
@@ -43,7 +52,7 @@ def distill(settings: DistillSettings, out: Path) -> None:
     with _training_extra():
         from samlet.training.distillation.distill import distill as run
         from samlet.training.distillation.report import write_report
-    with _graceful_exit():
+    with graceful_exit(console):
         distilled = run(settings, out)
         if IS_MAIN_PROCESS:
             console.print(f"Wrote {distilled.path}")
@@ -61,12 +70,24 @@ def embed(
     threads: Annotated[int, typer.Option(help=field_help(_DISTILL["threads"]), min=0)] = _DISTILL[
         "threads"
     ].default,
+    channels: Channels = None,
+    slices: Slice = None,
+    series: Series = None,
 ) -> None:
     """Store a teacher's image embeddings, for `samlet distill --embeddings`."""
     with _training_extra():
         from samlet.training.distillation.distill import embed_images
-    with _graceful_exit():
-        store, skipped = embed_images(images, teacher, out, image_size, batch_size, threads)
+    with graceful_exit(console):
+        store, skipped = embed_images(
+            images,
+            teacher,
+            out,
+            image_size,
+            batch_size,
+            threads,
+            SliceChoice.parse(slices, series),
+            parse_channels(channels),
+        )
     for key, reason in skipped.items():
         console.print(f"Skipped {key}: {reason}")
     console.print(
@@ -87,7 +108,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> None:
         from samlet.training.finetuning.finetune import finetune as run
         from samlet.training.finetuning.finetune import measure_held_out
         from samlet.training.run_files import SKIPPED
-    with _graceful_exit():
+    with graceful_exit(console):
         finetuned = run(settings, out)
         console.print(f"Wrote {finetuned.path}")
         if finetuned.skipped:
@@ -121,6 +142,9 @@ def evaluate(
     engine: EngineName = "auto",
     precision: PrecisionName = "auto",
     split: Annotated[bool | None, typer.Option(help=field_help(_FINETUNE["split"]))] = None,
+    channels: Channels = None,
+    slices: Slice = None,
+    series: Series = None,
     out: Annotated[
         Path | None, typer.Option(help="Folder for the figures (JSON, CSV) and plots.")
     ] = None,
@@ -133,9 +157,19 @@ def evaluate(
         from samlet.evaluation.measure import run_evaluation
     if labels is None and (data / "labels").is_dir() and (data / "images").is_dir():
         data, labels = data / "images", data / "labels"
-    with _graceful_exit():
+    with graceful_exit(console):
         report: Report = run_evaluation(
-            model, data, labels, teacher, only, limit, engine, split, precision
+            model,
+            data,
+            labels,
+            teacher,
+            only,
+            limit,
+            engine,
+            split,
+            precision,
+            SliceChoice.parse(slices, series),
+            parse_channels(channels),
         )
     console.print(report.text())
     if out is not None:
@@ -152,17 +186,6 @@ def _training_extra() -> Iterator[None]:
             f"{error.name} is missing: install the dependencies of training with "
             'pip install "samlet[train]"'
         ) from error
-
-
-@contextmanager
-def _graceful_exit() -> Iterator[None]:
-    try:
-        yield
-    except KeyboardInterrupt as stopped:
-        # The training loop has printed its own message.
-        if not stopped.args:
-            console.print("Stopped; run the same command again to resume.")
-        raise typer.Exit(130) from None
 
 
 def distill_main() -> None:

@@ -1,14 +1,14 @@
 """Check labels, all of them, before anything is done with them."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 from skimage.measure import label as connected
 
-from samlet.datasets.labelled_images import LabelledImage, LabelledImages, ReadLayers
+from samlet.datasets.labelled_images import LabelledImage, LabelledImages, ObjectClass, ReadLayers
 from samlet.errors import UserError
 from samlet.utils.messages import bullet_list, join_first, pluralize
 from samlet.utils.prefetch import prefetch
@@ -53,6 +53,7 @@ class CheckedLabels:
         with_objects: paths of those of them that have an object.
         left_out: by image, a sentence for each object that is left out, or one for all of them.
         warnings: sentences about labels that are used, but look wrong.
+        unlabelled_slices: number of slices of label stacks in which there is nothing.
     """
 
     found: LabelledImages
@@ -60,6 +61,7 @@ class CheckedLabels:
     with_objects: frozenset[Path]
     left_out: dict[str, list[str]]
     warnings: Sequence[str]
+    unlabelled_slices: int = 0
 
     def messages(self) -> list[str]:
         """What the user should know before the labels are used, as paragraphs."""
@@ -71,8 +73,14 @@ class CheckedLabels:
             paragraphs[0] += f" Without labels: {join_first([p.name for p in found.unlabelled])}."
         if found.unmatched:
             paragraphs[0] += f" Labels without an image: {join_first(found.unmatched)}."
+        if self.unlabelled_slices:
+            paragraphs.append(
+                f"{pluralize(self.unlabelled_slices, 'slice')} without objects in a label stack, "
+                "as if nobody had labelled them: left out."
+            )
         if faults := _flatten(self.left_out):
-            images_left_out = pluralize(len(found) - len(self.usable), "whole image")
+            count = len(found) - len(self.usable) - self.unlabelled_slices
+            images_left_out = pluralize(count, "whole image")
             paragraphs.append(
                 f"Left out of the labels, {images_left_out} among them:{bullet_list(faults)}"
             )
@@ -98,6 +106,7 @@ def check_labels(
     """
     left_out = {"labels": list(found.faults)} if found.faults else {}
     usable, stats = [], []
+    unlabelled_slices = 0
     with progress_bar() as progress:
         task = progress.add_task("Checking labels", total=len(found))
         for item, item_stats, faults in prefetch(
@@ -106,15 +115,18 @@ def check_labels(
             progress.advance(task)
             if faults:
                 left_out[str(item.path)] = faults
-            if item_stats is not None:
+            if item_stats is not None and item.may_be_unlabelled and not len(item_stats.numbers):
+                unlabelled_slices += 1
+            elif item_stats is not None:
                 usable.append(item)
                 stats.append(item_stats)
     if not usable:
-        raise UserError(f"None of the labels can be used:{bullet_list(_flatten(left_out))}")
+        faults = _flatten(left_out) or ["There is no object in the label stacks."]
+        raise UserError(f"None of the labels can be used:{bullet_list(faults)}")
     warnings = _warnings(usable, stats)
     classes = _describe_classes(usable, stats)
     if split:
-        usable = [LabelledImage(item.path, partial(_split, item.read_layers)) for item in usable]
+        usable = [replace(item, read_layers=partial(_split, item.read_layers)) for item in usable]
     elif classes is not None:
         if split is None:
             raise UserError(
@@ -125,7 +137,7 @@ def check_labels(
     with_objects = frozenset(
         item.path for item, of_item in zip(usable, stats, strict=True) if len(of_item.numbers)
     )
-    return CheckedLabels(found, usable, with_objects, left_out, warnings)
+    return CheckedLabels(found, usable, with_objects, left_out, warnings, unlabelled_slices)
 
 
 def _flatten(left_out: dict[str, list[str]]) -> list[str]:
@@ -216,11 +228,22 @@ def _warnings(usable: Sequence[LabelledImage], stats: Sequence[_LabelStats]) -> 
     return warnings
 
 
-def _split(read: ReadLayers, left_out: list[str] | None = None) -> np.ndarray:
+def _split(
+    read: ReadLayers,
+    left_out: list[str] | None = None,
+    classes: dict[int, ObjectClass] | None = None,
+) -> np.ndarray:
     """Read layers, with each connected part of an object as an object of its own."""
     layers, last = [], 0
-    for layer in read(left_out):
+    of_whole: dict[int, ObjectClass] = {}
+    for layer in read(left_out, of_whole):
         parts = connected(np.maximum(layer, 0), connectivity=2)
         layers.append(np.where(parts, parts + last, 0))
+        if classes is not None:
+            numbers, first = np.unique(parts, return_index=True)
+            whole = layer.ravel()[first].tolist()
+            for number, old in zip(numbers.tolist(), whole, strict=True):
+                if number and old in of_whole:
+                    classes[number + last] = of_whole[old]
         last += int(parts.max())
     return np.stack(layers).astype(np.int32)

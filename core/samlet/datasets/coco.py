@@ -1,6 +1,6 @@
 """Labels as COCO instances: https://cocodataset.org/#format-data."""
 
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,16 +12,20 @@ from samlet.datasets.label_studio.filenames import match
 from samlet.datasets.labelled_images import (
     LabelledImage,
     LabelledImages,
+    ObjectClass,
+    Region,
     check_size,
+    class_named,
     draw_regions,
     image_size,
 )
 from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
 from samlet.masks import fill_polygon, from_rle
+from samlet.outputs.records import CLASS_PROBABILITY
 from samlet.utils.messages import bullet_list, join_first, pluralize
 
-_Named = tuple[str, Any]
+Named = tuple[str, Any]
 """An entry of the file after its name, which starts sentences about it."""
 
 
@@ -44,35 +48,42 @@ def find_in_coco(images: Path, paths: Sequence[Path], source: Path, content: Any
     entries = json_files.get_field(content, "images", list, str(source))
     annotations = json_files.get_field(content, "annotations", list, str(source))
     faults: list[str] = []
-    ids, by_name = _images_by_name(entries, source, faults)
-    by_id = _annotations_by_id(annotations, ids, source, faults)
+    names = category_names(content)
+    ids, by_name = images_by_name(entries, source, faults)
+    by_id = annotations_by_id(annotations, ids, source, faults)
     matches = match(images, paths, {name: listed[0][0] for name, listed in by_name.items()})
     found = []
     for name, path in matches.paths.items():
-        own_ids = dict.fromkeys(_id(entry, "id", where) for where, entry in by_name[name])
+        own_ids = dict.fromkeys(entry_id(entry, "id", where) for where, entry in by_name[name])
         own = [annotation for number in own_ids for annotation in by_id[number]]
-        found.append(LabelledImage(path, partial(read_layers, path, *by_name[name][0], own)))
+        read = partial(read_layers, path, *by_name[name][0], own, names)
+        found.append(LabelledImage(path, read))
     faults += matches.faults
     if not found:
         raise _nothing(images, source, entries, faults)
     return LabelledImages(found, unmatched=matches.unmatched, faults=faults)
 
 
-def _images_by_name(
+def images_by_name(
     entries: Sequence[Any], source: Path, faults: list[str]
-) -> tuple[Collection[str], dict[str, list[_Named]]]:
+) -> tuple[Collection[str], dict[str, list[Named]]]:
     """Read the list of images.
+
+    Args:
+        entries: of "images".
+        source: the file, for messages.
+        faults: get a sentence about each entry that cannot be used.
 
     Returns:
         all ids; and for each file_name its entries, without names whose ids are ambiguous.
     """
     # Some tools mix numbers and text, so 1 and "1" are the same id.
     names: dict[str, str] = {}
-    by_name: dict[str, list[_Named]] = {}
+    by_name: dict[str, list[Named]] = {}
     for i, entry in enumerate(entries):
         where = f"images[{i}] of {source}"
         try:
-            number = _id(entry, "id", where)
+            number = entry_id(entry, "id", where)
             # LVIS has only URLs.
             has_url = "coco_url" in entry and "file_name" not in entry
             name = json_files.get_field(entry, "coco_url" if has_url else "file_name", str, where)
@@ -89,20 +100,20 @@ def _images_by_name(
     unambiguous = {
         name: listed
         for name, listed in by_name.items()
-        if all(names[_id(entry, "id", where)] == name for where, entry in listed)
+        if all(names[entry_id(entry, "id", where)] == name for where, entry in listed)
     }
     return names, unambiguous
 
 
-def _annotations_by_id(
+def annotations_by_id(
     annotations: Sequence[Any], ids: Collection[str], source: Path, faults: list[str]
-) -> dict[str, list[_Named]]:
-    """The annotations of each image, by the id of the image."""
-    by_id: dict[str, list[_Named]] = {number: [] for number in ids}
+) -> dict[str, list[Named]]:
+    """The annotations of each image, by the id of the image; faults as in `images_by_name`."""
+    by_id: dict[str, list[Named]] = {number: [] for number in ids}
     for i, annotation in enumerate(annotations):
         where = f"annotations[{i}] of {source}"
         try:
-            number = _id(annotation, "image_id", where)
+            number = entry_id(annotation, "image_id", where)
             if number not in by_id:
                 raise UserError(
                     f'{where} belongs to the image {number!r}, which is not listed in "images": '
@@ -113,6 +124,16 @@ def _annotations_by_id(
         else:
             by_id[number].append((where, annotation))
     return by_id
+
+
+def category_names(content: Mapping[str, Any]) -> dict[str, str]:
+    """The names of the categories in a file, by their ids as text; without those that have none."""
+    listed = content.get("categories")
+    return {
+        str(category.get("id")): str(category["name"])
+        for category in (listed if isinstance(listed, list) else ())
+        if isinstance(category, Mapping) and category.get("name")
+    }
 
 
 def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[str]) -> UserError:
@@ -126,7 +147,12 @@ def _nothing(images: Path, source: Path, entries: Sequence[Any], faults: list[st
     )
 
 
-def _id(entry: Any, name: str, where: str) -> str:
+def entry_id(entry: Any, name: str, where: str) -> str:
+    """Get an id, which may be a number or text, as text.
+
+    Raises:
+        UserError: there is none.
+    """
     value = entry.get(name) if isinstance(entry, Mapping) else None
     if isinstance(value, float) and value.is_integer():
         value = int(value)
@@ -140,7 +166,9 @@ def read_layers(
     where: str,
     entry: Any,
     annotations: Sequence[tuple[str, Any]],
+    categories: Mapping[str, str],
     left_out: list[str] | None = None,
+    classes: dict[int, ObjectClass] | None = None,
 ) -> np.ndarray:
     """Make layers of the annotations of one image, leaving out those with iscrowd.
 
@@ -149,7 +177,9 @@ def read_layers(
         where: name of the image's entry, to start a sentence with.
         entry: the image's entry; its width and height are checked if it has them.
         annotations: each with its name, to start a sentence with.
+        categories: from `category_names`.
         left_out: see `samlet.datasets.labelled_images.ReadLayers`.
+        classes: see there.
 
     Returns:
         int32, L x H x W, numbered as `samlet.datasets.layers.pack_layers` does.
@@ -166,12 +196,19 @@ def read_layers(
             f"{join_first(crowds, 1)}: marked iscrowd, which means several objects in one; set "
             "it to 0 if each is a single object."
         )
-    regions: list[tuple[str, Callable[[], np.ndarray]]] = [
-        (at, partial(_mask, annotation, size, image, at))
+    regions = [
+        Region(at, partial(_mask, annotation, size, image, at), _class_of(annotation, categories))
         for at, annotation in annotations
         if not _is_crowd(annotation)
     ]
-    return pack_layers(draw_regions(regions, left_out), size)
+    return pack_layers(draw_regions(regions, left_out, classes), size)
+
+
+def _class_of(annotation: Any, categories: Mapping[str, str]) -> ObjectClass | None:
+    if not isinstance(annotation, Mapping):
+        return None
+    name = categories.get(str(annotation.get("category_id")))
+    return class_named(name, annotation.get(CLASS_PROBABILITY))
 
 
 def _is_crowd(annotation: Any) -> bool:

@@ -14,6 +14,7 @@ from samlet import images
 from samlet.datasets import label_maps
 from samlet.datasets.labelled_images import LabelledImage
 from samlet.errors import UserError
+from samlet.images import SlicePath
 
 CACHED_EXAMPLES = 64
 """Decoded images that a dataset keeps in memory."""
@@ -67,7 +68,7 @@ class LabelledDataset(Sequence[Example]):
         item = self.labelled[index]
         # Messages about faulty objects were shown when the labels were checked.
         image, layers = item.read(left_out=[])
-        return Example(item.path.stem, image, layers)
+        return Example(SlicePath.parse(item.path).stem, image, layers)
 
 
 def load_examples(

@@ -2,14 +2,30 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
-from typing import Protocol, overload
+from typing import Any, NamedTuple, Protocol, overload
 
 import numpy as np
 
 from samlet import images
+from samlet.datasets.pairing import pair_by_name
 from samlet.errors import UserError
 from samlet.images.decoding import decode
+from samlet.outputs.records import DEFAULT_CATEGORY
+
+
+class ObjectClass(NamedTuple):
+    """The class of an object.
+
+    Attributes:
+        name: of the class.
+        probability: that it is right, above 0 to 1, where a classifier has given it; None where a
+            person has.
+    """
+
+    name: str
+    probability: float | None = None
 
 
 class ReadLayers(Protocol):
@@ -21,9 +37,15 @@ class ReadLayers(Protocol):
     With a list for `left_out`, a faulty object is left out and a sentence about it is added to the
     list; without one, UserError is raised. UserError is raised either way if the labels of the
     image cannot be used at all.
+
+    A dictionary for `classes` gets the class of each object that has one, by its number.
     """
 
-    def __call__(self, left_out: list[str] | None = None) -> np.ndarray:
+    def __call__(
+        self,
+        left_out: list[str] | None = None,
+        classes: dict[int, ObjectClass] | None = None,
+    ) -> np.ndarray:
         """See the class."""
 
 
@@ -32,12 +54,17 @@ class LabelledImage:
     """An image file and its labels.
 
     Attributes:
-        path: the image file.
+        path: the image file, or a slice of a stack.
         read_layers: see `ReadLayers`.
+        channels: of the image to show, see `samlet.images.read`.
+        may_be_unlabelled: whether no object means that nobody has labelled it, as in most slices of
+            label stacks.
     """
 
     path: Path
     read_layers: ReadLayers
+    channels: Sequence[int] | None = None
+    may_be_unlabelled: bool = False
 
     def read(self, left_out: list[str] | None = None) -> tuple[np.ndarray, np.ndarray]:
         """Read the image and its labels.
@@ -51,7 +78,8 @@ class LabelledImage:
         Raises:
             UserError: the image or its labels cannot be read, or their sizes differ.
         """
-        image, layers = images.read(self.path), self.read_layers(left_out)
+        image = images.read(self.path, channels=self.channels)
+        layers = self.read_layers(left_out)
         size, labelled = image.shape[:2], layers.shape[1:]
         check_size((labelled[0], labelled[1]), self.path, (size[0], size[1]), "The label file")
         return image, layers
@@ -88,17 +116,57 @@ class LabelledImages(Sequence[LabelledImage]):
         return replace(self, labelled=self.labelled[:limit])
 
 
+def find_by_name(
+    images: Path,
+    paths: Sequence[Path],
+    labels: Path,
+    suffixes: tuple[str, ...],
+    read_layers: Callable[..., np.ndarray],
+) -> LabelledImages:
+    """Find the images that have a file of labels of the same name; see `pair_by_name`.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it.
+        labels: the folder of the files.
+        suffixes: of the files, in lower case, with the dot.
+        read_layers: called with an image and its file, then as `ReadLayers`.
+    """
+    matched = pair_by_name(images, paths, labels, suffixes)
+    found = [
+        LabelledImage(path, partial(read_layers, path, source)) for path, source in matched.pairs
+    ]
+    return LabelledImages(found, unmatched=matched.unmatched, faults=matched.faults)
+
+
+class Region(NamedTuple):
+    """A region in a file of labels.
+
+    Attributes:
+        where: its name, to start a sentence with.
+        draw: draws it as bool, H x W.
+        object_class: None without one.
+    """
+
+    where: str
+    draw: Callable[[], np.ndarray]
+    object_class: ObjectClass | None = None
+
+
 def draw_regions(
-    regions: Iterable[tuple[str, Callable[[], np.ndarray]]], left_out: list[str] | None
+    regions: Iterable[Region],
+    left_out: list[str] | None,
+    classes: dict[int, ObjectClass] | None = None,
 ) -> Iterator[np.ndarray]:
     """Draw regions one by one, leaving out faulty ones.
 
     Args:
-        regions: for each region its name, to start a sentence with, and a function that draws it
-            as bool, H x W.
+        regions: of one image.
         left_out: see `ReadLayers`.
+        classes: see there.
     """
-    for where, draw in regions:
+    number = 0
+    for where, draw, object_class in regions:
         try:
             mask = draw()
         except UserError as error:
@@ -108,7 +176,19 @@ def draw_regions(
             continue
         if left_out is not None and not mask.any():
             left_out.append(f"{where} covers no pixel of its image: check its coordinates.")
+        # As `samlet.datasets.layers.pack_layers` numbers them.
+        number += bool(mask.any())
+        if classes is not None and object_class is not None and mask.any():
+            classes[number] = object_class
         yield mask
+
+
+def class_named(name: Any, probability: Any = None) -> ObjectClass | None:
+    """A class as it is in a file; None if there is none, or the one that stands for none."""
+    if not isinstance(name, str) or name.strip() in ("", DEFAULT_CATEGORY):
+        return None
+    is_number = isinstance(probability, int | float) and 0 <= probability <= 1
+    return ObjectClass(name.strip(), float(probability) if is_number else None)
 
 
 def image_size(path: Path) -> tuple[int, int]:

@@ -5,8 +5,11 @@ import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
+from samlet.datasets.label_stacks import pair_slices
+from samlet.errors import UserError
+from samlet.images import SlicePath
 from samlet.utils.files import walk_files
 
 _ENDING = re.compile(
@@ -15,8 +18,8 @@ _ENDING = re.compile(
 )
 """Endings that Cellpose, MorphoLibJ, ilastik and others add to the names of label maps."""
 
-_OWN_ENDING = ".labels"
-"""Of samlet's own label maps: IMAGE.png.labels.png."""
+_OWN_ENDINGS = (".labels", ".rois", ".samlet")
+"""Of samlet's own files: IMAGE.png.labels.png, IMAGE.png.rois.zip, IMAGE.png.samlet.tif."""
 
 
 @dataclass
@@ -42,25 +45,32 @@ def pair_by_name(
     A file may have an ending such as "_masks", "_cp_masks" or "_labels" after the name of its
     image. In a folder of both, it must have one if it has the suffix of an image.
 
+    Slices of a stack are paired with files that are named like them ("stack.tif.z3.png" or
+    "stack.z3_masks.png"), or with the slices of a label stack that is named like the stack.
+
     Args:
         images: the folder of the images.
-        paths: image files below it.
+        paths: image files below it, and slices of stacks.
         labels: the folder of the files, searched with nested folders and without hidden files.
         suffixes: in lower case, with the dot.
     """
     by_key: dict[str, list[Path]] = defaultdict(list)
+    stacks: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
         name = _name(path.relative_to(images))
         for key in dict.fromkeys((name, _stem(name))):
             by_key[key].append(path)
+            if SlicePath.parse(path).numbers:
+                stacks[_stack_key(key)].append(path)
     is_same = images.resolve() == labels.resolve()
-    both = {path.relative_to(images) for path in paths} if is_same else set()
+    both = {SlicePath.parse(path).file.relative_to(images) for path in paths} if is_same else set()
     found = PairedFiles()
     files: dict[Path, list[Path]] = defaultdict(list)
     for file in _files(labels, suffixes):
         relative = file.relative_to(labels)
-        keys = _keys(_name(relative), may_be_same=relative not in both)
+        keys = list(_keys(_name(relative), may_be_same=relative not in both))
         own = next((by_key[key] for key in keys if key in by_key), [])
+        of_stack = next((key for key in keys if _stack_key(key) in stacks), None)
         if len(own) > 1:
             found.faults.append(
                 f"{own[0]} and {own[1]} differ only in their suffix, so that {file} cannot be "
@@ -68,6 +78,13 @@ def pair_by_name(
             )
         elif own:
             files[own[0]].append(file)
+        elif of_stack is not None:
+            try:
+                numbers = SlicePath.of_name(of_stack).numbers
+                for path, label_slice in pair_slices(file, stacks[_stack_key(of_stack)], numbers):
+                    files[path].append(label_slice)
+            except UserError as error:
+                found.faults.append(str(error))
         elif relative not in both:
             found.unmatched.append(str(relative))
     for path, candidates in files.items():
@@ -90,8 +107,8 @@ def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:
 def _keys(name: str, may_be_same: bool) -> Iterator[str]:
     """Names of images, with or without suffix, that a file may belong to; the likelier first."""
     stem = _stem(name)
-    if stem.endswith(_OWN_ENDING):
-        image = stem.removesuffix(_OWN_ENDING)
+    if stem.endswith(_OWN_ENDINGS):
+        image = stem.rpartition(".")[0]
         yield image
         yield _stem(image)
     elif may_be_same:
@@ -106,5 +123,13 @@ def _name(relative: Path) -> str:
 
 
 def _stem(name: str) -> str:
-    stem = PurePosixPath(name).with_suffix("")
-    return str(stem.with_suffix("") if stem.suffix.lower() == ".ome" else stem)
+    parsed = SlicePath.of_name(name)
+    stem = parsed.file.with_suffix("")
+    stem = stem.with_suffix("") if stem.suffix.lower() == ".ome" else stem
+    return f"{stem.as_posix()}{parsed.ending}"
+
+
+def _stack_key(key: str) -> str:
+    """The name of a stack without the numbers of slices."""
+    parsed = SlicePath.of_name(key)
+    return SlicePath(parsed.file, parsed.series).path.as_posix()

@@ -4,14 +4,12 @@ The format: https://github.com/facebookresearch/segment-anything#dataset.
 """
 
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 import numpy as np
 
 from samlet.datasets import coco, json_files, unsupported
-from samlet.datasets.labelled_images import LabelledImage, LabelledImages
-from samlet.datasets.pairing import pair_by_name
+from samlet.datasets.labelled_images import LabelledImages, ObjectClass, find_by_name
 
 
 def find_sa1b_files(images: Path, paths: Sequence[Path], labels: Path) -> LabelledImages:
@@ -22,15 +20,18 @@ def find_sa1b_files(images: Path, paths: Sequence[Path], labels: Path) -> Labell
         paths: image files below it.
         labels: the folder of the JSON files, which may be that of the images.
     """
-    matched = pair_by_name(images, paths, labels, (".json",))
-    found = [LabelledImage(path, partial(_read, path, source)) for path, source in matched.pairs]
-    return LabelledImages(found, unmatched=matched.unmatched, faults=matched.faults)
+    return find_by_name(images, paths, labels, (".json",), _read)
 
 
-def _read(image: Path, source: Path, left_out: list[str] | None = None) -> np.ndarray:
+def _read(
+    image: Path,
+    source: Path,
+    left_out: list[str] | None = None,
+    classes: dict[int, ObjectClass] | None = None,
+) -> np.ndarray:
     content = json_files.read_json(source)
     unsupported.refuse_json(content, source)
     entry = json_files.get_field(content, "image", dict, f"{source} is not an SA-1B JSON, as it")
     annotations = json_files.get_field(content, "annotations", list, str(source))
     numbered = [(f"annotations[{i}] of {source}", a) for i, a in enumerate(annotations)]
-    return coco.read_layers(image, str(source), entry, numbered, left_out)
+    return coco.read_layers(image, str(source), entry, numbered, {}, left_out, classes)

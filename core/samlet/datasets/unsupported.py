@@ -14,11 +14,11 @@ _BY_SUFFIX = {
     "samlet writes a label map beside its own GeoJSON",
     ".xml": "in the format of CVAT or Pascal VOC: export COCO there",
     ".csv": "a table: export COCO or label maps instead",
-    ".txt": "in the format of YOLO: export COCO there",
-    ".yaml": "in the format of YOLO: export COCO there",
-    ".zip": "an archive: unpack it; regions of interest of ImageJ become a label map with "
-    "ROI Manager > More > ROI map, or with LabelMap's plugins",
-    ".roi": "a region of interest of ImageJ: make a label map of them in Fiji",
+    ".txt": "a text: of YOLO's labels give the folder, where each is named like its image",
+    ".yaml": "YOLO's description of a dataset: give the folder of the labels",
+    ".zip": "an archive: unpack it; of zips of ImageJ's ROIs give the folder, where each is named "
+    "like its image",
+    ".roi": "a region of interest of ImageJ: give the folder, where each is named like its image",
     ".h5": "HDF5, as ilastik writes it: export TIFF there",
     ".jpg": "JPEG, which changes the numbers of objects: save label maps as PNG or TIFF",
     ".jpeg": "JPEG, which changes the numbers of objects: save label maps as PNG or TIFF",

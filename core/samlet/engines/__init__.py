@@ -24,6 +24,8 @@ __all__ = [
 ]
 
 ENGINES = ("auto", "torch", "openvino")
+LIGHT_ENCODERS = ("tiny_vit", "repvit", "efficientvit")
+"""For these OpenVINO is worth the conversion of a model (`benchmarks/published_models.py`)."""
 ENVIRONMENT = "SAMLET_ENGINE"
 """This variable, if set, decides what "auto" means."""
 
@@ -43,7 +45,7 @@ def open_engine(model: Sam, name: str | Engine = "auto", precision: str = "auto"
     Args:
         model: on the device where it is to run.
         name: "torch", "openvino", or "auto" for the fastest that is installed and suits the device:
-            OpenVINO for a TinyViT on a CPU, and PyTorch for everything else. The environment
+            OpenVINO for a light encoder on a CPU, and PyTorch for everything else. The environment
             variable SAMLET_ENGINE decides what "auto" means. An engine is returned as it is.
         precision: of the image encoder and the instance decoder: "float32", "bfloat16", or "auto"
             for bfloat16 where the device computes in it. The environment variable SAMLET_PRECISION
@@ -66,7 +68,7 @@ def open_engine(model: Sam, name: str | Engine = "auto", precision: str = "auto"
         raise UserError(f"There is no engine {name}: choose one of {', '.join(ENGINES)}.")
     installed = importlib.util.find_spec("openvino") is not None
     if name == "auto":
-        light = model.config.image_encoder == "tiny_vit" and model.device.type == "cpu"
+        light = model.config.image_encoder in LIGHT_ENCODERS and model.device.type == "cpu"
         name = "openvino" if installed and light else "torch"
     if name == "openvino" and not installed:
         raise UserError(

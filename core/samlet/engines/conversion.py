@@ -91,7 +91,7 @@ def _one_process_at_a_time(folder: Path) -> Iterator[None]:
 
 def graphs(model: Sam) -> dict[str, ov.Model]:
     """A model's parts as OpenVINO graphs for any number of prompts and tokens, as in `PARTS`."""
-    size, grid = model.config.image_size, model.config.image_size // STRIDE
+    size, grid = model.config.encoder_size, model.config.image_size // STRIDE
     features = torch.zeros(1, EMBED_DIM, grid, grid)
     dense = torch.zeros(1, EMBED_DIM, 1, 1)
     sparse = torch.zeros(2, 3, EMBED_DIM)
@@ -129,7 +129,7 @@ def _traced(module: nn.Module, inputs: tuple[Tensor, ...], shapes: list[list[int
     OpenVINO's frontend is called directly, since `ov.convert_model` reports each use to Intel.
     """
     with torch.no_grad(), warnings.catch_warnings():
-        # timm pads windows by Python numbers, which are the same for every input; and OpenVINO
+        # Windows are padded by Python numbers, which are the same for every input; and OpenVINO
         # traces with an API that PyTorch has deprecated.
         warnings.simplefilter("ignore", torch.jit.TracerWarning)
         warnings.filterwarnings("ignore", message="`torch.jit", category=FutureWarning)

@@ -23,9 +23,9 @@ import math
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from samlet.modeling.layers import LayerNorm2d
 from samlet.modeling.mask_decoder import MaskDecoder
 from samlet.modeling.sam import Sam
 from samlet.modeling.transformer import Attention, TwoWayAttentionBlock

@@ -10,8 +10,8 @@ from torch import Tensor, nn
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.engines.engine import DecoderTokens, Engine
 from samlet.engines.precision import Precision
+from samlet.modeling.layers import ConvNorm
 from samlet.modeling.sam import Sam
-from samlet.modeling.timm_blocks import ConvNorm
 
 
 class TorchEngine(Engine):

@@ -43,6 +43,8 @@ def run_evaluation(
     engine: str = "auto",
     split: bool | None = None,
     precision: str = "auto",
+    slices: images.SliceChoice | None = None,
+    channels: Sequence[int] | None = None,
 ) -> Report:
     """Measure a model on files, as `samlet evaluate` does.
 
@@ -58,6 +60,8 @@ def run_evaluation(
         engine: see `samlet.engines.open_engine`.
         split: see `samlet.datasets.checking.check_labels`.
         precision: of the image encoders, see `samlet.engines.open_engine`.
+        slices: of stacks; None for all of the first series of a file.
+        channels: of the images to show, see `samlet.images.read`.
 
     Raises:
         UserError: an unknown measurement, labels or teacher missing for one, or a file that cannot
@@ -66,7 +70,10 @@ def run_evaluation(
     wanted = _choose(only, labels is not None, teacher is not None)
     checked = None
     if labels is not None and wanted & {*WITH_LABELS}:
-        checked = check_labels(find_labelled_images(data, labels).first(limit), split)
+        checked = check_labels(
+            find_labelled_images(data, labels, slices=slices, channels=channels).first(limit),
+            split,
+        )
         for message in checked.messages():
             print_status(message)
     predictor, report = Predictor(samlet.load(model), engine, precision=precision), Report()
@@ -74,11 +81,12 @@ def run_evaluation(
         report = measure_with_labels(predictor, LabelledDataset(checked.usable), only=wanted)
         report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
-        paths = images.find(data)[:limit]
+        found = images.find(data)
+        paths = images.list_slices(found, slices, channels=channels, note=print_status)[:limit]
         reference = Predictor(samlet.load(teacher), engine, precision=precision)
         both = reference, predictor
-        report.agreement = measure_agreement(*both, _read_named(paths), len(paths))
-        report.same_objects = measure_same_objects(*both, _read_named(paths), len(paths))
+        report.agreement = measure_agreement(*both, _read_named(paths, channels), len(paths))
+        report.same_objects = measure_same_objects(*both, _read_named(paths, channels), len(paths))
     report.made_with = {"model": model, "weights": model_fingerprint(predictor.model)}
     report.made_with |= {"precision": predictor.engine.precision}
     return report
@@ -183,8 +191,10 @@ def measure_same_objects(
     return list(_tracked(found, count, "Objects found by both"))
 
 
-def _read_named(paths: Sequence[Path]) -> Iterator[tuple[str, np.ndarray]]:
-    return ((path.name, images.read(path)) for path in paths)
+def _read_named(
+    paths: Sequence[Path], channels: Sequence[int] | None
+) -> Iterator[tuple[str, np.ndarray]]:
+    return ((path.name, images.read(path, channels=channels)) for path in paths)
 
 
 def _tracked(items: Iterable[T], total: int, name: str) -> Iterator[T]:

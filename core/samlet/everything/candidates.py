@@ -5,8 +5,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-import torch
-from torchvision.ops import nms
 
 from samlet.masks import Box, CroppedMask, box_xyxy, from_rle, to_rle
 
@@ -54,6 +52,17 @@ def box_nms(
         scores: one each.
         threshold: IoU of two boxes above which they are nearly the same.
     """
-    boxes = torch.tensor([c.box for c in candidates], dtype=torch.float).reshape(-1, 4)
-    best = nms(boxes, torch.tensor(scores, dtype=torch.float), threshold)
-    return [candidates[i] for i in best.tolist()]
+    boxes = np.array([c.box for c in candidates], np.float32).reshape(-1, 4)
+    x0, y0, x1, y1 = boxes.T
+    areas = (x1 - x0) * (y1 - y0)
+    # torchvision's function takes a hundredth of a second less, and a second to import.
+    left = np.argsort(-np.asarray(scores, np.float32), kind="stable")
+    kept = []
+    while len(left):
+        best, left = left[0], left[1:]
+        kept.append(candidates[best])
+        width = np.minimum(x1[left], x1[best]) - np.maximum(x0[left], x0[best])
+        height = np.minimum(y1[left], y1[best]) - np.maximum(y0[left], y0[best])
+        common = width.clip(0) * height.clip(0)
+        left = left[common <= threshold * (areas[left] + areas[best] - common)]
+    return kept

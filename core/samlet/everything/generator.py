@@ -81,7 +81,7 @@ class SamAutomaticMaskGenerator:
             model cannot zoom.
 
     Examples:
-        >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=16)
+        >>> generator = SamAutomaticMaskGenerator(samlet.load("microscopy"), points_per_side=16)
         >>> records = generator.generate(image)
     """
 

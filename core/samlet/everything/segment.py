@@ -61,7 +61,7 @@ def segment_everything(
         UserError: the array is not an image, or a setting is out of its range.
 
     Examples:
-        >>> predictor = samlet.Predictor(samlet.load("nuclei"))
+        >>> predictor = samlet.Predictor(samlet.load("microscopy"))
         >>> objects = samlet.segment_everything(predictor, image)
     """
     generator = open_generator(predictor, tile, overlap, **settings)

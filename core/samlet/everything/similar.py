@@ -23,7 +23,7 @@ from samlet.everything.similar_search import MAX_SIZE_RATIO, SimilarSearch
 from samlet.everything.tiling import check_tiles, overlap_of
 from samlet.everything.working_scale import SearchPlan, first_look, plan_for_side
 from samlet.images import to_rgb
-from samlet.masks import Box, CroppedMask, Mask, area, crop_mask, from_label_map
+from samlet.masks import Box, CroppedMask, Mask, area, check_masks, crop_mask, from_label_map
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
@@ -78,7 +78,7 @@ def find_similar(
             size, or a setting is out of its range or does not apply.
 
     Examples:
-        >>> predictor = samlet.Predictor(samlet.load("nuclei"))
+        >>> predictor = samlet.Predictor(samlet.load("microscopy"))
         >>> objects = samlet.find_similar(predictor, image, label_map)
         >>> very_similar = [one for one in objects if one["likeness"] > 0.8]
     """
@@ -169,14 +169,7 @@ def example_masks(
     found = [crop_mask(mask) for mask in masks]
     if not found:
         raise UserError("There is no example: mark at least one object of the kind to find.")
-    for number, example in enumerate(found, start=1):
-        if example.size != size:
-            raise UserError(
-                f"The examples are of {example.size[1]} x {example.size[0]} pixels but the image "
-                f"is of {size[1]} x {size[0]}: give masks of the image's size."
-            )
-        if not example.mask.size:
-            raise UserError(f"Example {number} is empty: mark an object, or leave it out.")
+    check_masks(found, size, "Example")
     return found
 
 
@@ -205,7 +198,7 @@ def _look_at(
     """See each example in the ROI that shows most of it; embeddings are added to the plan."""
     by_roi: dict[Box, list[CroppedMask]] = defaultdict(list)
     for example in examples:
-        by_roi[_roi_of(example, plan.rois)].append(example)
+        by_roi[plan.roi_of(example)].append(example)
     known = dict(plan.embeddings)
     embeddings, total, count = [], np.zeros(1), 0
     colours, contrasts = [], []
@@ -224,14 +217,3 @@ def _look_at(
         np.array(embeddings), total / count, np.array(colours), float(np.mean(contrasts))
     )
     return replace(plan, embeddings=known), compare
-
-
-def _roi_of(example: CroppedMask, rois: Sequence[Box]) -> Box:
-    """The ROI that shows most of an example, and of several the one in whose middle it is."""
-    rows, columns = example.slices
-    first, last = np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
-    boxes = np.array(rois)
-    sides = np.minimum(boxes[:, 2:], last) - np.maximum(boxes[:, :2], first)
-    shown = sides.clip(0).prod(axis=1)
-    offset = np.abs(boxes[:, :2] + boxes[:, 2:] - first - last).max(axis=1)
-    return rois[int(np.lexsort((offset, -shown))[0])]

@@ -54,7 +54,7 @@ class TiledMaskGenerator:
         UserError: the tile is too small, or not twice as large as the overlap.
 
     Examples:
-        >>> generator = SamAutomaticMaskGenerator(samlet.load("nuclei"))
+        >>> generator = SamAutomaticMaskGenerator(samlet.load("microscopy"))
         >>> records = TiledMaskGenerator(generator, tile=1024, overlap=128).generate(image)
     """
 

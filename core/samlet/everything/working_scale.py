@@ -13,7 +13,7 @@ import numpy as np
 
 from samlet.everything.proposals import Proposals, find_proposals
 from samlet.everything.tiling import UNTILED_RATIO, place_tiles
-from samlet.masks import Box
+from samlet.masks import Box, CroppedMask
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.predictor import Predictor
 from samlet.predict.roi import full_image_box
@@ -61,6 +61,16 @@ class SearchPlan:
             return known
         x0, y0, x1, y1 = roi
         return self.runner.encode(np.ascontiguousarray(rgb[y0:y1, x0:x1]))
+
+    def roi_of(self, mask: CroppedMask) -> Box:
+        """The ROI that shows most of a mask, and of several the one in whose middle it is."""
+        rows, columns = mask.slices
+        first, last = np.array([columns.start, rows.start]), np.array([columns.stop, rows.stop])
+        boxes = np.array(self.rois)
+        sides = np.minimum(boxes[:, 2:], last) - np.maximum(boxes[:, :2], first)
+        shown = sides.clip(0).prod(axis=1)
+        offset = np.abs(boxes[:, :2] + boxes[:, 2:] - first - last).max(axis=1)
+        return self.rois[int(np.lexsort((offset, -shown))[0])]
 
 
 def plan_search(

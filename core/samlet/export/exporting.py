@@ -1,4 +1,4 @@
-"""Exporting a model: two ONNX or OpenVINO graphs, and a JSON file that describes how to use them.
+"""Exporting a model: ONNX or OpenVINO graphs, and a JSON file that describes how to use them.
 
 Neither samlet nor PyTorch is needed to run them: `examples/onnx_segment.py` does it in 60 lines.
 """
@@ -40,12 +40,13 @@ def export(
 ) -> list[Path]:
     """Write an image encoder, a decoder, and a description for programs that use them.
 
+    And the proposal head or the instance decoder, if the model has one.
+
     Args:
         model: the model, which is not changed.
-        format: "onnx" (`encoder.onnx` and `decoder.onnx`), or "openvino" (`.xml` and `.bin` of
-            both).
+        format: "onnx" (`encoder.onnx` and so on), or "openvino" (`.xml` and `.bin` of each).
         out: folder; created if necessary. Files of the same names are replaced.
-        int8: compute most of the encoder in 8 bits; the decoder stays in float32.
+        int8: compute most of the encoder in 8 bits; the rest stays in float32.
         calibration: folder of images like those to be segmented, from which the ranges of the
             encoder's activations are taken; `CALIBRATION_IMAGES` of them where there are more. The
             bundled samples if None.
@@ -77,7 +78,7 @@ def export(
     graphs = {
         "encoder": onnx_graphs.encoder_graph(model),
         "decoder": onnx_graphs.decoder_graph(model),
-    }
+    } | {name: onnx_graphs.object_head_graph(model, name) for name in model.object_heads}
     out = Path(out)
     with _staging_folder(out) as folder:
         for name, graph in graphs.items():
@@ -95,7 +96,7 @@ def export(
 def _inputs(model: Sam, paths: Sequence[Path]) -> Iterator[np.ndarray]:
     """The images as inputs of the encoder; of many, an evenly spread selection."""
     for path in paths[:: ceil(len(paths) / CALIBRATION_IMAGES)]:
-        resized = images.resize_longest(images.read(path), model.config.image_size)
+        resized = images.resize_longest(images.read(path), model.config.encoder_size)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(model.device)
         yield model.preprocess(pixels).unsqueeze(0).cpu().numpy()
 
@@ -127,7 +128,8 @@ def _description(
         "model": Path(model.name).name,
         "encoder_fingerprint": encoder_fingerprint(model),
         "image_size": config.image_size,
-        "resize": "RGB, 0 to 255; the longest side to image_size; bilinear, antialiased",
+        "encoder_size": config.encoder_size,
+        "resize": "RGB, 0 to 255; the longest side to encoder_size; bilinear, antialiased",
         "pixel_mean": config.pixel_mean,
         "pixel_std": config.pixel_std,
         "padding": "zeros, after normalisation, at the right and at the bottom",

@@ -1,4 +1,6 @@
-"""The two graphs that are exported: an image encoder, and a decoder with SAM's ONNX interface."""
+"""The graphs that are exported: an image encoder, a decoder with SAM's ONNX interface, and what
+finds all objects of an image.
+"""
 
 import copy
 import warnings
@@ -18,6 +20,9 @@ from samlet.modeling.sam import EMBED_DIM, Sam
 from samlet.modeling.tiny_vit import STRIDE
 
 OPSET = 18
+
+OBJECT_OUTPUTS = {"proposal_head": "proposals", "instance_decoder": "distance_maps"}
+"""The outputs of the graphs of `Sam.object_heads`, by their names."""
 
 Shape = tuple[int | str, ...]
 """Shape of a tensor; a name in place of a number is a dynamic dimension."""
@@ -40,7 +45,7 @@ class Graph:
 
 def encoder_graph(model: Sam) -> Graph:
     """From a normalised and padded image to its embedding; the model is not changed."""
-    size, grid = model.config.image_size, model.config.image_size // STRIDE
+    size, grid = model.config.encoder_size, model.config.image_size // STRIDE
     encoder = copy.deepcopy(model.image_encoder).cpu().eval()
     for module in encoder.modules():
         if hasattr(module, "fused_attn"):
@@ -69,6 +74,17 @@ def decoder_graph(model: Sam) -> Graph:
             "iou_predictions": ("prompts", 4),
             "low_res_masks": ("prompts", 4, 4 * grid, 4 * grid),
         },
+    )
+
+
+def object_head_graph(model: Sam, name: str) -> Graph:
+    """From an embedding to what one of the model's `object_heads` predicts."""
+    head, grid = model.object_heads[name], model.config.image_size // STRIDE
+    side = grid * STRIDE // head.cell
+    return Graph(
+        copy.deepcopy(head).cpu().eval(),
+        {"image_embeddings": (1, EMBED_DIM, grid, grid)},
+        {OBJECT_OUTPUTS[name]: (1, head.channels, side, side)},
     )
 
 

@@ -1,4 +1,4 @@
-"""Read an image file as RGB."""
+"""Read an image file, or a slice of a stack, as RGB."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -6,9 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, ChannelKind
-from samlet.images.decoding import decode
-from samlet.images.rgb import PERCENTILES, channel_choice_error, convert_to_rgb, drop_alpha
+from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.images.image_file import open_image
+from samlet.images.rgb import PERCENTILES, convert_to_rgb
+from samlet.images.scaling import channels_to_show
+from samlet.images.slice_paths import slice_path
 
 
 def read(
@@ -19,18 +21,19 @@ def read(
     percentiles: tuple[float, float] = PERCENTILES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> np.ndarray:
-    """Read an image file as RGB.
+    """Read an image file, or a slice of a stack, as RGB.
 
     Opacity is dropped, and fully transparent pixels become black (their stored colour is
     arbitrary), unless all pixels are transparent. EXIF orientation is applied to all formats but
-    TIFF, which is read as stored, as in ImageJ and napari. See `to_rgb` for scaling beyond 8 bit.
+    TIFF, which is read as stored, as in ImageJ and napari. See `to_rgb` for scaling beyond 8 bit;
+    all slices of a file are scaled alike, by the percentiles of all of them (64 if there are more).
 
-    TIFF axes follow the file's metadata. If a third axis is not named there, the shorter one of the
-    first and last is taken for channels, and `channels` must confirm that it is not slices.
+    Axes follow the file's metadata. If a third axis of a TIFF is not named there, the shorter one
+    of the first and last is taken for channels, and `channels` must confirm that it is not slices.
 
     Args:
-        path: an image of one of `samlet.images.decoded_image.IMAGE_FORMATS`; of several frames the
-            first.
+        path: an image of a format that samlet reads; of several frames the first. Of a stack, the
+            path of a slice: see `slice_path`.
         content: the file's bytes, if they are in memory (a member of a tar file); `path` is then
             only its name in messages.
         channels: 1 to 3 channels of the file to show, counted from 0: see `to_rgb`.
@@ -41,33 +44,17 @@ def read(
         uint8, H x W x 3, contiguous, 0 to 255.
 
     Raises:
-        UserError: the file is missing, not an image, damaged, too large, a stack of slices, or has
-            channels that must be chosen.
+        UserError: the file is missing, not an image, damaged, too large, a stack of which no slice
+            is named, or has channels that must be chosen.
     """
-    values, kind = decode(path, content=content, max_pixels=max_pixels)
-    if channels is None and kind == "pages":
-        raise UserError(
-            f"{path} holds {values.shape[2]} pages and does not tell what they are: choose up to "
-            "three with channels= (--channels) if they are channels. If they are slices, save one "
-            "as a file, or give `samlet everything` the whole stack with --axis z or --axis time."
-        )
-    values, channels = channels_to_show(values, kind, channels, str(path))
-    return convert_to_rgb(values, channels, percentiles, str(path))
-
-
-def channels_to_show(
-    values: np.ndarray, kind: ChannelKind, channels: Sequence[int] | None, name: str
-) -> tuple[np.ndarray, Sequence[int] | None]:
-    """The values without opacity, and the channels that are to be scaled one by one.
-
-    Raises:
-        UserError: there are more channels than can be shown, and none was chosen.
-    """
-    if channels is None and kind == "colour+alpha":
-        return drop_alpha(values), None
-    if channels is None and kind == "channels":
-        count = values.shape[2]
-        if count > 3:
-            raise channel_choice_error(name, count)
-        return values, range(count)
-    return values, channels
+    with open_image(path, content=content, max_pixels=max_pixels) as file:
+        if channels is None and file.holds_channels:
+            raise UserError(
+                f"{path} holds {file.lengths['Z']} pages and does not tell what they are: choose "
+                "up to three with channels= (--channels) if they are channels, or one with --slice "
+                f"or as {slice_path(Path(path).name, z=0)} if they are slices."
+            )
+        values, shown = channels_to_show(file.decode(), channels, str(path))
+        is_slice = bool(file.lengths) and not file.holds_channels
+        limits = file.limits(channels, percentiles) if is_slice else None
+    return convert_to_rgb(values, shown, percentiles, str(path), limits)

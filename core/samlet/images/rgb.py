@@ -118,6 +118,18 @@ def scaled_parts(array: np.ndarray, channels: Sequence[int] | None) -> list[np.n
     return [array] if jointly else list(np.moveaxis(array, 2, 0))
 
 
+def parse_channels(text: str | None) -> list[int] | None:
+    """Read the option --channels; None if it is not given.
+
+    Raises:
+        UserError: the channels are no numbers.
+    """
+    try:
+        return None if text is None else [int(part) for part in text.split(",")]
+    except ValueError as error:
+        raise UserError(f"--channels takes numbers such as 0,2, not {text!r}.") from error
+
+
 def check_percentiles(percentiles: tuple[float, float]) -> None:
     """Raise UserError unless these are two rising numbers from 0 to 100."""
     low, high = percentiles

@@ -1,5 +1,6 @@
 """Stacks of slices, along z or time, as RGB, one slice at a time."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
@@ -9,25 +10,15 @@ from typing import Literal, cast
 import numpy as np
 
 from samlet.errors import UserError
-from samlet.images.decoded_image import DEFAULT_MAX_PIXELS, DecodedImage
-from samlet.images.decoding import explain_read_errors, is_tiff
-from samlet.images.reading import channels_to_show
-from samlet.images.rgb import (
-    PERCENTILES,
-    Limits,
-    check_percentiles,
-    convert_to_rgb,
-    find_limits,
-    scaled_parts,
-    select_channels,
-)
-from samlet.images.tiff_stacks import TiffStack, has_slices
+from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS, DecodedImage
+from samlet.images.image_file import ImageFile, open_image
+from samlet.images.rgb import PERCENTILES, Limits, check_percentiles, convert_to_rgb
+from samlet.images.scaling import channels_to_show, joint_limits
 
 SliceAxis = Literal["z", "time"]
 """What the slices of a stack are."""
 
-SAMPLED_VALUES = 1 << 24
-"""Values of a stack from which its percentiles are taken: of larger stacks every n-th value."""
+_AXES: dict[str, SliceAxis] = {"Z": "z", "T": "time"}
 
 
 class ImageStack:
@@ -35,7 +26,7 @@ class ImageStack:
 
     8-bit slices are as `samlet.images.to_rgb` gives them. Of other stacks the percentiles are taken
     over all slices, so that a slice in which there is nothing stays dark. The first slice that is
-    asked for therefore takes as long as reading all of them.
+    asked for therefore takes as long as reading all of them, or 64 if there are more.
 
     Args:
         name: for messages.
@@ -45,6 +36,7 @@ class ImageStack:
         is_axis_known: whether that was given by the user or the file, and is not a guess.
         channels: see `samlet.images.read`.
         percentiles: see there.
+        limits: gives what becomes black and full intensity; None takes it from the slices.
         close: releases what `decode` needs.
 
     Attributes:
@@ -63,6 +55,7 @@ class ImageStack:
         *,
         channels: Sequence[int] | None = None,
         percentiles: tuple[float, float] = PERCENTILES,
+        limits: Callable[[], list[Limits] | None] | None = None,
         close: Callable[[], None] = lambda: None,
     ) -> None:
         check_percentiles(percentiles)
@@ -74,6 +67,7 @@ class ImageStack:
         self._count = count
         self._channels = channels
         self._percentiles = percentiles
+        self._find_limits = limits
 
     @classmethod
     def from_array(cls, array: np.ndarray) -> "ImageStack":
@@ -109,7 +103,7 @@ class ImageStack:
         """
         if not 0 <= number < self._count:
             raise IndexError(number)
-        values, channels = self._shown(number)
+        values, channels = channels_to_show(self._decode(number), self._channels, self._name)
         return convert_to_rgb(values, channels, self._percentiles, self._name, self._limits)
 
     def __iter__(self) -> Iterator[np.ndarray]:
@@ -126,23 +120,14 @@ class ImageStack:
     ) -> None:
         self.close()
 
-    def _shown(self, number: int) -> tuple[np.ndarray, Sequence[int] | None]:
-        values, kind = self._decode(number)
-        return channels_to_show(values, kind, self._channels, self._name)
-
     @cached_property
     def _limits(self) -> list[Limits] | None:
         """The values that become black and full intensity; None for 8 bits."""
-        samples: list[list[np.ndarray]] = []
-        for number in range(self._count):
-            values, channels = self._shown(number)
-            if values.dtype in (np.uint8, bool):
-                return None
-            parts = scaled_parts(select_channels(values, channels, self._name), channels)
-            step = -(-self._count * values.size // SAMPLED_VALUES)
-            samples.append([part.ravel()[::step].copy() for part in parts])
-        joined = (np.concatenate(part) for part in zip(*samples, strict=True))
-        return [find_limits(part, self._percentiles) for part in joined]
+        if self._find_limits is not None:
+            return self._find_limits()
+        return joint_limits(
+            self._decode, self._count, self._channels, self._percentiles, self._name
+        )
 
 
 def open_stack(
@@ -153,14 +138,16 @@ def open_stack(
     percentiles: tuple[float, float] = PERCENTILES,
     max_pixels: int = DEFAULT_MAX_PIXELS,
 ) -> ImageStack:
-    """Open a TIFF that is a stack of slices along z or time.
+    """Open a stack of slices along z or time.
 
     Args:
-        path: a TIFF with one axis of slices, and channels or colours at most beside it.
+        path: a file, or an OME-Zarr folder, with one axis of slices, and channels or colours at
+            most beside it; or the slices of one time point, or depth: see
+            `samlet.images.slice_path`.
         axis: what the slices are; "auto" takes the file's metadata (OME, ImageJ, tifffile), and z
             if there is none.
         channels: 1 to 3 channels of each slice to show: see `samlet.images.read`.
-        percentiles: of the values of all slices: see there.
+        percentiles: of the values of all slices of the file: see there.
         max_pixels: of a slice: see there.
 
     Returns:
@@ -173,26 +160,38 @@ def open_stack(
         >>> with samlet.images.open_stack("stack.tif") as stack:
         ...     print(len(stack), stack.axis, stack[0].shape)
     """
-    path = Path(path)
-    with explain_read_errors(path):
-        if not is_stack(path, axis=axis, channels=channels):
-            raise UserError(f"{path} is no TIFF with several slices: read it as an image.")
-        tiff = TiffStack(path, max_pixels)
-    named: dict[str, SliceAxis] = {"Z": "z", "T": "time"}
-
-    def decode(number: int) -> DecodedImage:
-        with explain_read_errors(path):
-            return tiff.decode(number)
-
+    is_axis_given = parse_axis(axis) != "auto"
+    file = open_image(path, max_pixels=max_pixels)
+    try:
+        axes = file.slice_axes(channels, is_axis_given)
+        if len(axes) != 1:
+            raise _no_stack_error(file, axes)
+    except BaseException:
+        file.close()
+        raise
+    (along,) = axes
+    numbers = file.numbers[along]
+    fixed = {axis: chosen[0] for axis, chosen in file.numbers.items()}
     return ImageStack(
         str(path),
-        decode,
-        len(tiff),
-        named.get(tiff.axis, "z") if axis == "auto" else axis,
-        axis != "auto" or tiff.axis in named,
+        lambda number: file.decode(fixed | {along: numbers[number]}),
+        len(numbers),
+        _AXES[along] if axis == "auto" else axis,
+        is_axis_given or not file.has_unknown_pages,
         channels=channels,
         percentiles=percentiles,
-        close=tiff.close,
+        limits=lambda: file.limits(channels, percentiles),
+        close=file.close,
+    )
+
+
+def _no_stack_error(file: ImageFile, axes: Sequence[str]) -> UserError:
+    path = file.path.path
+    if not axes:
+        return UserError(f"{path} is no stack of several slices: read it as an image.")
+    return UserError(
+        f"{path} has slices along time and z: choose a time point or a depth, such as "
+        f"{path.name}.t0."
     )
 
 
@@ -202,23 +201,22 @@ def is_stack(
     axis: SliceAxis | Literal["auto"] = "auto",
     channels: Sequence[int] | None = None,
 ) -> bool:
-    """Whether a file is a TIFF with several slices, and channels or colours at most beside them.
+    """Whether a file has several slices along one axis, with channels or colours at most.
 
     Pages of unknown meaning are slices, unless `channels` are chosen, or the last axis of the file
     seems to hold channels, as `samlet.images.read` assumes; with a given `axis` they always are.
 
     Args:
-        path: the file; only its metadata is read.
+        path: see `open_stack`; only its metadata is read.
         axis: what the user says that the slices are.
         channels: the channels that the user has chosen.
 
     Raises:
-        UserError: the axis is none, or the file is missing or damaged.
+        UserError: the axis is none, or the file is missing, damaged, or not read.
     """
-    are_pages_slices = parse_axis(axis) != "auto"
-    path = Path(path)
-    with explain_read_errors(path), path.open("rb") as stream:
-        return is_tiff(stream) and has_slices(path, stream, are_pages_slices, channels)
+    is_axis_given = parse_axis(axis) != "auto"
+    with open_image(path, max_pixels=sys.maxsize) as file:
+        return len(file.slice_axes(channels, is_axis_given)) == 1
 
 
 def parse_axis(text: str) -> SliceAxis | Literal["auto"]:

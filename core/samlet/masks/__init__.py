@@ -11,9 +11,18 @@ from typing import TYPE_CHECKING, Any
 from samlet.masks.boxes import Box, box_xyxy
 from samlet.masks.label_maps import from_label_map, to_label_map
 from samlet.masks.overlap import iou, iou_matrix
-from samlet.masks.polygons import to_polygons
+from samlet.masks.polygons import join_rings, to_polygons
 from samlet.masks.regions import deepest_point, remove_small_regions
-from samlet.masks.rle import CroppedMask, Mask, area, bounding_slices, crop_mask, from_rle, to_rle
+from samlet.masks.rle import (
+    CroppedMask,
+    Mask,
+    area,
+    bounding_slices,
+    check_masks,
+    crop_mask,
+    from_rle,
+    to_rle,
+)
 from samlet.masks.shapes import fill_ellipse, fill_polygon
 
 _RENAMED = {"Cutout": "CroppedMask", "cut_out": "crop_mask", "extent": "bounding_slices"}
@@ -39,6 +48,7 @@ __all__ = [
     "area",
     "bounding_slices",
     "box_xyxy",
+    "check_masks",
     "crop_mask",
     "deepest_point",
     "fill_ellipse",
@@ -47,6 +57,7 @@ __all__ = [
     "from_rle",
     "iou",
     "iou_matrix",
+    "join_rings",
     "remove_small_regions",
     "to_label_map",
     "to_polygons",

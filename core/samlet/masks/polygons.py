@@ -4,9 +4,12 @@ The outlines are traced here, since `skimage.measure.find_contours` cuts every c
 OpenCV's contours run through pixel centres, which makes every object a pixel smaller.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 import shapely
 from scipy import ndimage
+from scipy.spatial import cKDTree
 
 
 def to_polygons(
@@ -19,8 +22,8 @@ def to_polygons(
     their number of rings. Where the polygon would become invalid (an outline that crosses itself
     or a hole), it is simplified less, in the limit not at all: with tolerance 0 the polygons cover
     exactly the mask's pixels. Every polygon is valid in the sense of OGC's Simple Features: its
-    rings are simple, and touch each other in single points at most. COCO polygons have no holes:
-    use RLE there.
+    rings are simple, and touch each other in single points at most. For formats without holes see
+    `join_rings`.
 
     Args:
         mask: H x W, bool or 0 and 1.
@@ -43,6 +46,27 @@ def to_polygons(
         rings = [ring + offset for ring in _trace(parts[extent] == label)]
         polygons.append(_simplify(sorted(rings, key=_signed_area, reverse=True), tolerance))
     return polygons
+
+
+def join_rings(rings: Sequence[np.ndarray]) -> np.ndarray:
+    """Join the rings of polygons in one, for formats that have neither holes nor several parts.
+
+    From the nearest corners, a bridge of no width leads to each further ring and back, so that the
+    even-odd rule and the non-zero rule fill the same pixels as before.
+
+    Args:
+        rings: N x 2 of (x, y) each, as in `to_polygons`.
+
+    Returns:
+        float64, M x 2 of (x, y), its first point not repeated.
+    """
+    joined = np.asarray(rings[0], dtype=float)
+    for ring in rings[1:]:
+        distances, nearest = cKDTree(ring).query(joined)
+        start = int(np.argmin(distances))
+        turned = np.roll(ring, -int(np.atleast_1d(nearest)[start]), axis=0)
+        joined = np.concatenate([joined[: start + 1], turned, turned[:1], joined[start:]])
+    return joined
 
 
 def _trace(part: np.ndarray) -> list[np.ndarray]:

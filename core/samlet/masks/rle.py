@@ -5,7 +5,7 @@ A run-length encoding (RLE) counts pixels down the columns, background first: {"
 time and memory for a `CroppedMask` depend on the size of its box, not on that of the image.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -90,6 +90,27 @@ class CroppedMask:
     def to_rle(self) -> dict[str, Any]:
         """Encode the mask at the size of the image as `samlet.masks.to_rle` does."""
         return _text(coco.frPyObjects(self.to_uncompressed_rle(), *self.size))
+
+
+def check_masks(masks: Sequence[CroppedMask], size: tuple[int, int], what: str = "Mask") -> None:
+    """Check that masks are of an image, and have pixels.
+
+    Args:
+        masks: any number of them.
+        size: (H, W) of the image.
+        what: what one is called in a message.
+
+    Raises:
+        UserError: one is empty or of another size.
+    """
+    for number, mask in enumerate(masks, start=1):
+        if mask.size != size:
+            raise UserError(
+                f"{what} {number} is of {mask.size[1]} x {mask.size[0]} pixels but the image is of "
+                f"{size[1]} x {size[0]}: give masks of the image's size."
+            )
+        if not mask.mask.size:
+            raise UserError(f"{what} {number} is empty: leave it out.")
 
 
 def crop_mask(mask: Mask) -> CroppedMask:

@@ -9,7 +9,7 @@ import numpy as np
 from skimage.measure import regionprops_table
 
 from samlet.errors import UserError
-from samlet.measurements.pixel_size import PixelSize
+from samlet.images import PixelSize
 
 Columns = dict[str, np.ndarray]
 """Values by the name of the column, one for each object."""

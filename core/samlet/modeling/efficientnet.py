@@ -9,11 +9,11 @@ Source of the backbone: EfficientNet, arXiv 1905.11946, in its Lite variant.
 from collections.abc import Mapping
 from typing import Any
 
-import timm
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+from samlet.modeling.layers import LayerNorm2d
 
 FEATURE_LEVELS = (1, 2, 3, 4)
 """Strides 4, 8, 16 and 32 of timm's feature pyramid."""
@@ -28,6 +28,9 @@ class EfficientNetEncoder(nn.Module):
 
     def __init__(self, out_channels: int = 256) -> None:
         super().__init__()
+        # Slow to import, and not needed for other encoders.
+        import timm
+
         self.backbone = timm.create_model(
             "tf_efficientnet_lite0", features_only=True, out_indices=FEATURE_LEVELS
         )

@@ -18,6 +18,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samlet.modeling.object_head import ObjectHead
+
 FOREGROUND, CENTER_DISTANCE, BOUNDARY_DISTANCE = range(3)
 """The channels of the output."""
 
@@ -27,7 +29,7 @@ WIDTHS = (512, 256, 128, 64)
 """Channels at a half, a quarter, an eighth and a sixteenth of the embedding's stride."""
 
 EPS = 1e-5
-"""Is added to the variance of what has no parameters."""
+"""Is added to variances."""
 
 TRANSPOSED_KEY = "decoder.samplers.0.block.weight"
 """Only decoders with transposed convolutions have a parameter of this name."""
@@ -44,13 +46,15 @@ class InstanceDecoderConfig:
     use_conv_transpose: bool = False
 
 
-class InstanceDecoder(nn.Module):
+class InstanceDecoder(ObjectHead):
     """Predicts distance maps from an embedding of stride 16, at stride 1.
 
     Args:
         config: see there.
         embed_dim: channels of the embedding.
     """
+
+    cell, channels = 1, CHANNELS
 
     def __init__(self, config: InstanceDecoderConfig, embed_dim: int) -> None:
         super().__init__()
@@ -199,24 +203,32 @@ class Standardize(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """B x channels x h x w, as is what it returns."""
-        return _standardized(x, EPS)
+        return _standardized(x)
 
 
-class ImageNorm(nn.BatchNorm2d):
-    """BatchNorm by the statistics of each image, whatever its running statistics are.
+class ImageNorm(nn.Module):
+    """BatchNorm by the statistics of each image; it only keeps running statistics for others.
 
     micro-sam never puts this decoder into evaluation mode, neither to validate nor to segment
     (`get_decoder` in version 1.8), so it was trained, selected and tuned with the statistics of
-    each image.
+    each image. It is no `BatchNorm2d`, since training on several GPUs replaces those.
     """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(channels))
+        self.bias = nn.Parameter(torch.zeros(channels))
+        self.register_buffer("running_mean", torch.zeros(channels))
+        self.register_buffer("running_var", torch.ones(channels))
+        self.register_buffer("num_batches_tracked", torch.tensor(0))
 
     def forward(self, x: Tensor) -> Tensor:
         """B x channels x h x w, as is what it returns."""
-        normal = _standardized(x, self.eps)
+        normal = _standardized(x)
         return normal * self.weight.view(1, -1, 1, 1) + self.bias.view(1, -1, 1, 1)
 
 
-def _standardized(x: Tensor, eps: float) -> Tensor:
+def _standardized(x: Tensor) -> Tensor:
     """Subtract the mean and divide by the standard deviation, for each image and channel."""
     # In half precision these would be of little worth.
     x = x.float()
@@ -224,4 +236,4 @@ def _standardized(x: Tensor, eps: float) -> Tensor:
     # single precision, and is off by 1e-3 in the end.
     centred = x - x.mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
     variance = centred.square().mean(dim=3, keepdim=True).mean(dim=2, keepdim=True)
-    return centred * torch.rsqrt(variance + eps)
+    return centred * torch.rsqrt(variance + EPS)

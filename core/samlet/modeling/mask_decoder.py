@@ -5,9 +5,9 @@ Source: Segment Anything, arXiv 2304.02643, appendix A. Parameter names are the 
 
 import torch
 import torch.nn.functional as F
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
 
+from samlet.modeling.layers import LayerNorm2d
 from samlet.modeling.transformer import TwoWayTransformer
 
 

@@ -1,7 +1,8 @@
 """SAM's neck, between the last features of an image encoder and the embedding."""
 
-from timm.layers import LayerNorm2d
 from torch import nn
+
+from samlet.modeling.layers import LayerNorm2d
 
 
 class Neck(nn.Sequential):

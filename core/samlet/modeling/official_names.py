@@ -19,7 +19,8 @@ CLASSES = 1000
 Rules = tuple[tuple[str, Callable[[re.Match[str]], str]], ...]
 
 # MobileSAM has a patch merging in the stage before it, timm in the stage after it. SAM's encoder
-# differs from timm's only in the names within its MLPs.
+# differs from timm's only in the names within its MLPs, and EfficientViT-SAM's from ours only in
+# those of batch normalisations.
 _TO_OURS: Rules = (
     (r"^(image_encoder\.)patch_embed\.seq\.(0|2)\.",
      lambda m: f"{m[1]}patch_embed.conv{int(m[2]) // 2 + 1}."),
@@ -28,6 +29,7 @@ _TO_OURS: Rules = (
     (r"^(image_encoder\.)layers\.", lambda m: f"{m[1]}stages."),
     (r"^(image_encoder\..+)\.c\.", lambda m: f"{m[1]}.conv."),
     (r"^(image_encoder\.blocks\.\d+\.mlp\.)lin(1|2)\.", lambda m: f"{m[1]}fc{m[2]}."),
+    (r"^(image_encoder\.(?:backbone|neck)\..+\.)norm\.", lambda m: f"{m[1]}bn."),
 )  # fmt: skip
 _TO_OFFICIAL: Rules = (
     (r"^(image_encoder\.)patch_embed\.conv(1|2)\.",
@@ -35,8 +37,9 @@ _TO_OFFICIAL: Rules = (
     (r"^(image_encoder\.)stages\.(\d)\.downsample\.",
      lambda m: f"{m[1]}layers.{int(m[2]) - 1}.downsample."),
     (r"^(image_encoder\.)stages\.", lambda m: f"{m[1]}layers."),
-    (r"^(image_encoder\..+)\.conv\.weight$", lambda m: f"{m[1]}.c.weight"),
+    (r"^(image_encoder\.(?!backbone|neck).+)\.conv\.weight$", lambda m: f"{m[1]}.c.weight"),
     (r"^(image_encoder\.blocks\.\d+\.mlp\.)fc(1|2)\.", lambda m: f"{m[1]}lin{m[2]}."),
+    (r"^(image_encoder\.(?:backbone|neck)\..+\.)bn\.", lambda m: f"{m[1]}norm."),
 )  # fmt: skip
 
 

@@ -7,8 +7,9 @@ that of random Fourier features (arXiv 2006.10739). Parameter names are the offi
 import math
 
 import torch
-from timm.layers import LayerNorm2d
 from torch import Tensor, nn
+
+from samlet.modeling.layers import LayerNorm2d
 
 PADDING, NEGATIVE, POSITIVE = -1, 0, 1
 """Point labels: padding, a point off the object, a point on it."""

@@ -11,6 +11,8 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from samlet.modeling.object_head import ObjectHead
+
 CELL = 4
 """Side of a cell in pixels of the model's input, as of the low-resolution masks."""
 
@@ -39,13 +41,15 @@ class ProposalHeadConfig:
     version: int = VERSION
 
 
-class ProposalHead(nn.Module):
+class ProposalHead(ObjectHead):
     """Predicts objects from an embedding of stride 16, at stride 4.
 
     Args:
         config: see there.
         embed_dim: channels of the embedding.
     """
+
+    cell, channels = CELL, CHANNELS
 
     def __init__(self, config: ProposalHeadConfig, embed_dim: int) -> None:
         super().__init__()

@@ -10,9 +10,9 @@ from collections import OrderedDict
 from dataclasses import dataclass
 
 import torch.nn.functional as F
-from timm.layers import SqueezeExcite
 from torch import Tensor, nn
 
+from samlet.modeling.layers import ConvNorm
 from samlet.modeling.neck import Neck
 
 EXPANSION = 2
@@ -54,8 +54,8 @@ class RepViT(nn.Module):
         super().__init__()
         dims, joins = config.embed_dims, config.joins_levels
         self.features = nn.ModuleList(
-            [nn.Sequential(_ConvNorm(3, dims[0] // 2, 3, 2), nn.GELU(),
-                           _ConvNorm(dims[0] // 2, dims[0], 3, 2))]
+            [nn.Sequential(ConvNorm(3, dims[0] // 2, 3, 2), nn.GELU(),
+                           ConvNorm(dims[0] // 2, dims[0], 3, 2))]
         )  # fmt: skip
         self.stage_ends = []
         for stage, (dim, depth) in enumerate(zip(dims, config.depths, strict=True)):
@@ -98,19 +98,6 @@ class RepViT(nn.Module):
         return self.neck(x)
 
 
-class _ConvNorm(nn.Sequential):
-    """A convolution without bias, padded to keep the size, and BatchNorm."""
-
-    def __init__(
-        self, in_dim: int, dim: int, kernel_size: int, stride: int = 1, groups: int = 1
-    ) -> None:
-        super().__init__()
-        self.conv = nn.Conv2d(
-            in_dim, dim, kernel_size, stride, kernel_size // 2, groups=groups, bias=False
-        )
-        self.bn = nn.BatchNorm2d(dim)
-
-
 class _Residual(nn.Module):
     def __init__(self, m: nn.Module) -> None:
         super().__init__()
@@ -122,7 +109,7 @@ class _Residual(nn.Module):
 
 def _channel_mixer(dim: int) -> _Residual:
     hidden = EXPANSION * dim
-    return _Residual(nn.Sequential(_ConvNorm(dim, hidden, 1), nn.GELU(), _ConvNorm(hidden, dim, 1)))
+    return _Residual(nn.Sequential(ConvNorm(dim, hidden, 1), nn.GELU(), ConvNorm(hidden, dim, 1)))
 
 
 class _Depthwise(nn.Module):
@@ -133,9 +120,9 @@ class _Depthwise(nn.Module):
 
     def __init__(self, dim: int, first_version: bool) -> None:
         super().__init__()
-        self.conv = _ConvNorm(dim, dim, 3, groups=dim)
+        self.conv = ConvNorm(dim, dim, 3, groups=dim)
         self.conv1 = (
-            _ConvNorm(dim, dim, 1, groups=dim)
+            ConvNorm(dim, dim, 1, groups=dim)
             if first_version
             else nn.Conv2d(dim, dim, 1, groups=dim)
         )
@@ -145,11 +132,26 @@ class _Depthwise(nn.Module):
         return self.bn(self.conv(x) + self.conv1(x) + x)
 
 
+class _SqueezeExcite(nn.Module):
+    """Weighs the channels of B x dim x H x W by their means, arXiv 1709.01507."""
+
+    def __init__(self, dim: int) -> None:
+        super().__init__()
+        # A quarter of the channels, rounded to a multiple of eight.
+        hidden = max(8, (dim // 4 + 4) // 8 * 8)
+        self.fc1 = nn.Conv2d(dim, hidden, kernel_size=1)
+        self.fc2 = nn.Conv2d(hidden, dim, kernel_size=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        means = x.mean((2, 3), keepdim=True)
+        return x * self.fc2(F.relu(self.fc1(means))).sigmoid()
+
+
 class _Block(nn.Module):
     def __init__(self, dim: int, squeeze: bool, first_version: bool) -> None:
         super().__init__()
         self.token_mixer = nn.Sequential(
-            _Depthwise(dim, first_version), SqueezeExcite(dim, 0.25) if squeeze else nn.Identity()
+            _Depthwise(dim, first_version), _SqueezeExcite(dim) if squeeze else nn.Identity()
         )
         self.channel_mixer = _channel_mixer(dim)
 
@@ -163,9 +165,9 @@ class _Downsample(nn.Module):
     def __init__(self, in_dim: int, dim: int, stride: int) -> None:
         super().__init__()
         self.token_mixer = nn.Sequential(
-            _ConvNorm(in_dim, in_dim, 3, stride, groups=in_dim),
+            ConvNorm(in_dim, in_dim, 3, stride, groups=in_dim),
             nn.Identity(),
-            _ConvNorm(in_dim, dim, 1),
+            ConvNorm(in_dim, dim, 1),
         )
         self.channel_mixer = _channel_mixer(dim)
 

@@ -11,13 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from samlet.modeling.efficientnet import EfficientNetEncoder
+from samlet.modeling.efficientvit import EfficientViT, EfficientViTConfig
 from samlet.modeling.instance_decoder import InstanceDecoder, InstanceDecoderConfig
 from samlet.modeling.mask_decoder import MaskDecoder
+from samlet.modeling.object_head import ObjectHead
 from samlet.modeling.official_names import use_official_names
 from samlet.modeling.prompt_encoder import PromptEncoder
 from samlet.modeling.proposal_head import ProposalHead, ProposalHeadConfig
 from samlet.modeling.repvit import RepViT, RepViTConfig
-from samlet.modeling.sam_vit import SamViT, SamViTConfig
+from samlet.modeling.sam_vit import SamViTConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS, TinyViT, TinyViTConfig
 from samlet.modeling.transformer import TwoWayTransformer
 
@@ -33,11 +35,14 @@ class SamConfig:
 
     Args:
         image_encoder: "tiny_vit", "sam_vit" for SAM's own, "repvit" for that of RepViT-SAM or
-            EdgeSAM, or "efficientnet_lite0" for the light teacher.
-        image_size: side of the square input in pixels; a multiple of 32.
+            EdgeSAM, "efficientvit" for that of EfficientViT-SAM, or "efficientnet_lite0" for the
+            light teacher.
+        image_size: side in pixels of the square that prompts and masks refer to, and of the
+            encoder's input, unless that is smaller (see `encoder_size`); a multiple of 32.
         tiny_vit: configuration of the TinyViT; None for another encoder.
         sam_vit: configuration of SAM's own encoder; None for another.
         repvit: configuration of the RepViT; None for another.
+        efficientvit: configuration of the EfficientViT; None for another.
         pixel_mean: RGB means that are subtracted, in units of 0..255.
         pixel_std: RGB standard deviations to divide by, in units of 0..255.
         proposal_head: configuration of the head that finds objects; None without one, as in
@@ -50,6 +55,7 @@ class SamConfig:
     tiny_vit: TinyViTConfig | None = TINY_VITS["tiny_vit_5m"]
     sam_vit: SamViTConfig | None = None
     repvit: RepViTConfig | None = None
+    efficientvit: EfficientViTConfig | None = None
     pixel_mean: tuple[float, float, float] = IMAGENET_MEAN
     pixel_std: tuple[float, float, float] = IMAGENET_STD
     proposal_head: ProposalHeadConfig | None = None
@@ -58,14 +64,20 @@ class SamConfig:
     @property
     def has_official_names(self) -> bool:
         """Whether others publish models with this image encoder, and so named its parameters."""
-        return any(part is not None for part in (self.tiny_vit, self.sam_vit, self.repvit))
+        parts = (self.tiny_vit, self.sam_vit, self.repvit, self.efficientvit)
+        return any(part is not None for part in parts)
+
+    @property
+    def encoder_size(self) -> int:
+        """Side in pixels of the encoder's square input."""
+        return self.image_size // (self.efficientvit.reduction if self.efficientvit else 1)
 
     def to_dict(self) -> dict[str, Any]:
         """As plain values that JSON can hold, which older versions of samlet can read if they can.
 
         So what came later, and is not there, is not mentioned.
         """
-        later = ("proposal_head", "instance_decoder", "repvit")
+        later = ("proposal_head", "instance_decoder", "repvit", "efficientvit")
         return {k: v for k, v in asdict(self).items() if k not in later or v is not None}
 
     @classmethod
@@ -76,6 +88,7 @@ class SamConfig:
             ("tiny_vit", TinyViTConfig),
             ("sam_vit", SamViTConfig),
             ("repvit", RepViTConfig),
+            ("efficientvit", EfficientViTConfig),
             ("proposal_head", ProposalHeadConfig),
             ("instance_decoder", InstanceDecoderConfig),
         ):
@@ -153,6 +166,12 @@ class Sam(nn.Module):
         )
 
     @property
+    def object_heads(self) -> dict[str, ObjectHead]:
+        """What it has to find all objects of an image, by the names of its attributes."""
+        heads = {"proposal_head": self.proposal_head, "instance_decoder": self.instance_decoder}
+        return {name: head for name, head in heads.items() if head is not None}
+
+    @property
     def device(self) -> torch.device:
         """Where the weights are."""
         return self.pixel_mean.device
@@ -161,14 +180,20 @@ class Sam(nn.Module):
         """Normalise and pad to the square input.
 
         Args:
-            x: RGB in 0..255, (B x) 3 x h x w, with the longest side already at `image_size`.
+            x: RGB in 0..255, (B x) 3 x h x w, with the longest side already at `image_size` or at
+                `config.encoder_size`. Where these differ, the latter is what the publisher does.
 
         Returns:
-            float, (B x) 3 x image_size x image_size; the image lies at the upper left, and the
+            float, (B x) 3 x encoder_size x encoder_size; the image lies at the upper left, and the
             padding is zero, which is the mean colour.
         """
-        size = self.config.image_size
+        size, longest = self.config.encoder_size, max(x.shape[-2:])
         x = (x - self.pixel_mean) / self.pixel_std
+        if longest > size:
+            reduced = [int(side * size / longest + 0.5) for side in x.shape[-2:]]
+            x = reduce_images(x.reshape(-1, *x.shape[-3:]), reduced).reshape(
+                *x.shape[:-2], *reduced
+            )
         return F.pad(x, (0, size - x.shape[-1], 0, size - x.shape[-2]))
 
     def postprocess_masks(
@@ -248,6 +273,16 @@ class Sam(nn.Module):
         return low_res_masks, iou_predictions
 
 
+def reduce_images(images: Tensor, size: list[int]) -> Tensor:
+    """Make images smaller (bilinear, antialiased), as an encoder with a smaller input sees them.
+
+    Args:
+        images: float, B x 3 x H x W.
+        size: the new height and width.
+    """
+    return F.interpolate(images, size, mode="bilinear", antialias=True, align_corners=False)
+
+
 def _with_tuples(values: dict[str, Any]) -> dict[str, Any]:
     return {k: tuple(v) if isinstance(v, list) else v for k, v in values.items()}
 
@@ -256,9 +291,14 @@ def _build_image_encoder(config: SamConfig) -> nn.Module:
     if config.image_encoder == "tiny_vit" and config.tiny_vit is not None:
         return TinyViT(config.tiny_vit, EMBED_DIM)
     if config.image_encoder == "sam_vit" and config.sam_vit is not None:
+        # Slow to import, and not needed for other encoders.
+        from samlet.modeling.sam_vit_encoder import SamViT
+
         return SamViT(config.sam_vit, config.image_size, EMBED_DIM)
     if config.image_encoder == "repvit" and config.repvit is not None:
         return RepViT(config.repvit, EMBED_DIM)
+    if config.image_encoder == "efficientvit" and config.efficientvit is not None:
+        return EfficientViT(config.efficientvit, EMBED_DIM)
     if config.image_encoder == "efficientnet_lite0":
         return EfficientNetEncoder(EMBED_DIM)
     raise ValueError(f"Unknown image encoder {config.image_encoder!r}.")

@@ -1,23 +1,14 @@
-"""MobileSAM's image encoder: a TinyViT of timm's blocks, for any input size its strides divide.
+"""MobileSAM's image encoder: a TinyViT, for any input size that its strides divide.
 
 Source: TinyViT, arXiv 2207.10666, section 3; as SAM's encoder in MobileSAM, arXiv 2306.14289.
 """
 
 from dataclasses import dataclass
 
-import torch
 from torch import Tensor, nn
 
 from samlet.modeling.neck import Neck
-from samlet.modeling.timm_blocks import (
-    Attention,
-    ConvLayer,
-    PatchEmbed,
-    PatchMerging,
-    TinyVitBlock,
-    TinyVitStage,
-    widen_windows,
-)
+from samlet.modeling.tiny_vit_blocks import ConvStage, PatchEmbed, TinyVitStage
 
 STRIDE = 16
 """Side of the square of input pixels that one token of the embedding stands for."""
@@ -66,28 +57,19 @@ class TinyViT(nn.Module):
     def __init__(self, config: TinyViTConfig, out_channels: int = 256) -> None:
         super().__init__()
         dims = config.embed_dims
-        self.patch_embed = PatchEmbed(3, dims[0], act_layer=nn.GELU)
-        self.stages = nn.ModuleList(
-            [ConvLayer(dims[0], config.depths[0], act_layer=nn.GELU)]
-            + [
+        self.patch_embed = PatchEmbed(dims[0])
+        self.stages = nn.ModuleList([ConvStage(dims[0], config.depths[0])])
+        for i in (1, 2, 3):
+            self.stages.append(
                 TinyVitStage(
                     dims[i - 1],
                     dims[i],
-                    depth=config.depths[i],
-                    num_heads=config.num_heads[i],
-                    window_size=1,
-                    downsample=PatchMerging,
+                    config.depths[i],
+                    config.num_heads[i],
+                    config.window_sizes[i],
+                    stride=1 if i == 3 else 2,
                 )
-                for i in range(1, 4)
-            ]
-        )
-        for stage, side in zip(self.stages[1:], config.window_sizes[1:], strict=True):
-            for block in stage.get_submodule("blocks").children():
-                assert isinstance(block, TinyVitBlock)
-                widen_windows(block, side)
-        last_merging = self.stages[3].get_submodule("downsample.conv2.conv")
-        assert isinstance(last_merging, nn.Conv2d)
-        last_merging.stride = (1, 1)
+            )
         self.neck = Neck(dims[3], out_channels)
         self.apply(_initialise)
 
@@ -108,9 +90,6 @@ class TinyViT(nn.Module):
 
 def _initialise(module: nn.Module) -> None:
     if isinstance(module, nn.Linear):
-        nn.init.trunc_normal_(module.weight, std=0.02)
+        nn.init.normal_(module.weight, std=0.02)
         if module.bias is not None:
             nn.init.zeros_(module.bias)
-    if isinstance(module, Attention):
-        # On CPU the plain product trains faster than torch's fused attention with a bias.
-        module.fused_attn = torch.cuda.is_available()  # type: ignore[misc]

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from samlet.masks import to_polygons
-from samlet.outputs.records import record_mask, record_scores, write_json
+from samlet.outputs.records import DEFAULT_CATEGORY, record_mask, record_scores, write_json
 
 
 def write_polygons(
@@ -19,8 +19,8 @@ def write_polygons(
     """Write masks as a GeoJSON FeatureCollection in pixels, y down; QuPath opens it as annotations.
 
     A mask of one connected part becomes a Polygon, of several a MultiPolygon; holes are inner
-    rings. Empty masks are left out. The record's scores are the feature's "measurements", as in
-    QuPath.
+    rings. Empty masks are left out. The record's scores are the feature's "measurements", and its
+    "category" is its "classification", as in QuPath.
 
     Args:
         path: the GeoJSON file.
@@ -45,7 +45,9 @@ def write_polygons(
             if len(polygons) == 1
             else {"type": "MultiPolygon", "coordinates": polygons}
         )
-        properties = {"objectType": "annotation", "name": str(number)}
+        properties: dict[str, Any] = {"objectType": "annotation", "name": str(number)}
+        if record.get("category", DEFAULT_CATEGORY) != DEFAULT_CATEGORY:
+            properties["classification"] = {"name": record["category"]}
         features.append(
             {
                 "type": "Feature",

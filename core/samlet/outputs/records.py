@@ -9,8 +9,12 @@ from samlet.errors import UserError
 from samlet.masks import CroppedMask, crop_mask
 from samlet.utils.files import atomic_path
 
-_SCORES = ("score", "predicted_iou", "stability_score", "likeness")
+CLASS_PROBABILITY = "class_probability"
+"""Score of a record whose "category" a classifier has given, and not a person."""
+_SCORES = ("score", "predicted_iou", "stability_score", "likeness", CLASS_PROBABILITY)
 _TIFF = (".tif", ".tiff")
+DEFAULT_CATEGORY = "object"
+"""Of records without one."""
 
 
 def record_mask(record: Mapping[str, Any], size: tuple[int, int]) -> CroppedMask:

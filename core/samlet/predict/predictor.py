@@ -60,7 +60,7 @@ class Predictor:
         UserError: the engine cannot run here, or not in this precision, or the model cannot zoom.
 
     Examples:
-        >>> model = samlet.load("nuclei")
+        >>> model = samlet.load("microscopy")
         >>> predictor = samlet.Predictor(model)
         >>> embedding = predictor.encode(image)
         >>> masks = predictor.segment(embedding, point_coords=[[120, 80]], point_labels=[1])

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 from samlet.engines import Engine, ImageState, open_engine
+from samlet.images import resize_longest, resized_shape
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
@@ -53,10 +54,11 @@ class Runner:
         Args:
             rgb: uint8, H x W x 3.
         """
-        resized = self.transform.apply_image(rgb)
+        size, config = (rgb.shape[0], rgb.shape[1]), self.model.config
+        resized = resize_longest(rgb, config.encoder_size)
         pixels = torch.from_numpy(resized).permute(2, 0, 1).to(self.model.device)
         features = self.engine.encode(self.model.preprocess(pixels).unsqueeze(0))
-        size, input_size = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
+        input_size = resized_shape(*size, config.image_size)
         return ImageEmbedding(
             features[0], size, input_size, self.model_id, precision=self.engine.precision
         )

@@ -82,18 +82,12 @@ class SamPredictor:
         if image_format != self.model.image_format and array.ndim == 3 and array.shape[2] >= 3:
             array = np.concatenate([array[..., 2::-1], array[..., 3:]], axis=2)
         rgb = to_rgb(array)
-        resized = self.transform.apply_image(rgb)
-        pixels = torch.from_numpy(resized).permute(2, 0, 1).unsqueeze(0).to(self.device)
-        self.set_torch_image(pixels, (rgb.shape[0], rgb.shape[1]))
-        if self._predictor.zoom is not None and self.features is not None:
-            size, shown = (rgb.shape[0], rgb.shape[1]), (resized.shape[0], resized.shape[1])
-            embedding = ImageEmbedding(
-                self.features[0],
-                size,
-                shown,
-                self._predictor.model_id,
-                precision=self.engine.precision,
-            )
+        self.reset_image()
+        embedding = self._predictor.runner.encode(rgb)
+        self.original_size, self.input_size = embedding.original_size, embedding.input_size
+        self.features = embedding.features.unsqueeze(0)
+        self.is_image_set = True
+        if self._predictor.zoom is not None:
             self._image_embedding = self.features, self._predictor.with_image(embedding, rgb)
 
     @torch.no_grad()

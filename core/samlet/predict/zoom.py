@@ -20,6 +20,7 @@ from torch import Tensor
 
 from samlet.errors import UserError
 from samlet.masks import Box
+from samlet.modeling.initialisation import WithoutRandomWeights
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
 from samlet.predict.prompts import Prompts
@@ -81,7 +82,8 @@ def smaller_input_model(model: Sam, size: int) -> Sam:
     Returns:
         the model without its instance decoder, which is used at the model's own input size only.
     """
-    smaller = Sam(replace(model.config, image_size=size, instance_decoder=None))
+    with WithoutRandomWeights():
+        smaller = Sam(replace(model.config, image_size=size, instance_decoder=None))
     smaller.load_state_dict(
         {k: v for k, v in model.state_dict().items() if not k.startswith("instance_decoder.")}
     )

@@ -8,7 +8,7 @@ import numpy as np
 from rich.progress import Progress
 
 from samlet.errors import UserError
-from samlet.everything.batch import Outcome, StackFile
+from samlet.everything.batch import Outcome
 from samlet.images.stacks import ImageStack
 from samlet.outputs.results import check_owner, is_same_work
 from samlet.stacks.files import (
@@ -22,6 +22,7 @@ from samlet.stacks.files import (
 from samlet.stacks.journal import SUFFIX, JournalState, SliceJournal
 from samlet.stacks.linking import SliceLinker
 from samlet.stacks.segment import records_to_label_map
+from samlet.storage.staging import StagedImage, staged_image
 from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch
 
@@ -39,7 +40,8 @@ def segment_stacks(
     """Find and link the objects of the stacks that `segment_images` has left out.
 
     A stack is segmented slice by slice, with two slices in memory; a thread reads the next one. The
-    objects of a finished slice are on disk, so that a run goes on with the next slice.
+    objects of a finished slice are on disk, so that a run goes on with the next slice; but where
+    results go to a URL, only those of finished stacks do.
 
     Args:
         outcome: of `segment_images`, which is brought up to date.
@@ -50,8 +52,11 @@ def segment_stacks(
     """
     for file in outcome.stacks:
         try:
-            with open_stack(file.path) as stack:
-                _StackRun(file, stack, progress).run(outcome, segment, replace)
+            with (
+                staged_image(file.path, file.folder, last=(SUFFIX,)) as here,
+                open_stack(here.path) as stack,
+            ):
+                _StackRun(here, file.info, stack, progress).run(outcome, segment, replace)
         except UserError as error:
             outcome.failed.append(str(error))
 
@@ -59,11 +64,14 @@ def segment_stacks(
 class _StackRun:
     """One stack on its way to its results: NAME.slices.jsonl, and what is made of that."""
 
-    def __init__(self, file: StackFile, stack: ImageStack, progress: Progress) -> None:
-        self._file = file
+    def __init__(
+        self, here: StagedImage, info: dict[str, Any], stack: ImageStack, progress: Progress
+    ) -> None:
+        self._here = here
+        self._info = info
         self._stack = stack
         self._progress = progress
-        self._name = file.path.name
+        self._name = here.path.name
         self._journal = SliceJournal(self._result(SUFFIX))
 
     def run(
@@ -71,8 +79,8 @@ class _StackRun:
     ) -> None:
         before = None if replace else self._journal.read()
         if before is not None:
-            check_owner(before.info, self._file.info, self._file.path, self._file.folder)
-        if before is not None and not is_same_work(before.info, self._file.info):
+            check_owner(before.info, self._info, self._here.path, self._here.folder)
+        if before is not None and not is_same_work(before.info, self._info):
             before = None
         if before is not None and self._is_done(before):
             outcome.skipped += 1
@@ -93,7 +101,7 @@ class _StackRun:
         """Segment the slices that are missing."""
         journal, stack = self._journal, self._stack
         if before is None:
-            journal.start(self._file.info)
+            journal.start(self._info)
         else:
             journal.resume(before)
         first = 0 if before is None else before.slices
@@ -145,7 +153,7 @@ class _StackRun:
         return is_linked and all(self._result(suffix).exists() for suffix in suffixes)
 
     def _result(self, suffix: str) -> Path:
-        return self._file.folder / f"{self._file.path.name}{suffix}"
+        return self._here.folder / f"{self._name}{suffix}"
 
     def _print(self, text: str) -> None:
         self._progress.console.print(f"{self._name}: {text}")

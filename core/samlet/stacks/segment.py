@@ -64,7 +64,7 @@ def segment_stack(
             range.
 
     Examples:
-        >>> predictor = samlet.Predictor(samlet.load("nuclei"))
+        >>> predictor = samlet.Predictor(samlet.load("microscopy"))
         >>> labels, tracks = samlet.segment_stack(predictor, volume)
         >>> [track.label for track in tracks if track.parent == 0]
     """

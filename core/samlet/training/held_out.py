@@ -11,7 +11,10 @@ With few images one side may happen to have none, and gets one from the other:
 
 import hashlib
 import unicodedata
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
+from pathlib import Path
+
+from samlet.images import SlicePath
 
 MAX_EVALUATED = 50
 """The most images that a model is measured on; a larger share is held out all the same."""
@@ -30,6 +33,26 @@ def held_out_names(names: Collection[str], share: float) -> list[str]:
     ranked = sorted(set(names), key=hash_position)
     chosen = [name for name in ranked if hash_position(name) < share]
     return (chosen or ranked[:1])[: len(ranked) - 1]
+
+
+def held_out_slices(paths: Mapping[str, Path], share: float) -> list[str]:
+    """The same for images of which some are slices of stacks.
+
+    Neighbouring slices are alike, so that all slices of a stack are on one side, unless there is
+    nothing but one stack.
+
+    Args:
+        paths: of all images, by name; the name of a slice ends like its path.
+        share: of the images, 0 to 1.
+
+    Returns:
+        names, by rising hash of the file's name.
+    """
+    files = {name: name.removesuffix(SlicePath.parse(path).ending) for name, path in paths.items()}
+    if len({*files.values()}) == 1:
+        return held_out_names(paths, share)
+    ranks = {file: rank for rank, file in enumerate(held_out_names(files.values(), share))}
+    return sorted((n for n in paths if files[n] in ranks), key=lambda n: ranks[files[n]])
 
 
 def hash_position(name: str) -> float:

@@ -8,12 +8,11 @@ import time
 from collections.abc import Callable, Generator, Iterator
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
 from accelerate import Accelerator
-from timm.utils import ModelEmaV3
 from torch import Tensor, nn
 
 from samlet.errors import UserError
@@ -24,6 +23,9 @@ from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
 from samlet.training.train_logger import TrainLogger
 from samlet.utils.prefetch import prefetch_iterator
+
+if TYPE_CHECKING:
+    from timm.utils import ModelEmaV3
 
 
 def train(
@@ -158,11 +160,14 @@ _EMA_OFFSET = 2
 """timm's averages count steps from two."""
 
 
-def _open_ema(learner: nn.Module, decay: float) -> ModelEmaV3:
+def _open_ema(learner: nn.Module, decay: float) -> "ModelEmaV3":
     """The averaged weights, whose decay at step s is at most (1 + s) / (10 + s).
 
     So the initial weights are soon forgotten.
     """
+    # Slow to import, and needed only once a training begins.
+    from timm.utils import ModelEmaV3
+
     return ModelEmaV3(learner, decay, use_warmup=True, warmup_gamma=9, warmup_power=1)
 
 

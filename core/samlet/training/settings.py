@@ -15,6 +15,8 @@ import yaml
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from samlet.errors import UserError
+from samlet.images import SliceChoice
+from samlet.images.rgb import parse_channels
 from samlet.training.run_files import CONFIG
 from samlet.utils.files import atomic_path
 
@@ -38,7 +40,13 @@ def _parse_no(value: Any) -> Any:
     return "no" if value is False else value
 
 
+def _parse_text(value: Any) -> Any:
+    """YAML reads 3 as a number."""
+    return str(value) if isinstance(value, int) and not isinstance(value, bool) else value
+
+
 _Number = BeforeValidator(_parse_number)
+_Text = BeforeValidator(_parse_text)
 PositiveInt = Annotated[int, Field(gt=0), _Number]
 NonNegativeInt = Annotated[int, Field(ge=0), _Number]
 PositiveFloat = Annotated[float, Field(gt=0), _Number]
@@ -141,7 +149,36 @@ class TrainSettings(OptimizerSettings):
         return LoopSettings(steps=steps, **shared)
 
 
-class DistillSettings(TrainSettings):
+class ImageSettings(TrainSettings):
+    """Which parts of the images are used."""
+
+    channels: Annotated[str | None, _Text] = None
+    """One to three channels of multichannel images, counted from 0: 0,2."""
+    slice: Annotated[str | None, _Text] = None
+    """Slices of stacks, counted from 0: 3, or 3-7; t=0,z=3 where there are time and z. All if not
+    given."""
+    series: Annotated[str | None, _Text] = None
+    """Series (image, scene, position) of files with several, counted from 0, or all; the first if
+    not given."""
+
+    def chosen_slices(self) -> SliceChoice:
+        """What `slice` and `series` mean.
+
+        Raises:
+            UserError: one of them is wrong.
+        """
+        return SliceChoice.parse(self.slice, self.series)
+
+    def chosen_channels(self) -> list[int] | None:
+        """What `channels` means.
+
+        Raises:
+            UserError: it is wrong.
+        """
+        return parse_channels(self.channels)
+
+
+class DistillSettings(ImageSettings):
     """The settings of `samlet distill`."""
 
     images: str
@@ -173,20 +210,20 @@ class DistillSettings(TrainSettings):
     """Clicks per image in the coupled modes."""
 
 
-class FinetuneSettings(TrainSettings):
+class FinetuneSettings(ImageSettings):
     """The settings of `samlet finetune`."""
 
     images: str
-    """Folder of images."""
+    """Folder of images and stacks."""
     labels: str
-    """Labels of the images: a folder of label maps or SA-1B JSON files, or a JSON file of COCO or
-    Label Studio."""
-    model: str = "nuclei"
+    """Labels of the images: a folder of label maps and label stacks, SA-1B JSON files, zips of
+    ImageJ ROIs or YOLO text, or a JSON file of COCO or Label Studio."""
+    model: str = "microscopy"
     """Model to start from: a name or a checkpoint file."""
     train: Literal["all", "decoder", "head"] = "all"
     """What is trained: all; only the decoder, which is safer with few labels and keeps stored
-    embeddings valid; or only the head that finds objects for everything mode. The decoder and all
-    include that head."""
+    embeddings valid; or only what finds objects for everything mode, the proposal head or the
+    instance decoder. The decoder and all include that."""
     objects: PositiveInt = 8
     """Prompted objects per image."""
     corrections: PositiveInt = 3

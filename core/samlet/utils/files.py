@@ -6,6 +6,7 @@ import os
 import re
 import secrets
 import shutil
+import stat
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -49,7 +50,10 @@ def atomic_path(path: str | Path) -> Iterator[Path]:
             target.parent.mkdir(parents=True, exist_ok=True)
             # With the permissions that the umask gives every new file.
             os.close(os.open(temporary, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o666))
+            permissions = stat.S_IMODE(temporary.stat().st_mode)
             yield temporary
+            # Some writers, such as safetensors, put a file for the owner alone in its place.
+            temporary.chmod(permissions)
             with suppress(FileNotFoundError):
                 shutil.copymode(target, temporary)
             replace_durably(temporary, target)
@@ -163,12 +167,15 @@ def _free_bytes(folder: Path) -> float:
         return float("inf")
 
 
-def walk_files(folder: Path, exclude: str | None = None) -> Iterator[Path]:
+def walk_files(
+    folder: Path, exclude: str | None = None, folders_as_files: tuple[str, ...] = ()
+) -> Iterator[Path]:
     """All files below a folder. Links to folders are followed, and each folder is listed once.
 
     Args:
         folder: the folder to search; hidden files and folders are skipped.
         exclude: real path of a folder that is skipped, unless it is `folder` itself.
+        folders_as_files: suffixes of folders that are listed as files are, in lower case.
 
     Raises:
         UserError: a folder cannot be listed.
@@ -186,8 +193,11 @@ def walk_files(folder: Path, exclude: str | None = None) -> Iterator[Path]:
             folders.clear()
             continue
         seen.add(real)
-        folders[:] = sorted(name for name in folders if not name.startswith("."))
-        yield from (Path(where, name) for name in files if not name.startswith("."))
+        as_files = [name for name in folders if name.lower().endswith(folders_as_files)]
+        folders[:] = sorted(
+            name for name in folders if not name.startswith(".") and name not in as_files
+        )
+        yield from (Path(where, name) for name in files + as_files if not name.startswith("."))
 
 
 def _sync_file(path: Path) -> None:

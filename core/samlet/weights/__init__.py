@@ -1,1 +1,1 @@
-"""The bundled checkpoint, `nuclei.safetensors`, and its model card."""
+"""The bundled checkpoint, `microscopy.safetensors`, and its model card."""

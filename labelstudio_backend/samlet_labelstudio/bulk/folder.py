@@ -4,31 +4,110 @@ import hashlib
 import json
 import logging
 import threading
-from contextlib import suppress
+from collections.abc import Callable, Collection, Sequence
+from contextlib import closing, suppress
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from samlet import images
+from samlet import Predictor, images
+from samlet.cluster.run import RayRun, died_message
+from samlet.cluster.workers import Died
 from samlet.errors import UserError
 from samlet.images import IMAGE_SUFFIXES
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.utils.files import atomic_path
+from samlet.utils.progress import progress_bar
 from samlet_labelstudio.bulk.runner import failure_message, run_all
 from samlet_labelstudio.images.image_resolver import open_file
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.label_studio.project import default_labeling_config
 from samlet_labelstudio.service import RequestContext, Service
-from samlet_labelstudio.settings import PER_PROJECT
+from samlet_labelstudio.settings import PER_PROJECT, Settings
 
 log = logging.getLogger(__name__)
+
+Item = tuple[str, Collection[str]]
+"""An image's name, and the keys of its earlier predictions."""
 
 PARTIAL = ".part"
 """Suffix of the file with the finished part of a folder, one task per line."""
 
 
+class Preannotated(NamedTuple):
+    """What became of an image.
+
+    Attributes:
+        key: what the prediction was made with and of; empty if it failed.
+        prediction: None if one with this key was known.
+        failure: why there is none, in a sentence; empty if there is one.
+    """
+
+    key: str
+    prediction: dict[str, Any] | None
+    failure: str = ""
+
+
+@dataclass(frozen=True)
+class FolderWork:
+    """Pre-annotates images of a folder; is sent to workers on Ray as well.
+
+    Attributes:
+        settings: of the service.
+        folder: of the images.
+        config_text: the labeling config.
+        origin: twelve digits of all that predictions depend on, except the image.
+    """
+
+    settings: Settings
+    folder: Path
+    config_text: str
+    origin: str
+
+    def open(self, device: str) -> "Callable[[Item, Callable[[], None]], Preannotated]":
+        """Load the model; see `samlet.cluster.run.RayRun`."""
+        service = Service(self.settings)
+        service.models.of_project("")
+        preannotate = self.bind(service)
+        computing = threading.Lock()
+
+        def work(item: Item, check: Callable[[], None]) -> Preannotated:
+            check()
+            with computing:
+                return preannotate(item)
+
+        return work
+
+    def bind(self, service: Service) -> "Callable[[Item], Preannotated]":
+        """What finds the objects of an image with a service."""
+        context = RequestContext("", labeling_config.parse(self.config_text), self.settings)
+        prepared = service.preannotator.prepare(context, {})
+
+        def preannotate(item: Item) -> Preannotated:
+            name, known = item
+            try:
+                image = open_file(self.folder / name, self.settings.max_pixels)
+                key = f"{self.origin}-{image.hash}"
+                if key in known:
+                    return Preannotated(key, None)
+                return Preannotated(key, service.preannotator.preannotate(prepared, image))
+            except UserError as error:
+                return Preannotated("", None, str(error))
+            except Exception as error:
+                return Preannotated("", None, f"{name}: {failure_message(error)}")
+
+        return preannotate
+
+
 def preannotate_folder(
-    service: Service, folder: Path, out: Path, labels: list[str], prefix: str, workers: int
+    service: Service,
+    folder: Path,
+    out: Path,
+    labels: list[str],
+    prefix: str,
+    workers: int,
+    run: RayRun | None = None,
 ) -> tuple[int, list[str]]:
     """Write tasks with predictions for Label Studio to import; no server is needed.
 
@@ -42,7 +121,8 @@ def preannotate_folder(
         labels: of the labeling config; objects get the first, or the one of the settings.
         prefix: what comes before an image's path in the folder to make the address that Label
             Studio will find it at.
-        workers: images at once.
+        workers: images at once, in this process.
+        run: workers on Ray, in place of this process.
 
     Returns:
         How many tasks were written, and a sentence for each image that failed.
@@ -60,7 +140,9 @@ def preannotate_folder(
     if config.result_control("image", service.settings.label) is None:
         raise UserError(f"{service.settings.label} is none of the labels {', '.join(labels)}.")
     partial = out.with_name(out.name + PARTIAL)
-    paths = [path.relative_to(folder).as_posix() for path in images.find(folder)]
+    paths = [
+        path.relative_to(folder).as_posix() for path in images.find(folder, suffixes=IMAGE_SUFFIXES)
+    ]
     context = RequestContext("", config, service.settings)
     predictor, version = service.models.of_project(context.project)
     made_with = {
@@ -70,28 +152,31 @@ def preannotate_folder(
     origin = _origin_key(version, made_with, predictor.model.card, context, text)
     earlier = _read_partial(partial)
     _warn_of_other_origin(partial, earlier, origin)
+    known: dict[str, list[str]] = {}
+    for name, key in earlier:
+        known.setdefault(name, []).append(key)
+    items: list[Item] = [(name, known.get(name, ())) for name in paths]
     done: dict[str, dict[str, Any]] = {}
     lock = threading.Lock()
+    work = FolderWork(service.settings, folder, text, origin)
 
-    def work(name: str) -> str | None:
-        try:
-            image = open_file(folder / name, service.settings.max_pixels)
-            key = f"{origin}-{image.hash}"
-            known = earlier.get((name, key))
-            done[name] = known or service.preannotator.preannotate(context, {}, image)
-        except UserError as error:
-            return str(error)
-        except Exception as error:
-            return f"{name}: {failure_message(error)}"
-        if known is None:
+    def add(name: str, made: Preannotated) -> str | None:
+        if made.failure:
+            return made.failure
+        done[name] = made.prediction or earlier[name, made.key]
+        if made.prediction is not None:
             with lock, partial.open("a", encoding="utf-8") as file:
                 # The last line may have been cut off: do not continue it.
-                file.write("\n" + json.dumps([name, key, done[name]]) + "\n")
+                file.write("\n" + json.dumps([name, made.key, made.prediction]) + "\n")
         return None
 
     try:
         partial.parent.mkdir(parents=True, exist_ok=True)
-        failed = run_all(paths, work, workers)
+        if run is None:
+            preannotate = work.bind(service)
+            failed = run_all(items, lambda item: add(item[0], preannotate(item)), workers)
+        else:
+            failed = _run_on_ray(run, work, predictor, items, add)
     except OSError as error:
         raise UserError(
             f"Cannot write {partial}: {error.strerror}. Choose another --out."
@@ -111,6 +196,30 @@ def preannotate_folder(
         temporary.write_text(json.dumps(tasks), encoding="utf-8")
     partial.unlink(missing_ok=True)
     return len(tasks), failed
+
+
+def _run_on_ray(
+    run: RayRun,
+    work: FolderWork,
+    predictor: Predictor,
+    items: Sequence[Item],
+    add: Callable[[str, Preannotated], str | None],
+) -> list[str]:
+    # Images are files, so that no worker asks Label Studio for them.
+    update = {**run.choices(predictor, work.settings.engine), "api_key": None}
+    settings = work.settings.model_copy(update=update | {"basic_auth_pass": None})
+    sent = replace(work, settings=settings)
+    first = work.folder / items[0][0]
+    failed = []
+    with (
+        progress_bar() as progress,
+        closing(run.process(sent, items, first, None, progress, "Pre-annotating")) as made,
+    ):
+        for (name, _), result in made:
+            if isinstance(result, Died):
+                result = Preannotated("", None, died_message(name, result))
+            failed.append(add(name, result))
+    return sorted(failure for failure in failed if failure)
 
 
 def _origin_key(

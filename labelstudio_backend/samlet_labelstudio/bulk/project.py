@@ -6,6 +6,7 @@ from samlet_labelstudio.bulk.runner import failure_message, run_all
 from samlet_labelstudio.label_studio import labeling_config
 from samlet_labelstudio.label_studio.client import connect, label_studio_errors
 from samlet_labelstudio.service import RequestContext, Service
+from samlet_labelstudio.service.preannotation import PreparedTask
 from samlet_labelstudio.service.predictions import write_prediction
 from samlet_labelstudio.service.request_context import Task
 
@@ -32,14 +33,17 @@ def preannotate_project(service: Service, project: int, workers: int) -> tuple[i
         listed: Any = client.tasks.list(project=project, page_size=100, resolve_uri=False)
         tasks: list[Task] = [task.model_dump() for task in listed]
     context = RequestContext(str(project), config, service.settings)
-    version = service.models.version_of(str(project))
-    remaining = [task for task in tasks if not _has_prediction(task, version)]
+    preannotator = service.preannotator
+    prepared = [preannotator.prepare(context, task) for task in tasks]
+    remaining = [
+        each for each in prepared if not _has_prediction(each.task, preannotator.version_of(each))
+    ]
 
-    def work(task: Task) -> str | None:
+    def work(each: PreparedTask) -> str | None:
         try:
-            write_prediction(service.preannotator, context, task)
+            write_prediction(preannotator, each)
         except Exception as error:
-            return f"Task {task['id']}: {failure_message(error)}"
+            return f"Task {each.task['id']}: {failure_message(error)}"
         return None
 
     failed = run_all(remaining, work, workers)

@@ -18,11 +18,16 @@ MAX_DETAIL = 600
 """Characters of what Label Studio says about an error."""
 
 
+class LabelStudioUnavailableError(UserError):
+    """Label Studio does not answer, or refuses the API key: other requests will fare no better."""
+
+
 def connect(settings: Settings) -> LabelStudio:
     """Open Label Studio's API.
 
     Raises:
-        UserError: the address or the API key is missing, or the key has expired.
+        LabelStudioUnavailableError: Label Studio does not answer, or refuses the API key.
+        UserError: the address or the API key is missing.
     """
     if settings.label_studio_url is None or not settings.api_key:
         raise UserError(
@@ -37,7 +42,7 @@ def authorization(settings: Settings) -> str:
     """The header Authorization of requests to Label Studio.
 
     Raises:
-        UserError: Label Studio does not answer, or refuses the key.
+        LabelStudioUnavailableError: Label Studio does not answer, or refuses the key.
     """
     client = connect(settings)
     with label_studio_errors(settings):
@@ -49,7 +54,8 @@ def label_studio_errors(settings: Settings) -> Iterator[None]:
     """Turn errors of Label Studio and its SDK into sentences.
 
     Raises:
-        UserError: whatever it was.
+        LabelStudioUnavailableError: Label Studio does not answer, or refuses the API key.
+        UserError: whatever else it was.
     """
     try:
         yield
@@ -57,7 +63,7 @@ def label_studio_errors(settings: Settings) -> Iterator[None]:
         # 403 is also for a backend's address that Label Studio does not allow.
         is_about_address = "URL" in _detail(error.body)
         if error.status_code in (401, 403) and not is_about_address:
-            raise UserError(
+            raise LabelStudioUnavailableError(
                 f"Label Studio at {settings.label_studio_url} refuses the API key: copy a valid "
                 "one from Account & Settings."
             ) from error
@@ -71,7 +77,9 @@ def label_studio_errors(settings: Settings) -> Iterator[None]:
             f"{error.status_code}: {_detail(error.body)}."
         ) from error
     except httpx.HTTPError as error:
-        raise UserError(
+        # A request that takes too long may be the only one that does.
+        is_down = isinstance(error, httpx.ConnectError | httpx.ConnectTimeout)
+        raise (LabelStudioUnavailableError if is_down else UserError)(
             f"Label Studio does not answer at {settings.label_studio_url} "
             f"({type(error).__name__}): check the address and that it runs."
         ) from error

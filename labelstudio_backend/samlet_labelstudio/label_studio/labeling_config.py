@@ -11,6 +11,8 @@ from samlet.errors import UserError
 _RESULT_SHAPES = ("Brush", "Bitmask", "Polygon", "Vector", "Ellipse", "Rectangle")
 _SHAPES = ("KeyPoint", *_RESULT_SHAPES)
 _LABELS = "Labels"
+ALL_LIKE = "all like "
+"""Begins labels of smart tools that mean all objects like the one that is pointed at."""
 _RESULT_NAMES = "BrushLabels, BitmaskLabels, PolygonLabels, RectangleLabels or EllipseLabels"
 
 
@@ -93,6 +95,35 @@ class LabelingConfig:
             controls.append(replace(control, labels=labels, task_labels=None))
         return replace(self, controls=tuple(controls), unsupported=unsupported)
 
+    def label_to_find(self, label: str | None) -> str | None:
+        """The label of the objects that a smart tool's label finds: "cell" for "all like cell".
+
+        Args:
+            label: of a prompt.
+
+        Returns:
+            The label, or None if it is an ordinary one: without "cell" in the config,
+            "all like cell" is as well.
+        """
+        if label is None or not label.startswith(ALL_LIKE):
+            return None
+        wanted = label.removeprefix(ALL_LIKE)
+        return wanted if any(control.has(wanted) for control in self.controls) else None
+
+    def labels_to_find(self, image: str) -> list[str]:
+        """The labels of all objects that the smart tools of an image can find.
+
+        Args:
+            image: name of the Image tag.
+        """
+        found = [
+            self.label_to_find(label)
+            for control in self.controls
+            if control.is_smart and control.image == image
+            for label in control.labels
+        ]
+        return list(dict.fromkeys(label for label in found if label is not None))
+
     def why_useless(self) -> str | None:
         """Why nothing can be done in this config, with the remedy; None if something can."""
         if any(self.result_control(image, None) is not None for image in self.images):
@@ -109,7 +140,8 @@ class LabelingConfig:
         smart = [control for control in self.controls if control.is_smart]
         for control in smart:
             labels = control.labels if control.task_labels is None else (None, *control.labels)
-            if any(self.result_control(control.image, label) for label in labels):
+            results = (self.label_to_find(label) or label for label in labels)
+            if any(self.result_control(control.image, label) for label in results):
                 return None
         if not smart:
             return None

@@ -87,7 +87,7 @@ def init_project(
     if len(title) < 3:
         raise UserError(f"The title {title!r} is too short: Label Studio wants three characters.")
     config = default_labeling_config(labels)
-    paths = images.find(folder) if folder is not None else []
+    paths = images.find(folder, suffixes=images.IMAGE_SUFFIXES) if folder is not None else []
     client = connect(settings)
     existing = _find_project(client, settings, title, config)
     if existing is None:

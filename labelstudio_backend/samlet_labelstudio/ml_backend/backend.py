@@ -8,7 +8,6 @@ from typing import Any
 from samlet.errors import UserError
 from samlet_labelstudio.ml_backend import compat
 from samlet_labelstudio.service import Service
-from samlet_labelstudio.service.request_context import parse_config
 from samlet_labelstudio.settings import Settings
 
 _lock = threading.Lock()
@@ -22,7 +21,10 @@ def open_service() -> Service:
 
 @lru_cache(maxsize=1)
 def _service() -> Service:
-    return Service(Settings.read())
+    service = Service(Settings.read())
+    service.warm_up()
+    service.resume()
+    return service
 
 
 class SamletBackend(compat.LabelStudioMLBase):
@@ -38,7 +40,7 @@ class SamletBackend(compat.LabelStudioMLBase):
         unused: what else label-studio-ml 1.x passes.
 
     Raises:
-        UserError: the labeling config cannot be read.
+        UserError: the labeling config cannot be read, or nothing can be done in it.
     """
 
     def __init__(
@@ -52,13 +54,13 @@ class SamletBackend(compat.LabelStudioMLBase):
         self.project = project_id or ""
         # 1.x makes its first backend before it knows of any project.
         if label_config:
-            parse_config(label_config)
+            self.service.check_config(label_config)
         self._config_text = label_config
         compat.initialise(self, project_id, label_config)
 
     def setup(self) -> None:
-        """Set the version of the model that predictions will come from."""
-        version = self.service.models.version_of(self.project)
+        """Set the model version that Label Studio is told; see `Service.model_status`."""
+        version = self.service.model_status(self.project)
         if compat.IS_FIRST:
             self.model_version = version
         else:

@@ -69,7 +69,7 @@ def read_prompt(results: Any, config: LabelingConfig, size: tuple[int, int]) -> 
             continue
         control = _control(result, config, image, where)
         kind, value = _read_value(result, size, where)
-        label = _label(value, result, labels) or label
+        label = label_of(result, labels, where) or label
         if kind in _BOXES:
             box = _clip(_BOXES[kind](value), value)
         else:
@@ -102,7 +102,7 @@ def read_box(
         raise UserError(
             f'{where} has the "type" {result["type"]}: give rectanglelabels or ellipselabels.'
         )
-    return _clip(_BOXES[kind](value), value), _label(value, result, labels or {})
+    return _clip(_BOXES[kind](value), value), label_of(result, labels or {}, where)
 
 
 def is_box(result: Mapping[str, Any]) -> bool:
@@ -120,6 +120,26 @@ def labels_by_region(results: Sequence[Any]) -> dict[str, Any]:
         and isinstance(result.get("value"), Mapping)
         and "labels" in result["value"]
     }
+
+
+def label_of(result: Mapping[str, Any], labels: Mapping[str, Any], where: str) -> str | None:
+    """The label in a region's own field, or else in an entry of its Labels tag.
+
+    Args:
+        result: the region, with "type" and "value".
+        labels: see `labels_by_region`.
+        where: names the region, to start a sentence.
+
+    Raises:
+        UserError: there is something else in its place.
+    """
+    kind = result["type"] if result["type"].endswith("labels") else "labels"
+    found = result["value"].get(kind, labels.get(str(result.get("id"))))
+    if found is not None and not (
+        isinstance(found, list) and all(isinstance(label, str) for label in found)
+    ):
+        raise UserError(f'{where} has something else in its "{kind}" than labels: choose a label.')
+    return found[0] if found else None
 
 
 def image_of(results: Any, config: LabelingConfig) -> tuple[str, int]:
@@ -203,19 +223,6 @@ def _read_value(result: Any, size: tuple[int, int], where: str) -> tuple[str, Re
     kind = json_files.get_field(result, "type", str, where, _REMEDY)
     fields = json_files.get_field(result, "value", dict, where, _REMEDY)
     return _shape(kind), RegionValue(fields, size, where, _REMEDY)
-
-
-def _label(value: RegionValue, result: Any, labels_of: Mapping[str, Any]) -> str | None:
-    """The label in a region's own field, or else in an entry of its Labels tag."""
-    kind = result["type"] if result["type"].endswith("labels") else "labels"
-    labels = value.fields.get(kind, labels_of.get(str(result.get("id"))))
-    if labels is not None and not (
-        isinstance(labels, list) and all(isinstance(label, str) for label in labels)
-    ):
-        raise UserError(
-            f'{value.where} has something else in its "{kind}" than labels: choose a label.'
-        )
-    return labels[0] if labels else None
 
 
 def _is_positive(result: Any, where: str) -> bool:

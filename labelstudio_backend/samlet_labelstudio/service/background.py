@@ -8,14 +8,14 @@ import logging
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from samlet.errors import UserError
 from samlet_labelstudio.service.deliveries import Deliveries
 from samlet_labelstudio.service.request_context import RequestContext, Task
-from samlet_labelstudio.service.unfinished import Unfinished, UnfinishedBatches
+from samlet_labelstudio.service.unfinished import Note, Unfinished, UnfinishedBatches
 
 log = logging.getLogger(__name__)
 
@@ -45,6 +45,7 @@ class BackgroundBatches:
         self._claims: list[Claim] = []
         self._threads: list[threading.Thread] = []
         self._unfinished = UnfinishedBatches(folder)
+        self._notes: list[Note] = []
         self._totals: dict[str, int] = {}
         self._begun: dict[str, float] = {}
 
@@ -97,6 +98,9 @@ class BackgroundBatches:
             pending.update(claim.tasks)
             self._totals[claim.project] += len(claim.tasks)
             claim.note = self._unfinished.add(context, tasks)
+            if claim.note is not None:
+                claim.note.take()
+                self._notes.append(claim.note)
 
     def release(self, project: str, task: int) -> None:
         """Forget a task: its prediction is written, or cannot be."""
@@ -106,8 +110,25 @@ class BackgroundBatches:
     def finish(self, claim: "Claim") -> None:
         """Record that all tasks of a batch are done, and nothing needs to be resumed."""
         if claim.note is not None:
-            with suppress(OSError):
-                claim.note.unlink()
+            claim.note.remove()
+            with self._lock:
+                self._notes.remove(claim.note)
+
+    def give_up(self, claim: "Claim", is_resumed: bool) -> None:
+        """End a batch before its tasks are done, so that they can be requested again.
+
+        Args:
+            claim: to its tasks.
+            is_resumed: whether the next start of the server does the rest.
+        """
+        with self._lock:
+            self._pending[claim.project] -= claim.tasks
+        if not is_resumed:
+            self.finish(claim)
+        elif claim.note is not None:
+            claim.note.release()
+            with self._lock:
+                self._notes.remove(claim.note)
 
     def postpone(self, context: RequestContext, tasks: Sequence[Task]) -> None:
         """Leave the tasks of a request to the next start of the server."""
@@ -115,7 +136,7 @@ class BackgroundBatches:
             log.warning(STOPPED, context.project, len(tasks))
 
     def unfinished(self) -> list[Unfinished]:
-        """The batches that an earlier server has left; they are handed out once."""
+        """The batches that servers have left which have ended; they are handed out once."""
         return list(self._unfinished.take())
 
     def progress(self) -> "list[BatchProgress]":
@@ -140,19 +161,27 @@ class BackgroundBatches:
         """
         self.is_shutting_down = True
         deadline = time.monotonic() + seconds
-        for thread in self._threads:
+        for thread in self._started():
             thread.join(max(0, deadline - time.monotonic()))
-        for project, pending in self._pending.items():
-            if pending:
-                log.warning(STOPPED, project, len(pending))
+        # A request that has just arrived may still add to them.
+        with self._lock:
+            for project, pending in self._pending.items():
+                if pending:
+                    log.warning(STOPPED, project, len(pending))
+            for note in self._notes:
+                note.release()
 
     def join(self) -> None:
         """Wait for the work to end, however long that takes.
 
         PyTorch aborts the process if a thread is still in it at its end.
         """
-        for thread in self._threads:
+        for thread in self._started():
             thread.join()
+
+    def _started(self) -> list[threading.Thread]:
+        with self._lock:
+            return list(self._threads)
 
 
 @dataclass(frozen=True)
@@ -180,13 +209,13 @@ class Claim:
         project: theirs.
         tasks: their numbers.
         taken_over: how many of them the background writes, for an earlier request.
-        note: the file from which the batch is resumed.
+        note: from which the batch is resumed.
     """
 
     project: str
     tasks: frozenset[int]
     taken_over: int = 0
-    note: Path | None = None
+    note: Note | None = None
 
     def check(self) -> None:
         """Check that predictions may be returned: Label Studio would store them a second time.

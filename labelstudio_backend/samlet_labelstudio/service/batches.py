@@ -7,14 +7,19 @@ no longer, that thread continues and writes its predictions through Label Studio
 
 import logging
 import threading
+import time
 from collections.abc import Hashable, Mapping, Sequence
 from contextlib import suppress
 
 from samlet.errors import UserError
-from samlet_labelstudio.label_studio.client import connect
+from samlet_labelstudio.label_studio.client import LabelStudioUnavailableError, connect
 from samlet_labelstudio.service.background import BackgroundBatches, Claim
-from samlet_labelstudio.service.preannotation import Preannotator
-from samlet_labelstudio.service.predictions import task_number, write_prediction
+from samlet_labelstudio.service.preannotation import Preannotator, PreparedTask
+from samlet_labelstudio.service.predictions import (
+    ProjectDeletedError,
+    task_number,
+    write_prediction,
+)
 from samlet_labelstudio.service.request_context import Answer, Prediction, RequestContext, Task
 
 log = logging.getLogger(__name__)
@@ -23,6 +28,8 @@ WAIT_SECONDS = 80.0
 """For a task that is being opened; or for all, if they cannot be written through the API."""
 MANY_WAIT_SECONDS = 10.0
 """For several tasks, since whoever has chosen them need not wait."""
+
+POLL_SECONDS = 0.2
 
 NOTHING: list[Prediction] = []
 """An answer of which Label Studio stores nothing: a task's predictions may also be a list."""
@@ -43,7 +50,7 @@ def preannotate_tasks(
         preannotator: does the work.
         background: where work that takes too long is continued.
         context: of the request.
-        tasks: see `Preannotator.preannotate`.
+        tasks: see `PreparedTask`.
 
     Returns:
         A prediction for each task, or `NOTHING` where it is stored already or will be: if they take
@@ -54,19 +61,22 @@ def preannotate_tasks(
             address and key are not known; or they are in work for an earlier request.
         Exception: whatever else is wrong with the only task.
     """
-    version = preannotator.models.version_of(context.project)
-    keys = [_key(context.project, version, task) for task in tasks]
+    prepared = [preannotator.prepare(context, task) for task in tasks]
+    versions = [preannotator.version_of(each) for each in prepared]
+    keys = [
+        _key(context.project, version, task) for version, task in zip(versions, tasks, strict=True)
+    ]
     with background.deliveries.take(keys) as taken:
         wanted = [
-            task
-            for task, is_taken in zip(tasks, taken, strict=True)
-            if is_taken and not _has_prediction(task, version)
+            each
+            for each, version, is_taken in zip(prepared, versions, taken, strict=True)
+            if is_taken and not _has_prediction(each.task, version)
         ]
         answers: dict[int, Answer] = {}
         if wanted:
-            with background.claim(context.project, wanted) as claim:
+            with background.claim(context.project, [each.task for each in wanted]) as claim:
                 results = Batch(preannotator, background, context, wanted, claim).results()
-            answers = {id(task): answer for task, answer in zip(wanted, results, strict=True)}
+            answers = {id(each.task): answer for each, answer in zip(wanted, results, strict=True)}
     return [answers.get(id(task), NOTHING) for task in tasks]
 
 
@@ -81,8 +91,9 @@ def resume_tasks(
     Raises:
         UserError: a request waits for one of them.
     """
+    prepared = [preannotator.prepare(context, task) for task in tasks]
     with background.claim(context.project, tasks) as claim:
-        Batch(preannotator, background, context, tasks, claim).resume()
+        Batch(preannotator, background, context, prepared, claim).resume()
 
 
 def _key(project: str, version: str, task: Task) -> Hashable:
@@ -109,7 +120,7 @@ class Batch:
         preannotator: does the work.
         background: where it is continued.
         context: of the request.
-        tasks: see `Preannotator.preannotate`.
+        prepared: its tasks.
         claim: to them.
     """
 
@@ -118,13 +129,14 @@ class Batch:
         preannotator: Preannotator,
         background: BackgroundBatches,
         context: RequestContext,
-        tasks: Sequence[Task],
+        prepared: Sequence[PreparedTask],
         claim: Claim,
     ) -> None:
         self._preannotator = preannotator
         self._background = background
         self._context = context
-        self._tasks = tasks
+        self._prepared = prepared
+        self._tasks = [each.task for each in prepared]
         self._claim = claim
         self._outcomes: list[Prediction | Exception] = []
         self._lock = threading.Lock()
@@ -148,7 +160,7 @@ class Batch:
         seconds = WAIT_SECONDS
         if len(self._tasks) > 1 and self._why_not_deferrable() is None:
             seconds = min(WAIT_SECONDS, MANY_WAIT_SECONDS)
-        if not self._is_done.wait(seconds) and self._defer():
+        if not self._wait(seconds) and not self._background.is_shutting_down and self._defer():
             return [NOTHING] * len(self._tasks)
         if len(self._outcomes) < len(self._tasks):
             if len(self._tasks) > 1 and self._why_not_deferrable() is None:
@@ -160,6 +172,17 @@ class Batch:
             raise self._outcomes[0]
         empty: Prediction = {"result": [], "score": 0.0, "model_version": version}
         return [empty if isinstance(each, Exception) else each for each in self._outcomes]
+
+    def _wait(self, seconds: float) -> bool:
+        """Wait for the tasks, but not while the server stops: loading a model cannot be ended."""
+        deadline = time.monotonic() + seconds
+        while not self._background.is_shutting_down:
+            left = deadline - time.monotonic()
+            if self._is_done.wait(max(0.0, min(POLL_SECONDS, left))):
+                return True
+            if left <= 0:
+                break
+        return self._is_done.is_set()
 
     def _why_not_deferrable(self) -> UserError | None:
         """Why predictions cannot be written through the API; None if they can."""
@@ -200,11 +223,11 @@ class Batch:
 
     def _work(self) -> None:
         with suppress(_UnwantedError):
-            for task in self._tasks:
+            for each in self._prepared:
                 if self._is_deferred:
                     break
                 self._check_wanted()
-                self._outcomes.append(self._preannotate(task))
+                self._outcomes.append(self._preannotate(each))
         with self._lock:
             if not self._is_deferred:
                 self._is_done.set()
@@ -221,45 +244,64 @@ class Batch:
         if self._is_cancelled or self._background.is_shutting_down:
             raise _UnwantedError
 
-    def _preannotate(self, task: Task) -> Prediction | Exception:
+    def _preannotate(self, prepared: PreparedTask) -> Prediction | Exception:
         try:
-            return self._preannotator.preannotate(self._context, task, progress=self._check_wanted)
+            return self._preannotator.preannotate(prepared, progress=self._check_wanted)
         except _UnwantedError:
             raise
         # One failure must not end the others; that of an only task is raised in `results`.
         except Exception as error:
             if len(self._tasks) > 1:
-                _log_skipped(task, error)
+                _log_skipped(prepared.task, error)
             return error
 
     def _write(self) -> None:
         """Do the rest, and write all."""
-        written = 0
-        for number, task in enumerate(self._tasks):
+        written, project = 0, self._context.project
+        for number, each in enumerate(self._prepared):
+            task = each.task
             outcome = self._outcomes[number] if number < len(self._outcomes) else None
             try:
                 self._check_wanted()
-                written += self._write_outcome(task, outcome)
+                written += self._write_outcome(each, outcome)
             except _UnwantedError:
+                return
+            except ProjectDeletedError as error:
+                self._background.give_up(self._claim, is_resumed=False)
+                log.error(
+                    "%s Its batch ends: %d of %d tasks were done.",
+                    error,
+                    written,
+                    len(self._tasks),
+                )
+                return
+            except LabelStudioUnavailableError as error:
+                self._background.give_up(self._claim, is_resumed=True)
+                log.error(
+                    "Project %s: %d of %d tasks are left, and resumed when the backend is started "
+                    "again, unless they are requested before. %s",
+                    project,
+                    len(self._tasks) - number,
+                    len(self._tasks),
+                    error,
+                )
                 return
             # The request is over: only the log can report it.
             except Exception as error:
                 _log_skipped(task, error)
-            self._background.release(self._context.project, task_number(task))
+            self._background.release(project, task_number(task))
         self._background.finish(self._claim)
-        log.warning(
-            "Project %s: %d of %d tasks are done.", self._context.project, written, len(self._tasks)
-        )
+        log.warning("Project %s: %d of %d tasks are done.", project, written, len(self._tasks))
 
-    def _write_outcome(self, task: Task, outcome: Prediction | Exception | None) -> bool:
+    def _write_outcome(
+        self, prepared: PreparedTask, outcome: Prediction | Exception | None
+    ) -> bool:
         """Write the prediction of a task, unless it failed; None if it has yet to be made."""
         if isinstance(outcome, Exception):
             if len(self._tasks) == 1:
                 raise outcome
             return False
-        write_prediction(
-            self._preannotator, self._context, task, outcome, progress=self._check_wanted
-        )
+        write_prediction(self._preannotator, prepared, outcome, progress=self._check_wanted)
         return True
 
 

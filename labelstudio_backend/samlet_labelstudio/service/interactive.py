@@ -1,4 +1,4 @@
-"""Smart clicks, boxes and strokes: prompts in, one mask out."""
+"""Smart clicks, boxes and strokes: prompts in, one mask out, or those of all similar objects."""
 
 import threading
 from collections import OrderedDict
@@ -16,6 +16,12 @@ from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.regions.prompts import Prompt, image_of, read_prompt
 from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.service.request_context import Prediction, RequestContext, Task
+from samlet_labelstudio.service.similar_objects import (
+    find_similar,
+    labelled_objects,
+    saved_regions,
+    without_prompts,
+)
 
 MAX_CACHED_LOGITS = 256
 """Low-resolution masks that are kept, since the next click on the same region refines them."""
@@ -38,7 +44,7 @@ class InteractiveSegmenter:
         self._lock = threading.Lock()
 
     def segment(self, context: RequestContext, task: Task, results: list[Any]) -> Prediction:
-        """Segment what prompts point at.
+        """Segment what prompts point at; with a label such as "all like cell", all like it.
 
         Args:
             context: of the request.
@@ -46,7 +52,8 @@ class InteractiveSegmenter:
             results: Label Studio's `context["result"]`: what was drawn with smart tools.
 
         Returns:
-            A prediction whose score is the predicted IoU. It has no region if the mask is empty.
+            A prediction whose score is the predicted IoU of what was pointed at. It has no region
+            if the mask is empty, or everything found is labelled already.
 
         Raises:
             UserError: anything wrong with the request, or its image.
@@ -57,12 +64,38 @@ class InteractiveSegmenter:
         image = self._images.resolve(context.image_url(task, tag, page), task.get("id"))
         embedding = self._embeddings.get(predictor, image.hash, image.read)
         prompt = read_prompt(results, context.config, embedding.original_size)
-        control = context.result_control(tag, prompt.label)
+        wanted = context.config.label_to_find(prompt.label)
+        label = wanted or prompt.label
+        control = context.result_control(tag, label)
         mask, score = self._predict(predictor, embedding, image.hash, prompt)
-        label = control.label_or_first(prompt.label)
+        objects = [(mask, score)]
+        if wanted is not None and mask.mask.any():
+            regions = without_prompts(saved_regions(task), results)
+            labelled = labelled_objects(
+                regions, context.config, tag, page, embedding.original_size, task.get("id")
+            )
+            objects = find_similar(
+                predictor,
+                image.read(),
+                label,
+                labelled,
+                context.settings.likeness,
+                objects[0],
+            )[: context.settings.max_regions]
         item_index = page if tag in context.config.paged else None
-        regions = to_results(mask, control, label, score, context.settings.tolerance, item_index)
-        return {"result": regions, "score": score, "model_version": version}
+        answer = [
+            region
+            for mask, score in objects
+            for region in to_results(
+                mask,
+                control,
+                control.label_or_first(label),
+                score,
+                context.settings.tolerance,
+                item_index,
+            )
+        ]
+        return {"result": answer, "score": score, "model_version": version}
 
     def _predict(
         self, predictor: Predictor, embedding: ImageEmbedding, image_hash: str, prompt: Prompt

@@ -16,9 +16,11 @@ from samlet_labelstudio.images.image_resolver import ImageResolver, TaskImage
 from samlet_labelstudio.label_studio.labeling_config import Control
 from samlet_labelstudio.regions import to_results
 from samlet_labelstudio.regions.prompts import is_box, labels_by_region, read_box
+from samlet_labelstudio.service.completion import Completion, completion_of, is_version_of
 from samlet_labelstudio.service.interactive import clipped_score
 from samlet_labelstudio.service.models import Models
 from samlet_labelstudio.service.request_context import Prediction, RequestContext, Task
+from samlet_labelstudio.service.similar_objects import labelled_objects
 from samlet_labelstudio.settings import Settings
 
 MAX_MASK_BYTES = 64_000_000
@@ -28,6 +30,21 @@ MAX_BOXES_PER_BATCH = 8
 
 _Object = tuple[CroppedMask, float, str | None]
 """Mask, predicted IoU, and the label if it has one of its own."""
+
+
+@dataclass(frozen=True)
+class PreparedTask:
+    """A task to pre-annotate.
+
+    Attributes:
+        task: with "id" and "data"; boxes are rectangles of its "predictions" by other models.
+        context: of the request, with the task's labels.
+        completion: of its annotation; None if the prediction is of the whole image, or of boxes.
+    """
+
+    task: Task
+    context: RequestContext
+    completion: Completion | None
 
 
 class Preannotator:
@@ -44,51 +61,77 @@ class Preannotator:
         self._images = images
         self._embeddings = embeddings
 
+    def prepare(self, context: RequestContext, task: Task) -> PreparedTask:
+        """Work out what a task's prediction will be of: once, since masks may have to be read.
+
+        Args:
+            context: of the request.
+            task: see `PreparedTask`.
+        """
+        context = context.for_task(task)
+        image = next(iter(context.config.images))
+        return PreparedTask(task, context, completion_of(task, context.config, image))
+
     def preannotate(
         self,
-        context: RequestContext,
-        task: Task,
+        prepared: PreparedTask,
         image: TaskImage | None = None,
         progress: Callable[[float], None] | None = None,
     ) -> Prediction:
         """Find the objects of a task's first image; or, where it has boxes, the objects in those.
 
-        Where the image has several pages, those of each page.
+        Where the image has several pages, those of each page. Of a task whose annotation can be
+        completed (see `samlet_labelstudio.service.completion`), the prediction is the annotation
+        with the rest.
 
         Args:
-            context: of the request.
-            task: with "id" and "data"; boxes are rectangles of its "predictions" by other models.
+            prepared: see `prepare`.
             image: the image, if it need not be fetched.
             progress: called after each batch of prompts with the fraction done, above 0 to 1. What
                 it raises ends the work and reaches the caller.
 
         Returns:
-            A prediction whose score is the mean of its regions'.
+            A prediction whose score is the mean of the regions' that were found.
 
         Raises:
             UserError: anything wrong with the task, or its image.
         """
-        context = context.for_task(task)
+        task, context, completion = prepared.task, prepared.context, prepared.completion
         tag = next(iter(context.config.images))
         control = context.result_control(tag, context.settings.label)
         predictor, version = self.models.of_project(context.project)
         boxes = _boxes_of_others(task, tag, self.models.versions_of(context.project))
         pages = [None] if image else context.pages(task, tag)
-        regions: list[dict[str, Any]] = []
+        found: list[dict[str, Any]] = []
         for i, page in enumerate(pages):
             on_page = image or self._images.resolve(
                 context.image_url(task, tag, page), task.get("id")
             )
-            objects = self._find_objects(
-                predictor,
-                on_page,
-                boxes.on_page(page) if boxes.results else None,
-                None if progress is None else progress_of_part(progress, i, len(pages)),
-            )
-            regions += _to_regions(objects, control, context.settings, page)
-        scores = [region["score"] for region in regions]
-        mean = float(np.mean(scores)) if scores else 0.0
-        return {"result": regions, "score": mean, "model_version": version}
+            of_page = None if progress is None else progress_of_part(progress, i, len(pages))
+            if completion is None:
+                objects = self._find_objects(
+                    predictor, on_page, boxes.on_page(page) if boxes.results else None, of_page
+                )
+                found += _to_regions(objects, control, context.settings, page)
+            else:
+                found += _rest_of_annotation(
+                    predictor, on_page, completion, context, tag, page, task.get("id"), of_page
+                )
+        scores = [region["score"] for region in found]
+        return {
+            "result": found if completion is None else [*completion.regions, *found],
+            "score": float(np.mean(scores)) if scores else 0.0,
+            "model_version": version if completion is None else version + completion.suffix,
+        }
+
+    def version_of(self, prepared: PreparedTask) -> str:
+        """The model version of the prediction that a task would get.
+
+        Raises:
+            UserError: not a project's number.
+        """
+        version, completion = self.models.version_of(prepared.context.project), prepared.completion
+        return version if completion is None else version + completion.suffix
 
     def _find_objects(
         self,
@@ -154,6 +197,32 @@ def _all_objects(
     ]
 
 
+def _rest_of_annotation(
+    predictor: Predictor,
+    image: TaskImage,
+    completion: Completion,
+    context: RequestContext,
+    tag: str,
+    page: int | None,
+    task: Any,
+    progress: Callable[[float], None] | None,
+) -> list[dict[str, Any]]:
+    pixels = image.read()
+    size = (pixels.shape[0], pixels.shape[1])
+    labelled = labelled_objects(completion.regions, context.config, tag, page or 0, size, task)
+    found = completion.find(predictor, pixels, labelled, context.settings.likeness, progress)
+    return [
+        region
+        for label in completion.labels
+        for region in _to_regions(
+            [each for each in found if each[2] == label],
+            context.result_control(tag, label),
+            context.settings,
+            page,
+        )
+    ]
+
+
 def _to_regions(
     objects: list[_Object], control: Control, settings: Settings, page: int | None
 ) -> list[dict[str, Any]]:
@@ -205,7 +274,7 @@ def _boxes_of_others(task: Task, image: str, own: Sequence[str]) -> _Boxes:
         result
         for prediction in (predictions if isinstance(predictions, list) else [])
         if isinstance(prediction, Mapping)
-        and str(prediction.get("model_version")) not in own
+        and not is_version_of(prediction.get("model_version"), own)
         and isinstance(prediction.get("result"), list)
         for result in prediction["result"]
         if isinstance(result, Mapping) and result.get("to_name") == image

@@ -54,7 +54,7 @@ class Service:
         self.trainer = Trainer(settings, self.versions)
         images = ImageResolver(settings)
         embeddings = EmbeddingCache(
-            settings.folder / "embeddings",
+            settings.embeddings_folder,
             settings.memory_mb * 1_000_000,
             settings.disk_mb * 1_000_000,
         )
@@ -110,9 +110,10 @@ class Service:
         self.background.shut_down(SHUTDOWN_SECONDS / 2)
 
     def model_status(self, project: str) -> str:
-        """The model version of a project; and in brackets what annotators ought to know.
+        """The model version of a project; and in brackets what became of a training.
 
-        That is a running training, or that the last one failed or brought nothing.
+        That is a running training, or that the last one failed or brought nothing. Label Studio
+        1.23 has it in its API, but shows it nowhere.
 
         Raises:
             UserError: not a project's number.

@@ -8,6 +8,8 @@ import logging
 import threading
 from datetime import datetime
 
+from filelock import FileLock, Timeout
+
 from samlet.errors import UserError
 from samlet_labelstudio.settings import Settings
 from samlet_labelstudio.training.run import PENDING, StoppedError, TrainingRun
@@ -19,6 +21,7 @@ log = logging.getLogger(__name__)
 START_EVENT = "START_TRAINING"
 ANNOTATION_EVENTS = ("ANNOTATION_CREATED", "ANNOTATION_UPDATED", "ANNOTATIONS_DELETED")
 OUTCOME = "outcome.json"
+LOCK = "training.lock"
 
 
 class Trainer:
@@ -33,6 +36,8 @@ class Trainer:
         self._settings = settings
         self._versions = versions
         self._lock = threading.Lock()
+        # Acquired by the thread of a request, released by that of the training.
+        self._folder_lock = FileLock(settings.folder / LOCK, thread_local=False)
         self._run: TrainingRun | None = None
         self._thread: threading.Thread | None = None
         self._is_shutting_down = False
@@ -103,11 +108,7 @@ class Trainer:
         """Go on with the training that was running when the server stopped, if there was one."""
         for path in sorted((self._settings.folder / "training").glob(f"*/{PENDING}")):
             run = TrainingRun(path.parent.name, self._settings, self._versions)
-            if run.prepare_to_resume():
-                log.warning("Project %s: the training of before is resumed.", run.project)
-                self._start(run)
-            else:
-                run.forget()
+            self._start(run, is_resumed=True)
 
     def shut_down(self, seconds: float) -> None:
         """Stop the running training, so that the next start of the server resumes it.
@@ -119,7 +120,7 @@ class Trainer:
         with self._lock:
             for timer in self._timers.values():
                 timer.cancel()
-        run, thread = self._run, self._thread
+            run, thread = self._run, self._thread
         if run is None or thread is None:
             return
         log.warning(
@@ -141,7 +142,7 @@ class Trainer:
         else:
             self.handle_event(project, ANNOTATION_EVENTS[0])
 
-    def _start(self, run: TrainingRun) -> str:
+    def _start(self, run: TrainingRun, is_resumed: bool = False) -> str:
         with self._lock:
             if self._run is not None:
                 return (
@@ -150,14 +151,40 @@ class Trainer:
                 )
             if self._is_shutting_down:
                 return "The server is stopping: try again when it runs."
+            if not self._take_folder():
+                message = (
+                    f"Project {run.project}: another backend that uses {self._settings.folder}, "
+                    "too, is training: try again when it has finished."
+                )
+                log.warning("%s", message)
+                return message
+            if is_resumed and not run.prepare_to_resume():
+                run.forget()
+                self._folder_lock.release()
+                return f"The training on project {run.project} was resumed too often."
             self._run = run
             self._thread = threading.Thread(target=self._train, args=[run], daemon=True)
-        log.warning("Project %s: training has started.", run.project)
-        self._thread.start()
+            log.warning(
+                "Project %s: %s.",
+                run.project,
+                "the training of before is resumed" if is_resumed else "training has started",
+            )
+            self._thread.start()
         return (
-            f"Training on project {run.project} has started: the backend's page (/) and the "
-            "model version in the project's settings, Model, show how far it is."
+            f"Training on project {run.project} has started: the backend's page (/) and its log "
+            "show how far it is."
         )
+
+    def _take_folder(self) -> bool:
+        """Lock the folder; False if another process that shares it is training."""
+        try:
+            self._folder_lock.acquire(blocking=False)
+        except Timeout:
+            return False
+        # It cannot be written: the training reports that.
+        except (OSError, NotImplementedError):
+            pass
+        return True
 
     def _train(self, run: TrainingRun) -> None:
         try:
@@ -168,6 +195,7 @@ class Trainer:
                 level = logging.ERROR if outcome.is_error else logging.WARNING
                 log.log(level, "%s", outcome.message)
         finally:
+            self._folder_lock.release()
             self._run = None
 
     def _outcome_of(self, run: TrainingRun) -> TrainingOutcome | None:

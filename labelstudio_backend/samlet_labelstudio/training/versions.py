@@ -20,7 +20,7 @@ class Version:
     """A trained model.
 
     Attributes:
-        name: names base model, data and date: "nuclei.project-3.42-images.2026-11-23T14-05-09".
+        name: names base model, data and date: "microscopy.project-3.42-images.2026-11-23T14-05-09".
         path: its checkpoint.
         facts: how it was made, and its scores before and after training.
     """

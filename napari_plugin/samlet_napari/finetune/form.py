@@ -15,9 +15,11 @@ from napari.layers import Image, Labels, Layer
 from napari.viewer import Viewer
 from qtpy.QtWidgets import QSizePolicy
 
+from samlet_napari.aligned_labels import AlignedLabels
 from samlet_napari.finetune.loss_curve import LossCurve
 from samlet_napari.inference import models
 from samlet_napari.model_choice import ModelChoice
+from samlet_napari.viewer.overlays import is_overlay
 
 
 class FinetuneForm(Container):
@@ -44,7 +46,7 @@ class FinetuneForm(Container):
         self.model = ModelChoice(
             name="model",
             choices=lambda _: models.names(),
-            value="nuclei",
+            value="microscopy",
             tooltip="Model to start from.",
         )
         self.steps = SpinBox(name="steps", value=200, min=1, max=1_000_000, step=50)
@@ -72,6 +74,7 @@ class FinetuneForm(Container):
             # A long word must not widen the window.
             text.native.setSizePolicy(QSizePolicy.Policy.Ignored, QSizePolicy.Policy.Preferred)
         self.native.layout().addWidget(self.curve.canvas)
+        AlignedLabels(self)
 
     def reset_choices(self, *_: Any) -> None:
         """List layers and models anew; what is chosen stays, also under another name.
@@ -89,4 +92,4 @@ class FinetuneForm(Container):
 
 
 def _layers_of_type(viewer: Viewer, kind: type[Layer]) -> list[Layer]:
-    return [layer for layer in viewer.layers if isinstance(layer, kind)]
+    return [layer for layer in viewer.layers if isinstance(layer, kind) and not is_overlay(layer)]

@@ -17,7 +17,7 @@ FONT_SIZE = 8
 
 
 class LossCurve:
-    """The loss by steps, in the colours of a viewer."""
+    """The loss by steps, in the colours of a viewer; hidden until there is a step."""
 
     def __init__(self, viewer: Viewer) -> None:
         self._viewer = viewer
@@ -30,6 +30,7 @@ class LossCurve:
         )
         self.canvas = FigureCanvasQTAgg(self._figure)
         self.canvas.setMinimumHeight(self.canvas.sizeHint().height())
+        self.canvas.hide()
         self.colour()
 
     @property
@@ -41,6 +42,7 @@ class LossCurve:
     def show(self, rows: Sequence[Progress], steps: int) -> None:
         """Draw a log."""
         losses = [row.loss for row in rows]
+        self.canvas.setVisible(bool(rows))
         self._line.set_data([row.step for row in rows], losses)
         self._axes.set_xlim(0, steps)
         self._axes.set_ylim(0, 1.1 * max(losses, default=1.0))

@@ -19,6 +19,7 @@ from samlet.training.finetuning.prompt_trainer import PromptTrainer
 from samlet.training.held_out import MAX_EVALUATED, held_out_names
 from samlet.training.settings import FinetuneSettings
 from samlet_napari.finetune.training_data import TrainingData, file_name
+from samlet_napari.triton import without_triton
 
 
 @dataclass(frozen=True)
@@ -65,7 +66,10 @@ def measure(data: TrainingData, model: str) -> Generator[None, None, TimeEstimat
         yield
     if example is None:
         raise data.no_objects_error()
-    own = samlet.load(model)
+    with without_triton():
+        own = samlet.load(model)
+        # With it comes all that searches for triton, and the training step below finds it there.
+        import timm  # noqa: F401
     held_out = min(MAX_EVALUATED, len(held_out_names(names, HELD_OUT_SHARE)))
     start = time.monotonic()
     if held_out:

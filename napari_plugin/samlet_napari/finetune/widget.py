@@ -1,9 +1,5 @@
 """The widget "Finetune": from labels that a user has corrected to a model of their own."""
 
-import samlet_napari.torch_import  # noqa: F401
-
-# isort: split
-
 import threading
 from collections.abc import Callable
 from pathlib import Path

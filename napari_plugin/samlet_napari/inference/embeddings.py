@@ -1,6 +1,5 @@
 """Embeddings of an image's regions of interest, made once each."""
 
-import hashlib
 from dataclasses import replace
 
 from samlet.predict.embedding import ImageEmbedding
@@ -55,7 +54,6 @@ class EmbeddingProvider:
 
     def _encode(self, roi: Roi) -> ImageEmbedding:
         pixels = self.snapshot.read(roi.plane, roi.box, self.input_size)
-        digest = hashlib.sha256(repr(pixels.shape).encode() + pixels.tobytes()).hexdigest()[:32]
-        embedding = self._cache.get(self.predictor, digest, lambda: pixels)
+        embedding = self._cache.get(self.predictor, None, lambda: pixels)
         # What was read of a pyramid may be smaller, and yet masks must be as large as the ROI.
         return replace(embedding, original_size=roi.size)

@@ -17,6 +17,7 @@ from samlet.checkpoints.registry import MODELS
 from samlet.errors import UserError
 from samlet.utils.files import atomic_path
 from samlet.utils.single_flight import SingleFlightCache
+from samlet_napari.triton import without_triton
 
 SUFFIX = ".safetensors"
 MAX_NAME_LENGTH = 80
@@ -121,7 +122,13 @@ def predictor(name: str) -> Predictor:
     file = checkpoints.loading.resolve_path(located)
     # A file that was replaced is another model.
     key = f"{file} {file.stat().st_mtime_ns}"
-    return _loaded.get(key, lambda: Predictor(samlet.load(located)))
+    return _loaded.get(key, lambda: _load(located))
+
+
+def _load(located: str) -> Predictor:
+    # SAM's own encoders and EfficientNet are timm's.
+    with without_triton():
+        return Predictor(samlet.load(located))
 
 
 def _is_builtin(name: str) -> bool:

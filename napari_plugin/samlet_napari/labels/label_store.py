@@ -8,11 +8,13 @@ from typing import Any
 import numpy as np
 from napari.layers import Labels
 
+from samlet.datasets.labelled_images import ObjectClass
 from samlet.errors import UserError
 from samlet.masks import Box, bounding_slices
 from samlet_napari.inference.objects import ObjectInPlane
 from samlet_napari.inference.prompts import Steps
 from samlet_napari.labels import napari_history, pyramid
+from samlet_napari.labels.object_classes import ObjectClasses
 from samlet_napari.labels.object_metadata import ObjectMetadata
 from samlet_napari.layers.layer_data import format_shape
 from samlet_napari.layers.plane import Plane
@@ -27,6 +29,7 @@ class Change:
         plane, box: where.
         before, after: the pixels, h x w, before and after the write.
         metadata: the entry of the label before it, as `ObjectMetadata.raw` gives it.
+        object_class: of the label before it; None without one.
     """
 
     label: int
@@ -35,6 +38,7 @@ class Change:
     before: np.ndarray
     after: np.ndarray
     metadata: Any
+    object_class: ObjectClass | None
 
 
 class LabelStore:
@@ -48,6 +52,7 @@ class LabelStore:
     Attributes:
         layer: the layer.
         metadata: the prompts of its objects.
+        classes: of its objects.
 
     Raises:
         UserError: another shape, or data that cannot be written.
@@ -56,6 +61,7 @@ class LabelStore:
     def __init__(self, layer: Labels, shape: Sequence[int], is_empty: bool = False) -> None:
         self.layer = layer
         self.metadata = ObjectMetadata(layer)
+        self.classes = ObjectClasses(layer)
         self._shape = tuple(shape)
         self.check()
         self._highest: int | None = 0 if is_empty else None
@@ -97,7 +103,8 @@ class LabelStore:
         self._check_napari_undo()
         largest = int(np.iinfo(self.data.dtype).max)
         if self._highest is None:
-            in_range = [label for label in self.metadata.labels if label <= largest]
+            known = [*self.metadata.labels, *self.classes.known()]
+            in_range = [label for label in known if label <= largest]
             self._highest = max([int(np.max(self.data)), *in_range])
         if self._highest >= largest:
             raise UserError(
@@ -185,7 +192,10 @@ class LabelStore:
             if self._highest is not None:
                 self._highest = max(self._highest, label)
         self.metadata.set_raw(label, [each.to_json() for each in objects] or None)
-        return Change(label, plane, region, before, after, metadata_before)
+        class_before = self.classes.of(label)
+        if not objects:
+            self.classes.forget(label)
+        return Change(label, plane, region, before, after, metadata_before, class_before)
 
     def revert(self, change: Change) -> bool:
         """Undo a write, except where somebody has painted since.
@@ -206,8 +216,18 @@ class LabelStore:
         after[is_left] = restored
         self._set(change.plane, change.box, now, after)
         self.metadata.set_raw(change.label, change.metadata)
+        self._revert_class(change)
         self._highest = None
         return bool(is_left.any())
+
+    def _revert_class(self, change: Change) -> None:
+        """Take the class from an object that is gone, or give back what was taken with it."""
+        known = self.classes.of(change.label)
+        is_gone = change.metadata is None and not (change.before == change.label).any()
+        if is_gone:
+            self.classes.forget(change.label)
+        elif not is_gone and known is None and change.object_class is not None:
+            self.classes.update({change.label: change.object_class})
 
     def check(self) -> None:
         """Make sure that objects can still be read and written.
@@ -231,8 +251,7 @@ class LabelStore:
         return self.bounding_box(plane, label)
 
     def _read(self, plane: Plane, box: Box) -> np.ndarray:
-        values = np.asarray(self.data[plane.slices(box)])
-        return values.T if plane.is_transposed else values
+        return plane.read(self.data, box)
 
     def _set(self, plane: Plane, box: Box, before: np.ndarray, after: np.ndarray) -> None:
         changed = before != after

@@ -1,4 +1,4 @@
-"""Files named *.samlet.tif: a labels layer with the prompts that made its objects.
+"""Files named *.samlet.tif: a labels layer with the prompts that made its objects, and classes.
 
 The file is an ordinary TIFF of labels. Its ImageDescription is JSON:
 `{"samlet": {"version": 1, "name": "cells", "scale": [2.0, 1.0, 1.0], ..., "objects": {...}}}` with
@@ -14,8 +14,10 @@ import numpy as np
 import tifffile
 from napari.layers import Labels
 
+from samlet.datasets.label_map_classes import parse_classes
 from samlet.errors import UserError
 from samlet.utils.files import atomic_path
+from samlet_napari.labels.object_classes import class_columns
 
 SUFFIX = ".samlet.tif"
 
@@ -113,8 +115,11 @@ def read_labels(path: str | Path) -> list[LayerData]:
     meta = {"name": path.name[: -len(SUFFIX)], **_placement(entry, labels.ndim)}
     if isinstance(entry.get("name"), str):
         meta["name"] = entry["name"]
-    prompts = _prompts(entry)
-    return [(labels, {**meta, "metadata": {"samlet": prompts} if prompts else {}}, "labels")]
+    objects = _objects(entry)
+    known = parse_classes(objects.get("classes"))
+    if known:
+        meta["features"] = class_columns(known)
+    return [(labels, {**meta, "metadata": {"samlet": objects} if objects else {}}, "labels")]
 
 
 def _with_suffix(path: Path) -> Path:
@@ -165,9 +170,11 @@ def _placement(entry: dict[str, Any], dimensions: int) -> dict[str, Any]:
     return placement if sound else {}
 
 
-def _prompts(entry: dict[str, Any]) -> dict[str, Any] | None:
-    objects = entry.get("objects")
-    if not isinstance(objects, dict) or not all(isinstance(o, list) for o in objects.values()):
-        return None
-    own = {"version", "name", *_NUMBERS, *_TEXTS}
-    return {key: value for key, value in entry.items() if key not in own}
+def _objects(entry: dict[str, Any]) -> dict[str, Any]:
+    """What an entry tells of the objects; empty without valid prompts or classes."""
+    objects, classes = entry.get("objects"), entry.get("classes")
+    has_prompts = isinstance(objects, dict) and all(isinstance(o, list) for o in objects.values())
+    if not has_prompts and not isinstance(classes, dict):
+        return {}
+    left_out = {"version", "name", *_NUMBERS, *_TEXTS, *(() if has_prompts else ("objects",))}
+    return {key: value for key, value in entry.items() if key not in left_out}

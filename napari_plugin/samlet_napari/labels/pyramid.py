@@ -22,20 +22,36 @@ DTYPE = np.uint16
 
 def empty_labels(shape: Sequence[int]) -> np.ndarray | list[np.ndarray]:
     """Make data for a new layer, a pyramid if it is large; memory is taken as it fills."""
-    if max(shape[-2:]) <= PYRAMID_FROM:
-        return np.zeros(shape, DTYPE)
-    levels = [np.zeros(shape, DTYPE)]
-    while max(levels[-1].shape[-2:]) > PYRAMID_FROM // 4:
-        levels.append(np.zeros(level_shape(shape, len(levels)), DTYPE))
-    return levels
+    shapes = _level_shapes(shape)
+    levels = [np.zeros(each, DTYPE) for each in shapes]
+    return levels if len(levels) > 1 else levels[0]
+
+
+def with_levels(array: np.ndarray) -> np.ndarray | list[np.ndarray]:
+    """Make data for a layer of an array, which becomes the first level if it is large."""
+    steps = [2**level for level in range(len(_level_shapes(array.shape)))]
+    # Copies, since each level is written to by itself.
+    levels = [array, *(array[..., ::step, ::step].copy() for step in steps[1:])]
+    return levels if len(levels) > 1 else array
 
 
 def add_labels_layer(viewer: ViewerModel, image: Image, shape: Sequence[int]) -> Labels:
     """Put an empty labels layer over an image of that shape; what is active stays so."""
-    data = empty_labels(shape)
-    labels = Labels(
+    labels = make_labels_layer(image, empty_labels(shape))
+    insert_above(viewer, image, labels)
+    return labels
+
+
+def make_labels_layer(
+    image: Image,
+    data: np.ndarray | list[np.ndarray],
+    metadata: dict[str, Any] | None = None,
+) -> Labels:
+    """Make a labels layer that lies over an image, of data as `empty_labels` gives it."""
+    return Labels(
         data,
         multiscale=isinstance(data, list),
+        metadata=metadata,
         name=f"{image.name} objects",
         scale=image.scale,
         translate=image.translate,
@@ -45,16 +61,28 @@ def add_labels_layer(viewer: ViewerModel, image: Image, shape: Sequence[int]) ->
         units=image.units,
         axis_labels=image.axis_labels,
     )
+
+
+def insert_above(viewer: ViewerModel, image: Image, labels: Labels) -> None:
+    """Put a labels layer right over an image; what is active stays so."""
     active = viewer.layers.selection.active
     viewer.layers.insert(viewer.layers.index(image) + 1, labels)
     viewer.layers.selection.active = active
-    return labels
 
 
 def level_shape(shape: Sequence[int], level: int) -> tuple[int, ...]:
     """The shape of a pyramid's level; 0 is full resolution."""
     step = 2**level
     return (*shape[:-2], *(-(-length // step) for length in shape[-2:]))
+
+
+def _level_shapes(shape: Sequence[int]) -> list[tuple[int, ...]]:
+    """The shapes of all levels of a new layer; one if it is no pyramid."""
+    shapes = [tuple(shape)]
+    if max(shape[-2:]) > PYRAMID_FROM:
+        while max(shapes[-1][-2:]) > PYRAMID_FROM // 4:
+            shapes.append(level_shape(shape, len(shapes)))
+    return shapes
 
 
 def update_level(full: Any, small: Any, plane: Plane, box: Box, step: int) -> None:

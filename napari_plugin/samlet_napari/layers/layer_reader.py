@@ -132,11 +132,11 @@ class LayerSnapshot:
         where, within = _scale_to_level(plane, box, self.shape, array.shape)
         step = max(1, max(within[2] - within[0], within[3] - within[1]) // max(detail, MOST_READ))
         if self.colour_axis is None:
-            values = self._values(array, where, within, step)
+            values = where.read(array, within, step)
         else:
             count = min(3, self.shape[self.colour_axis])
             planes = [where.moved(self.colour_axis, number) for number in range(count)]
-            values = np.stack([self._values(array, p, within, step) for p in planes], axis=-1)
+            values = np.stack([p.read(array, within, step) for p in planes], axis=-1)
         return _to_8_bit(values, channel, self.is_rgb)
 
     def _level(self, channel: Channel, plane: Plane, box: Box, detail: int) -> int:
@@ -147,10 +147,6 @@ class LayerSnapshot:
             if longest * shrunk >= detail:
                 level = number
         return level
-
-    def _values(self, array: Any, plane: Plane, box: Box, step: int) -> np.ndarray:
-        values = np.asarray(array[plane.slices(box, step)])
-        return np.swapaxes(values, 0, 1) if plane.is_transposed else values
 
 
 def _scale_to_level(

@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from napari.layers import Image
@@ -33,6 +34,15 @@ class Plane:
         where: list[int | slice] = list(self.index)
         where[self.axes[0]], where[self.axes[1]] = slice(y0, y1, step), slice(x0, x1, step)
         return tuple(where)
+
+    def read(self, array: Any, box: Box, step: int = 1) -> np.ndarray:
+        """Read a box of the plane from an array of the image's shape.
+
+        Returns:
+            h x w, and axes of the array behind those of the image.
+        """
+        values = np.asarray(array[self.slices(box, step)])
+        return values.swapaxes(0, 1) if self.is_transposed else values
 
     def to_data(self, x: float, y: float) -> tuple[float, ...]:
         """Data coordinates of a point of the plane."""

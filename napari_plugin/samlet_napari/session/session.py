@@ -259,6 +259,11 @@ class Session:
         is_open = self.draft is not None and not self.draft.is_complete
         return len(self._pending) + is_open
 
+    @property
+    def is_writing(self) -> bool:
+        """Whether an object is committed, but not written yet, since the model has not had it."""
+        return bool(self._pending)
+
     def roi_for(self, plane: Plane, prompts: FloatBox) -> Roi:
         """The ROI for prompts, of which the box is given."""
         return choose_roi(

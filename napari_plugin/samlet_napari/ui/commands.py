@@ -1,23 +1,15 @@
 """The commands of the command palette and the menus: they act on the open widget."""
 
 from collections.abc import Callable
-from weakref import WeakKeyDictionary
 
-from napari.utils.notifications import show_info
 from napari.viewer import Viewer
 
 from samlet.errors import UserError
 from samlet_napari.ui.controller import Controller
+from samlet_napari.ui.open_controllers import OpenControllers
 
-_open: "WeakKeyDictionary[Viewer, Controller]" = WeakKeyDictionary()
-
-
-def register(viewer: Viewer, controller: Controller | None) -> None:
-    """Set the controller that commands in a viewer act on; None for none."""
-    if controller is None:
-        _open.pop(viewer, None)
-    else:
-        _open[viewer] = controller
+registry = OpenControllers[Controller]("Segment")
+register, controller_of = registry.register, registry.of
 
 
 def commit(viewer: Viewer) -> None:
@@ -55,6 +47,11 @@ def find_similar(viewer: Viewer) -> None:
     _act(viewer, lambda controller: controller.find_similar())
 
 
+def measure(viewer: Viewer) -> None:
+    """Measure the objects."""
+    _act(viewer, lambda controller: controller.measure())
+
+
 def propagate_forward(viewer: Viewer) -> None:
     """Propagate the object through the next slices."""
     _act(viewer, lambda controller: controller.propagate(True))
@@ -66,11 +63,10 @@ def propagate_backward(viewer: Viewer) -> None:
 
 
 def _act(viewer: Viewer, action: Callable[[Controller], None]) -> None:
-    controller = _open.get(viewer)
-    if controller is None:
-        show_info("Open Plugins > samlet > Segment first.")
-        return
-    try:
-        action(controller)
-    except UserError as error:
-        controller.workspace.status.emit(str(error))
+    def reporting(controller: Controller) -> None:
+        try:
+            action(controller)
+        except UserError as error:
+            controller.workspace.status.emit(str(error))
+
+    registry.act(viewer, reporting)

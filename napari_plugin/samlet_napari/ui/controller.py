@@ -4,6 +4,7 @@ Everything here runs in the GUI thread. What takes longer than a blink runs else
 and is brought back to this thread.
 """
 
+from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,20 +18,24 @@ from samlet.errors import UserError
 from samlet.everything.similar import DEFAULT_LIKENESS
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Predictor
-from samlet.utils.cache_folder import cache_dir
+from samlet.utils.cache_folder import embeddings_dir, embeddings_limit
+from samlet.utils.messages import pluralize
 from samlet_napari.inference import models
 from samlet_napari.inference.embeddings import EmbeddingProvider
 from samlet_napari.inference.model_download import describe
 from samlet_napari.inference.requests import Response
+from samlet_napari.inference.roi import choose_roi
 from samlet_napari.inference.worker import InferenceWorker
 from samlet_napari.layers.layer_data import shape_of
 from samlet_napari.layers.layer_reader import LayerSnapshot
+from samlet_napari.layers.plane import Plane
 from samlet_napari.session.session import Session
 from samlet_napari.ui.main_thread import in_main_thread
 from samlet_napari.ui.model_loading import ModelLoading
 from samlet_napari.ui.task_runner import TaskRunner
 from samlet_napari.ui.viewer_events import ViewerEvents
 from samlet_napari.viewer.everything_task import EverythingTask
+from samlet_napari.viewer.measurement import measure
 from samlet_napari.viewer.overlays import Overlays
 from samlet_napari.viewer.propagation_task import PropagationTask
 from samlet_napari.viewer.similar_task import SimilarTask
@@ -38,7 +43,6 @@ from samlet_napari.viewer.source_layers import Links, SourceLayers
 from samlet_napari.viewer.user_actions import UserActions
 from samlet_napari.viewer.workspace import Workspace
 
-DISK_BYTES = 4 << 30
 MEMORY_BYTES = 1 << 28
 CONTRAST_PAUSE_MS = 400
 """Time without a change before pixels that have changed are read again."""
@@ -81,6 +85,8 @@ class Controller:
         self._auto_commit = False
         self._overwrite = False
         self._beside_image = False
+        self._disk_bytes = 0
+        self._embedding_cache: EmbeddingCache | None = None
         self._shape: tuple[int, ...] = ()
         self._snapshot: LayerSnapshot | None = None
         self._used_model = self.model
@@ -163,9 +169,10 @@ class Controller:
         """Keep embeddings in a folder beside the image's file, or in the cache."""
         self._beside_image = on
         if self.workspace.embeddings is not None:
-            self.workspace.embeddings.set_cache(self._cache())
+            image = self.workspace.require_image()
+            self.workspace.embeddings.set_cache(self._cache(image))
             self.encode_ahead()
-            self.workspace.status.emit(f"Embeddings are kept in {self._folder()}.")
+            self.workspace.status.emit(f"Embeddings are kept in {self._folder(image)}.")
 
     # What a user starts and stops.
 
@@ -186,6 +193,17 @@ class Controller:
         """
         make_task = partial(SimilarTask, self.workspace, self.likeness)
         self.tasks.start(make_task, "Looking for similar objects ...")
+
+    def measure(self) -> None:
+        """Measure the objects of the plane that is shown, see `samlet_napari.viewer.measurement`.
+
+        Raises:
+            UserError: there is no image, or no object.
+        """
+        count = measure(self.workspace)
+        self.workspace.status.emit(
+            f"Measured {pluralize(count, 'object')}: see Layers > Metadata > Features table."
+        )
 
     def set_likeness(self, likeness: float) -> None:
         """Show similar objects of at least this likeness, of those that were found."""
@@ -228,6 +246,30 @@ class Controller:
         is_opening = self._snapshot is not None or self._pixel_timer.isActive()
         is_waiting = session is not None and session.waiting > 0
         return self._worker.is_idle and not (is_opening or is_waiting or self._events.is_pending)
+
+    @property
+    def is_inferring(self) -> bool:
+        """Whether the user waits for the model; from any thread."""
+        return not self._worker.is_idle
+
+    def encoding_of(self, image: Image) -> Callable[[], object] | None:
+        """What encodes an image as it will be needed once it is chosen, for another thread.
+
+        Returns:
+            None without a model, and for stacks, of which nobody knows which slice will be shown.
+
+        Raises:
+            UserError: the image cannot be shown to a model.
+        """
+        current = self.workspace.embeddings
+        shape = shape_of(image)
+        if current is None or len(shape) != 2:
+            return None
+        snapshot = LayerSnapshot.of([image], as_shown=self.sources.as_shown)
+        embeddings = EmbeddingProvider(current.predictor, snapshot, self._cache(image))
+        centre = (shape[1] / 2, shape[0] / 2) * 2
+        roi = choose_roi(Plane((0, 1), (0, 0)), shape, centre, max(shape), current.input_size)
+        return partial(embeddings.get, roi)
 
     def encode_ahead(self) -> None:
         """Encode what the user sees, and then the slices beside it."""
@@ -287,6 +329,7 @@ class Controller:
         self._snapshot, workspace.opening_error = None, ""
         self.sources.watch(image)
         try:
+            self._disk_bytes = embeddings_limit()
             self._snapshot = self.sources.snapshot(image, workspace.colour_axis)
         except UserError as error:
             self._on_opening_error(str(error))
@@ -328,7 +371,7 @@ class Controller:
         if snapshot is None:
             return
         self._snapshot = None
-        embeddings = EmbeddingProvider(predictor, snapshot, self._cache())
+        embeddings = EmbeddingProvider(predictor, snapshot, self._cache(workspace.require_image()))
         workspace.embeddings, self._used_model = embeddings, self.model
         self._worker.set_image(embeddings)
         session = workspace.session
@@ -371,15 +414,18 @@ class Controller:
             self.workspace.session.labels.set_store(None)
         self.workspace.session = None
 
-    def _folder(self) -> Path:
-        image = self.workspace.image
-        path = None if image is None else image.source.path
+    def _folder(self, image: Image) -> Path:
+        path = image.source.path
         if self._beside_image and path is not None:
             return Path(f"{path}.samlet")
-        return cache_dir() / "embeddings"
+        return embeddings_dir()
 
-    def _cache(self) -> EmbeddingCache:
-        return EmbeddingCache(self._folder(), MEMORY_BYTES, DISK_BYTES)
+    def _cache(self, image: Image) -> EmbeddingCache:
+        folder = self._folder(image)
+        # One that is shared lets an image wait for the encoding that was begun ahead.
+        if self._embedding_cache is None or self._embedding_cache.folder != folder:
+            self._embedding_cache = EmbeddingCache(folder, MEMORY_BYTES, self._disk_bytes)
+        return self._embedding_cache
 
     # What comes from the model's threads.
 

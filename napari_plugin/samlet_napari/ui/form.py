@@ -10,6 +10,7 @@ from samlet_napari.inference import models
 from samlet_napari.layers.layer_data import shape_of
 from samlet_napari.model_choice import ModelChoice
 from samlet_napari.ui.input_bindings import MouseMode
+from samlet_napari.viewer.overlays import is_overlay
 from samlet_napari.viewer.workspace import Workspace
 
 NEW_LAYER = "new layer"
@@ -126,12 +127,10 @@ class Form:
         return [(layer.name, layer) for layer in self._layers if isinstance(layer, Image)]
 
     def _labels(self, _: Any) -> list[tuple[str, Labels]]:
-        overlays = self._workspace.overlays
-        ours = () if overlays is None else overlays.layers
         return [
             (layer.name, layer)
             for layer in self._layers
-            if isinstance(layer, Labels) and layer not in ours
+            if isinstance(layer, Labels) and not is_overlay(layer)
         ]
 
     def _models(self, _: Any) -> list[str]:

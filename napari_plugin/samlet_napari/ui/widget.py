@@ -1,10 +1,7 @@
 """The widget "Segment": choices and buttons for what happens on the canvas."""
 
-import samlet_napari.torch_import  # noqa: F401
-
-# isort: split
-
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 from magicgui.widgets import Container, Label, ProgressBar, PushButton
@@ -15,6 +12,7 @@ from qtpy.QtOpenGLWidgets import QOpenGLWidget
 from qtpy.QtWidgets import QFileDialog, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
 
 from samlet.errors import UserError
+from samlet_napari.aligned_labels import AlignedLabels
 from samlet_napari.inference import models
 from samlet_napari.ui import commands
 from samlet_napari.ui.controller import Controller
@@ -101,6 +99,7 @@ class SegmentWidget(QWidget):
                     "Find objects like the last one to three that you have committed.",
                     controller.find_similar,
                 ),
+                ("Measure", "Measure the objects: size, shape, intensities.", controller.measure),
             ],
             [
                 (
@@ -140,6 +139,7 @@ class SegmentWidget(QWidget):
         rows = [self._make_button_row(row) for row in self._button_rows()]
         below = [self.form.likeness, self.progress, self.status]
         panel = Container(widgets=[*self.form.controls, *rows, *below])
+        AlignedLabels(panel)
         scroll = QScrollArea()
         scroll.setWidgetResizable(True)
         scroll.setFrameShape(QScrollArea.Shape.NoFrame)
@@ -170,6 +170,8 @@ class SegmentWidget(QWidget):
         controller.download.connect(self._on_download)
         controller.model_kept.connect(self._on_model_kept)
         models.model_list.changed.connect(self._on_models)
+        # With its window, a widget is destroyed without further notice.
+        self.destroyed.connect(partial(models.model_list.changed.disconnect, self._on_models))
         for event in self._layer_events():
             event.connect(self._refresh)
 

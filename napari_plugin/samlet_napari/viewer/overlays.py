@@ -1,16 +1,18 @@
 """Our two layers in a viewer: the mask being made, and the clicks that it comes from."""
 
 from typing import Any
+from weakref import WeakSet
 
 import numpy as np
 from napari.components import ViewerModel
-from napari.layers import Image, Labels, Points
+from napari.layers import Image, Labels, Layer, Points
 from napari.utils.colormaps import DirectLabelColormap
 from scipy import ndimage
 
 from samlet.masks import Box, bounding_slices
 from samlet_napari.inference.prompts import Steps, all_points
 from samlet_napari.layers.plane import Plane
+from samlet_napari.viewer.batches import batched_update
 
 MASK, HOVER, LINE = 1, 2, 3
 """Values of the preview: the object, what lies under the cursor, and outlines and boxes."""
@@ -20,6 +22,13 @@ POSITIVE, NEGATIVE = "lime", "red"
 YELLOW = (1.0, 0.84, 0.0, 1.0)
 CLICK_PIXELS = (9, 14)
 """Smallest and largest diameter of a click on the screen."""
+
+_ours: WeakSet[Layer] = WeakSet()
+
+
+def is_overlay(layer: Layer) -> bool:
+    """Whether a layer is one of ours, and so no image or labels to be chosen."""
+    return layer in _ours
 
 
 class Overlays:
@@ -48,6 +57,7 @@ class Overlays:
         )
         for layer in (self.preview, self.clicks):
             layer.units = image.units
+            _ours.add(layer)
             viewer.add_layer(layer)
         self.preview.editable = False
         self.set_colour(np.ones(4))
@@ -125,8 +135,7 @@ class Overlays:
         shown = [layer for layer in self.layers if layer in self._viewer.layers]
         if not shown:
             return
-        # After each removal of its own, napari collects garbage and builds its scene anew.
-        with self._viewer.layers.batched_update():
+        with batched_update(self._viewer):
             for layer in shown:
                 self._viewer.layers.remove(layer)
 

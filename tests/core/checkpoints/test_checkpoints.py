@@ -3,6 +3,7 @@
 import argparse
 import copy
 import json
+import logging
 import pickle
 from collections import defaultdict
 from collections.abc import Callable, Mapping
@@ -18,7 +19,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 import samlet
-from samlet.checkpoints.loading import read_card
+from samlet.checkpoints.loading import _say_renamed, read_card
 from samlet.checkpoints.registry import MODELS
 from samlet.modeling.efficientnet import EfficientNetEncoder, load_imagenet_weights
 from samlet.modeling.official_names import to_samlet_names
@@ -230,6 +231,17 @@ def test_sam_is_loaded_by_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPat
     assert same_weights(loaded, model)
 
 
+def test_the_name_of_the_model_before_loads_the_one_in_its_place(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    _say_renamed.cache_clear()
+    caplog.set_level(logging.INFO, "samlet")
+    old, again, new = samlet.load("nuclei"), samlet.load("nuclei"), samlet.load("microscopy")
+    assert old.name == again.name == new.name == "microscopy"
+    assert same_weights(old, new)
+    assert caplog.messages == ["The model nuclei is now part of microscopy, which is used instead."]
+
+
 def test_configurations_from_before_sam(small_model: Sam) -> None:
     values = small_model.config.to_dict()
     del values["sam_vit"]
@@ -387,6 +399,10 @@ def test_foreign_and_newer_safetensors(tmp_path: Path) -> None:
         ("mobile_sma", "There is no model mobile_sma: choose mobile_sam, or give a file's path"),
         ("vit_b_ml", "There is no model vit_b_ml: choose vit_b_lm or "),
         ("yolo", "There is no model yolo: choose one of [^,]+, mobile_sam, sam_vit_b, "),
+        (
+            "repvit_sam",
+            "repvit_sam is not downloaded, .* download https://.*/repvit_sam.pt yourself",
+        ),
         ("folder/model.pt", "There is no checkpoint folder/model.pt"),
     ],
 )

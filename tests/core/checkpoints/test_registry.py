@@ -19,6 +19,8 @@ from samlet.checkpoints.catalogue import catalogue
 from samlet.checkpoints.downloads import fetch, find_local
 from samlet.checkpoints.registry import MODELS
 from samlet.checkpoints.remote_file import RemoteFile
+from samlet.modeling.efficientvit import EFFICIENTVITS
+from samlet.modeling.repvit import REPVITS
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SAM_VITS
 from samlet.utils.files import checksum_of
@@ -37,7 +39,7 @@ def own_folders(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 def register(
     name: str, monkeypatch: pytest.MonkeyPatch, weights: Path, decoder: Path | None = None
 ) -> None:
-    """Expect these files of a micro-sam model, from now on."""
+    """Expect these files of a model, from now on."""
     known = MODELS[name]
     remote = None
     if decoder is not None and known.instance_decoder is not None:
@@ -84,6 +86,17 @@ def test_parameters_are_those_of_the_architecture(letter: str) -> None:
     assert listed and set(listed) == {count}
 
 
+@pytest.mark.parametrize("name", [*EFFICIENTVITS, "edge_sam", "edge_sam_3x"])
+def test_parameters_of_other_encoders(name: str) -> None:
+    if name in EFFICIENTVITS:
+        config = SamConfig("efficientvit", tiny_vit=None, efficientvit=EFFICIENTVITS[name])
+    else:
+        config = SamConfig("repvit", tiny_vit=None, repvit=REPVITS["edge_sam"])
+    with torch.device("meta"):
+        count = sum(parameter.numel() for parameter in Sam(config).parameters())
+    assert MODELS[name].parameters == count
+
+
 @pytest.mark.parametrize("pack", [dict, lambda state: {"model_state": state, "decoder_state": {}}])
 def test_micro_sams_model_is_loaded_by_its_name(
     official: OrderedDict[str, Tensor],
@@ -124,22 +137,22 @@ def test_licence_for_non_commercial_use_is_said_once(
     monkeypatch: pytest.MonkeyPatch,
     caplog: pytest.LogCaptureFixture,
 ) -> None:
-    path = tmp_path / "models" / "vit_t_lm.pt"
-    torch.save(official, path)
-    register("vit_t_lm", monkeypatch, path)
+    """With EdgeSAM, which is; and with another model, which is not."""
+    edge_sam = Sam(SamConfig("repvit", tiny_vit=None, repvit=REPVITS["edge_sam"]))
     registry.mention_licence.cache_clear()
     with caplog.at_level(logging.WARNING, "samlet"):
-        samlet.load("vit_t_lm")
-        assert caplog.messages == []
-        registry.mention_licence.cache_clear()
-        restricted = replace(MODELS["vit_t_lm"], licence="CC-BY-NC-4.0", is_non_commercial=True)
-        monkeypatch.setitem(MODELS, "vit_t_lm", restricted)
-        samlet.load("vit_t_lm")
-        samlet.load("vit_t_lm")
-    assert caplog.messages == ["The model vit_t_lm is for non-commercial use only (CC-BY-NC-4.0)."]
+        for name, state in (("vit_t_lm", official), ("edge_sam_3x", edge_sam.state_dict())):
+            path = tmp_path / "models" / MODELS[name].weights.filename
+            torch.save(state, path)
+            register(name, monkeypatch, path)
+            for _ in range(2):
+                samlet.load(name)
+    told = "The model edge_sam_3x is for non-commercial use only (NTU S-Lab License 1.0)."
+    assert caplog.messages == [told]
     registry.mention_licence.cache_clear()
-    entry = next(entry for entry in catalogue() if entry.name == "vit_t_lm")
-    assert entry.licence == "CC-BY-NC-4.0, non-commercial"
+    licences = {entry.name: entry.licence for entry in catalogue()}
+    assert licences["edge_sam_3x"] == "NTU S-Lab License 1.0, non-commercial"
+    assert "non-commercial" not in licences["vit_t_lm"]
 
 
 class TestMirror:

@@ -126,7 +126,7 @@ def test_more_prompts(
         (["everything", "IMAGE", "--prompts", "random"], "prompts must be proposals, distances"),
         (["everything", "IMAGE", "--prompts", "watershed"], "has no instance decoder"),
         (["everything", "IMAGE", "--foreground-threshold", "0.4"], "does not apply to prompts by"),
-        (["convert", "nuclei", "model.onnx"], "must end in"),
+        (["convert", "microscopy", "model.onnx"], "must end in"),
         (["convert", "TEXT", "model.pt"], "cannot be read"),
     ],
 )

@@ -558,7 +558,7 @@ def test_faults_in_folders_and_files(blank: Path, tmp_path: Path) -> None:
     refused(tmp_path / "nowhere.json", "Cannot read .*nowhere.json")
     (tmp_path / "cut.json").write_text('{"images": [')
     refused(tmp_path / "cut.json", "cut.json is not valid JSON")
-    refused(blank, r"has no label map .* and no SA-1B JSON .* such as a:")
+    refused(blank, r"has no label map .* or SA-1B JSON .* such as a:")
 
     maps = tmp_path / "maps"
     maps.mkdir()
@@ -725,6 +725,7 @@ def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
         "g\u00e9.png": "ge\u0301.png", "h.png": "h_Object Identities.tif",
         "i.png": "i.png.labels.png",
         "i.jpg": "i.jpg.labels.png", "j_mask.png": "j_mask.bmp", "k.png": "l_masks.png",
+        "m.png": "m.png.samlet.tif", "n.jpg": "n.samlet.tif",
     }  # fmt: skip
     for number, (image, label_map) in enumerate(names.items()):
         for path in (folder / image, maps / label_map):
@@ -741,7 +742,14 @@ def test_label_maps_by_the_names_that_tools_give_them(tmp_path: Path) -> None:
     for path in maps.iterdir():
         shutil.copy(path, folder)
     both = find_labelled_images(folder, folder)
-    assert {item.path.name for item in both} >= {"a.png", "b.jpg", "f_1.png", "i.png", "i.jpg"}
+    assert {item.path.name for item in both} >= {
+        "a.png",
+        "b.jpg",
+        "f_1.png",
+        "i.png",
+        "i.jpg",
+        "m.png",
+    }
     assert not any("masks" in p.name or ".labels." in p.name for p in both.unlabelled[:-1])
 
 
@@ -769,7 +777,7 @@ def test_label_maps_below_the_images_are_no_images(tmp_path: Path, below: bool) 
     [
         ("a_seg.npy", b"", "a_seg.npy is in Cellpose's own format: save masks as PNG or TIFF"),
         ("a.geojson", b"{}", "a.geojson is GeoJSON, as QuPath writes it"),
-        ("a.txt", b"0 0.1 0.2", "a.txt is in the format of YOLO: export COCO"),
+        ("b.txt", b"0 0.1 0.2", "b.txt is a text: of YOLO's labels give the folder"),
         ("annotations.xml", b"<", "annotations.xml is in the format of CVAT or Pascal VOC: export"),
         ("a.jpg", b"", "a.jpg is JPEG, which changes the numbers of objects"),
         ("a.h5", b"", "a.h5 is HDF5, as ilastik writes it"),

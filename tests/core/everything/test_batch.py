@@ -13,7 +13,7 @@ from rich.progress import Progress
 
 from samlet.errors import UserError
 from samlet.everything import batch
-from samlet.everything.batch import Outcome, segment_images
+from samlet.everything.batch import ImageBatch, Outcome, segment_images
 from samlet.masks import to_rle
 
 PATHS = [Path(f"{i}.png") for i in range(5)]
@@ -61,9 +61,8 @@ class Steps:
     def run(self, out: Path, info: dict[str, Any]) -> tuple[Outcome, list[str]]:
         told = io.StringIO()
         with Progress(console=Console(file=told)) as progress:
-            outcome = segment_images(
-                PATHS, [out] * len(PATHS), self.read, self.segment, info, progress
-            )
+            steps = ImageBatch(self.read, self.segment, info)
+            outcome = segment_images(PATHS, [out] * len(PATHS), steps, progress)
         return outcome, [line for line in told.getvalue().splitlines() if "object" in line]
 
 

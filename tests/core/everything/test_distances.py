@@ -1,6 +1,5 @@
 """Objects from distance maps: against micro-sam's own results, and through everything mode."""
 
-from copy import deepcopy
 from dataclasses import replace
 from typing import Any
 
@@ -26,7 +25,6 @@ from samlet.predict.runner import Runner
 from samlet.predict.window_decoder import decode_windows
 from samlet.predict.zoom import smaller_input_model
 from samlet.training.distillation.decoupled import attach_decoder
-from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
 from tests.core.conftest import SMALL
 from tests.references.distances import FILE, SCENES, distance_scene
 
@@ -268,17 +266,3 @@ def test_a_student_gets_the_decoder_of_its_teacher(model: Sam) -> None:
     expected, state = model.state_dict(), student.state_dict()
     names = [name for name in expected if name.startswith("instance_decoder.")]
     assert len(names) == 66 and all(torch.equal(state[name], expected[name]) for name in names)
-
-
-@pytest.mark.parametrize(("train", "is_kept"), [("all", False), ("decoder", True), ("head", True)])
-def test_finetuning_keeps_the_decoder_with_its_encoder(
-    model: Sam, train: Any, is_kept: bool
-) -> None:
-    trained = PromptTrainer(deepcopy(model), PromptPlan(), train).model
-    assert (trained.instance_decoder is not None) == is_kept
-    assert (trained.config.instance_decoder is not None) == is_kept
-    assert not any(
-        parameter.requires_grad
-        for name, parameter in trained.named_parameters()
-        if name.startswith("instance_decoder.")
-    )

@@ -358,7 +358,7 @@ def test_what_a_user_types_first_finds_objects(name: str, least: int) -> None:
     """
     image = samlet.images.read(samples.IMAGES / f"{name}.png")
     truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / f"{name}.png"))]
-    generator = SamAutomaticMaskGenerator(samlet.load("nuclei"), points_per_side=8)
+    generator = SamAutomaticMaskGenerator(samlet.load("microscopy"), points_per_side=8)
     found = [record["segmentation"] for record in generator.generate(image)]
     assert sum(any(masks.iou(mask, one) >= 0.5 for one in found) for mask in truth) >= least
 

@@ -312,7 +312,7 @@ def test_the_head_learns_by_itself(model: Sam) -> None:
 def test_real_images(name: str) -> None:
     """At the size that the bundled model is made for."""
     example = sample(name)
-    predictor = samlet.Predictor(samlet.load("nuclei"))
+    predictor = samlet.Predictor(samlet.load("microscopy"))
     masks = [one["segmentation"] for one in samlet.segment_everything(predictor, example.image)]
     truth = [to_rle(mask) for _, mask in iter_objects(example.labels)]
     found = int((iou_matrix(masks, truth) > 0.5).any(axis=0).sum())
@@ -321,7 +321,7 @@ def test_real_images(name: str) -> None:
 
 def test_tiles_find_what_the_whole_image_shows() -> None:
     example = sample("fluorescence_2")
-    predictor = samlet.Predictor(samlet.load("nuclei"))
+    predictor = samlet.Predictor(samlet.load("microscopy"))
     whole = samlet.segment_everything(predictor, example.image)
     tiled = samlet.segment_everything(predictor, example.image, tile=280, overlap=110)
     same = iou_matrix(*([one["segmentation"] for one in found] for found in (whole, tiled))) > 0.5

@@ -26,7 +26,7 @@ def image() -> np.ndarray:
 
 @pytest.fixture(scope="module")
 def predictor() -> samlet.Predictor:
-    return samlet.Predictor(nuclei_at(256))
+    return samlet.Predictor(nuclei_at(384))
 
 
 @pytest.fixture(scope="module")
@@ -58,7 +58,7 @@ def test_the_command_line_finds_the_same(
 ) -> None:
     Image.fromarray(image).save(tmp_path / "a.png")
     model = tmp_path / "model.safetensors"
-    samlet.save(nuclei_at(256), model, card=nuclei_at(256).card)
+    samlet.save(nuclei_at(384), model, card=nuclei_at(384).card)
     arguments = [tmp_path / "a.png", "--out", tmp_path / "out", "--model", model]
     arguments += ["--prompts", "regions"]
     result = CliRunner().invoke(app, ["everything", *map(str, arguments)])

@@ -86,7 +86,7 @@ def test_records_are_those_of_everything_mode(
     assert all(one.keys() == others[0].keys() | {"likeness"} for one in found)
 
 
-def test_only_one_of_two_kinds_is_found(predictor: samlet.Predictor) -> None:
+def test_likeness_tells_two_kinds_apart(predictor: samlet.Predictor) -> None:
     """Even and striped discs of the same size and of about the same mean brightness."""
     y, x = np.mgrid[:320, :320]
     grey = np.random.default_rng(0).normal(30, 4, (320, 320))
@@ -99,14 +99,16 @@ def test_only_one_of_two_kinds_is_found(predictor: samlet.Predictor) -> None:
         masks[kind].append(disc)
     image = np.repeat(grey.clip(0, 255).astype(np.uint8)[..., None], 3, axis=2)
     for kind, other in (("even", "striped"), ("striped", "even")):
-        found = samlet.find_similar(predictor, image, masks[kind][:2])
+        found = samlet.find_similar(predictor, image, masks[kind][:2], likeness=0)
         similar = [one["segmentation"] for one in found]
+        likeness = np.array([one["likeness"] for one in found])
         same, others = (
-            (iou_matrix(similar, [to_rle(mask) for mask in some]) > 0.5).any(axis=0)
+            iou_matrix(similar, [to_rle(mask) for mask in some]) > 0.5
             for some in (masks[kind][2:], masks[other])
         )
-        assert same.mean() > 0.8, kind
-        assert others.mean() < 0.2, kind
+        assert same.any(axis=0).mean() > 0.8, kind
+        assert others.any(axis=0).mean() > 0.8, kind
+        assert likeness[same.any(axis=1)].min() > likeness[others.any(axis=1)].max() + 0.3, kind
 
 
 def test_any_form_of_examples_and_image(

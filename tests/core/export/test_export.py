@@ -28,8 +28,9 @@ from typer.testing import CliRunner
 import samlet
 from samlet import images, samples
 from samlet.cli.main import app
+from samlet.engines import open_engine
 from samlet.errors import UserError
-from samlet.export import onnx_graphs, quantisation
+from samlet.export import exporting, onnx_graphs, quantisation
 from samlet.export.exporting import DESCRIPTION, export
 from samlet.masks import deepest_point, from_label_map, iou
 from samlet.modeling.fingerprint import encoder_fingerprint
@@ -37,6 +38,8 @@ from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.sam_vit import SamViTConfig
 from samlet.outputs import read_label_map
 from tests.core.conftest import SMALL
+from tests.core.modeling.test_instance_decoder import model_with_decoder
+from tests.references.distances import random_embedding
 
 EXAMPLE = Path(__file__).parents[3] / "examples" / "onnx_segment.py"
 
@@ -272,13 +275,13 @@ def test_the_official_notebooks_steps_work(
 
 def test_the_description_is_true(exported: Exported, nuclei: Sam) -> None:
     description = json.loads((exported.folder / DESCRIPTION).read_text())
-    assert description["model"] == "nuclei"
+    assert description["model"] == "microscopy"
     assert description["samlet"] == samlet.__version__
     assert description["encoder_fingerprint"] == encoder_fingerprint(nuclei)
     assert description["image_size"] == nuclei.config.image_size
     for name in ("pixel_mean", "pixel_std"):
         assert np.allclose(description[name], getattr(nuclei, name).flatten())
-    for part in ("encoder", "decoder"):
+    for part in ("encoder", "decoder", "proposal_head"):
         graph = ov.Core().read_model(exported.folder / description[part]["file"])
         for ports, told in ((graph.inputs, "inputs"), (graph.outputs, "outputs")):
             shapes = description[part][told]
@@ -287,6 +290,35 @@ def test_the_description_is_true(exported: Exported, nuclei: Sam) -> None:
                 assert port.partial_shape.compatible(
                     ov.PartialShape([-1 if isinstance(side, str) else side for side in shape])
                 )
+
+
+def test_proposals_are_samlets(
+    exported: Exported, encoded: np.ndarray, predictor: samlet.Predictor
+) -> None:
+    found = open_part(exported.folder, "proposal_head")({"image_embeddings": encoded})
+    expected = predictor.runner.engine.propose(torch.from_numpy(encoded)).numpy()
+    assert found["proposals"].shape == expected.shape == (1, 7, 128, 128)
+    assert np.abs(found["proposals"] - expected).max() < 1e-3
+
+
+def test_distance_maps_are_samlets(tmp_path: Path) -> None:
+    model, path = model_with_decoder("bilinear"), tmp_path / "instance_decoder.onnx"
+    graph = onnx_graphs.object_head_graph(model, "instance_decoder")
+    onnx_graphs.write_onnx(graph, path)
+    embedding = random_embedding()
+    expected = open_engine(model, "torch", "float32").predict_distances(torch.from_numpy(embedding))
+    assert expected.std() > 0.1
+
+    def check(file: Path) -> None:
+        description = {"instance_decoder": {"file": file.name, "outputs": graph.outputs}}
+        (tmp_path / DESCRIPTION).write_text(json.dumps(description))
+        found = open_part(tmp_path, "instance_decoder")({"image_embeddings": embedding})
+        assert found["distance_maps"].shape == expected.shape
+        assert np.abs(found["distance_maps"] - expected.numpy()).max() < 1e-4
+
+    check(path)
+    exporting._to_openvino(path)
+    check(path.with_suffix(".xml"))
 
 
 def test_nothing_of_this_machine_is_in_the_files(exported: Exported) -> None:
@@ -340,17 +372,47 @@ def test_other_encoders_can_be_exported(encoder: str, tmp_path: Path) -> None:
     assert np.abs(found - expected).max() < 1e-3
 
 
-def test_eight_bits_keep_the_masks(
-    in_onnx: Exported, nuclei: Sam, predictor: samlet.Predictor, tmp_path: Path
+def test_an_encoder_of_two_files_is_not_brought_to_eight_bits(tmp_path: Path) -> None:
+    (tmp_path / "encoder.onnx.data").touch()
+    with pytest.raises(UserError, match="export it without int8"):
+        quantisation.quantise(tmp_path / "encoder.onnx", [])
+
+
+@pytest.fixture
+def _onnx_is_there(in_onnx: Exported, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The ONNX files of `nuclei` need not be made again, which takes half a minute."""
+    monkeypatch.setattr(
+        onnx_graphs, "write_onnx", lambda _, path: shutil.copy(in_onnx.folder / path.name, path)
+    )
+
+
+def call(*arguments: str | Path) -> str:
+    """`samlet export ARGUMENTS`; a mistake is raised."""
+    done = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)
+    assert done.exit_code == 0, done.output
+    return done.output
+
+
+@pytest.mark.usefixtures("_onnx_is_there")
+def test_the_command_and_eight_bits(
+    nuclei: Sam, predictor: samlet.Predictor, in_openvino: Exported, tmp_path: Path
 ) -> None:
-    shutil.copytree(in_onnx.folder, tmp_path, dirs_exist_ok=True)
-    encoder = tmp_path / "encoder.onnx"
-    pixels = [images.read(path) for path in images.find(samples.IMAGES)]
-    resized = (torch.from_numpy(images.resize_longest(p, 512)).permute(2, 0, 1) for p in pixels)
-    quantisation.quantise(encoder, (nuclei.preprocess(p)[None].numpy() for p in resized))
-    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
-    assert encoder.stat().st_size < 0.4 * (in_onnx.folder / "encoder.onnx").stat().st_size
-    eight_bits, agreed = Exported(tmp_path), []
+    file, out = tmp_path / "nuclei.safetensors", tmp_path / "new" / "folder"
+    samlet.save(nuclei, file)
+    flags = ("--int8", "--calibration", samples.IMAGES)
+    said = call(file, "--format", "openvino", *flags, "--out", out)
+    parts = ("decoder", "encoder", "proposal_head")
+    names = [f"{part}{suffix}" for part in parts for suffix in (".bin", ".xml")]
+    assert sorted(path.name for path in out.iterdir()) == sorted([*names, "model.json"])
+    assert all(f"Wrote {out / name} (" in said for name in names)
+    description = json.loads((out / "model.json").read_text())
+    assert description["model"] == "nuclei.safetensors"
+    assert description["encoder"]["precision"] == "int8"
+    assert description["decoder"]["precision"] == "float32"
+    sizes = [(folder / "encoder.bin").stat().st_size for folder in (out, in_openvino.folder)]
+    assert sizes[0] < 0.4 * sizes[1]
+
+    eight_bits, agreed = Exported(out), []
     for name in ("fluorescence_1", "stained_1", "brightfield_1"):
         image = images.read(samples.IMAGES / f"{name}.png")
         labels = read_label_map(samples.LABELS / f"{name}.png")
@@ -363,53 +425,6 @@ def test_eight_bits_keep_the_masks(
         ]
         agreed += [iou(a.best, b.best) for a, b in zip(*answers, strict=True)]
     assert np.mean(agreed) > 0.85
-
-
-def test_an_encoder_of_two_files_is_not_brought_to_eight_bits(tmp_path: Path) -> None:
-    (tmp_path / "encoder.onnx.data").touch()
-    with pytest.raises(UserError, match="export it without int8"):
-        quantisation.quantise(tmp_path / "encoder.onnx", [])
-
-
-@pytest.fixture(scope="module")
-def small_folder(small_model: Sam, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The small model in ONNX."""
-    folder = tmp_path_factory.mktemp("small")
-    export(small_model, "onnx", folder)
-    return folder
-
-
-@pytest.fixture
-def small_in_onnx(small_folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The small model's ONNX files are there when it is exported to another format."""
-    monkeypatch.setattr(
-        onnx_graphs, "write_onnx", lambda _, path: shutil.copy(small_folder / path.name, path)
-    )
-
-
-def call(*arguments: str | Path) -> str:
-    """`samlet export ARGUMENTS`; a mistake is raised."""
-    done = CliRunner().invoke(app, ["export", *map(str, arguments)], catch_exceptions=False)
-    assert done.exit_code == 0, done.output
-    return done.output
-
-
-@pytest.mark.usefixtures("small_in_onnx")
-def test_the_command(small_file: Path, tmp_path: Path) -> None:
-    out = tmp_path / "new" / "folder"
-    flags = ("--int8", "--calibration", samples.IMAGES)
-    said = call(small_file, "--format", "openvino", *flags, "--out", out)
-    names = ["decoder.bin", "decoder.xml", "encoder.bin", "encoder.xml", "model.json"]
-    assert sorted(path.name for path in out.iterdir()) == names
-    assert all(f"Wrote {out / name} (" in said for name in names)
-    description = json.loads((out / "model.json").read_text())
-    assert description["model"] == "small.safetensors"
-    assert description["encoder"]["precision"] == "int8"
-    assert description["decoder"]["precision"] == "float32"
-    model, image = samlet.load(small_file), images.read(samples.IMAGES / "stained_1.png")
-    embeddings = Exported(out).encode(model, image)
-    expected = samlet.Predictor(model).encode(image).features.numpy()
-    assert np.corrcoef(embeddings.ravel(), expected.ravel())[0, 1] > 0.95
 
 
 class Branching(nn.Module):
@@ -469,9 +484,9 @@ def test_a_full_disk_leaves_the_folder_as_it_was(small_model: Sam, tmp_path: Pat
     assert [path.read_text() for path in tmp_path.iterdir()] == ["of before"]
 
 
-@pytest.mark.usefixtures("small_in_onnx")
+@pytest.mark.usefixtures("_onnx_is_there")
 def test_openvinos_word_for_a_full_disk_is_understood(
-    small_model: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    nuclei: Sam, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     save = ov.save_model
 
@@ -481,5 +496,5 @@ def test_openvinos_word_for_a_full_disk_is_understood(
 
     monkeypatch.setattr("openvino.save_model", save_on_full_disk)
     with pytest.raises(UserError, match=r"encoder does not fit.*free space"):
-        export(small_model, "openvino", tmp_path / "out")
+        export(nuclei, "openvino", tmp_path / "out")
     assert not (tmp_path / "out").exists()

@@ -16,9 +16,10 @@ from samlet import Predictor
 from samlet.errors import UserError
 from samlet.modeling.sam import Sam
 from samlet.predict.embedding import ImageEmbedding
-from samlet.predict.embedding_cache import STATE_SHARE, EmbeddingCache
+from samlet.predict.embedding_cache import STATE_SHARE, EmbeddingCache, check_room
 from samlet.utils.files import TEMPORARY_PREFIX
 from tests.core.conftest import SMALL
+from tests.disks import small_disk
 
 LARGE = 1 << 40
 GRID = SMALL.image_size // 16
@@ -125,24 +126,26 @@ def test_memory_is_bounded(predictor: Counting, tmp_path: Path) -> None:
 
 def test_disk_is_bounded(predictor: Counting, tmp_path: Path) -> None:
     cache_in(tmp_path).get(predictor, "a", reader())
-    (file,) = tmp_path.iterdir()
+    (a,) = tmp_path.iterdir()
     # Not touched since yesterday, nor the day before.
-    size = file.stat().st_size
+    size = a.stat().st_size
     cache_in(tmp_path).get(predictor, "b", reader(1))
-    by_name = {path.stem[-1]: path for path in tmp_path.iterdir()}
-    for days, name in enumerate("ba", start=1):
-        long_ago = file.stat().st_mtime - 86400 * days
-        os.utime(by_name[name], (long_ago, long_ago))
+    (b,) = set(tmp_path.iterdir()) - {a}
+    for days, path in enumerate((b, a), start=1):
+        long_ago = a.stat().st_mtime - 86400 * days
+        os.utime(path, (long_ago, long_ago))
     cache = cache_in(tmp_path, disk=2 * size)
     # Used again, "a" is no longer the oldest.
-    cache.get(predictor, "a", refuse)
+    cache.get(predictor, "a", reader())
     cache.get(predictor, "c", reader(2))
-    assert sorted(path.stem[-1] for path in tmp_path.iterdir()) == ["a", "c"]
+    assert a.exists() and not b.exists() and len(list(tmp_path.iterdir())) == 2
+    assert cache.removed == 1
 
 
 def test_restart(predictor: Counting, tmp_path: Path) -> None:
     before = cache_in(tmp_path).get(predictor, "a", reader())
-    after = cache_in(tmp_path).get(predictor, "a", refuse)
+    # On disk it goes by its pixels, whatever each program calls it.
+    after = cache_in(tmp_path).get(predictor, None, reader())
     assert predictor.encoded == 1 and torch.equal(after.features, before.features)
     assert after.original_size == before.original_size == (48, 64)
     assert predictor.segment(after, [[20, 20]], [1]).best.shape == (48, 64)
@@ -156,7 +159,38 @@ def test_damaged_files(predictor: Counting, tmp_path: Path, kept_bytes: int) -> 
     again = cache_in(tmp_path).get(predictor, "a", reader())
     assert predictor.encoded == 2 and torch.equal(again.features, before.features)
     # It was repaired.
-    cache_in(tmp_path).get(predictor, "a", refuse)
+    cache_in(tmp_path).get(predictor, "a", reader())
+    assert predictor.encoded == 2
+
+
+def test_filled_ahead(predictor: Counting, tmp_path: Path) -> None:
+    assert cache_in(tmp_path).fill(predictor, picture())
+    assert not cache_in(tmp_path).fill(predictor, picture())
+    assert predictor.encoded == 1
+    found = cache_in(tmp_path).get(predictor, "a", reader())
+    assert predictor.encoded == 1
+    assert torch.equal(found.features, predictor.encode(picture()).features)
+
+
+def test_what_fills_a_cache_knows_how_much_it_holds(predictor: Counting, tmp_path: Path) -> None:
+    cache = cache_in(tmp_path, disk=3 * FEATURE_BYTES)
+    check_room(cache, predictor, 2)
+    with pytest.raises(UserError, match=r"3 images take 1 MB.* set SAMLET_DISK_MB=1 here"):
+        check_room(cache, predictor, 3)
+    for seed in range(2):
+        cache.fill(predictor, picture(seed))
+    assert cache.removed == 0 and len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_full_disk_is_told_when_filling(predictor: Counting, tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk") as folder:
+        cache = cache_in(folder)
+        with pytest.raises(UserError, match="No space left"):
+            for seed in range(20):
+                cache.fill(predictor, picture(seed))
+        assert len(list(folder.iterdir())) > 5
+        # What is there is whole.
+        assert not cache.fill(predictor, picture())
 
 
 def test_a_folder_that_cannot_be_written(predictor: Counting, tmp_path: Path) -> None:

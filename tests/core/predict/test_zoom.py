@@ -53,7 +53,7 @@ def far_away() -> tuple[np.ndarray, list[np.ndarray]]:
 @pytest.fixture(scope="module")
 def predictor() -> samlet.Predictor:
     """The bundled model as it is."""
-    return samlet.Predictor(samlet.load("nuclei"))
+    return samlet.Predictor(samlet.load("microscopy"))
 
 
 @pytest.fixture(scope="module")

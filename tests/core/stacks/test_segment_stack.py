@@ -202,8 +202,11 @@ def test_a_folder_of_images_and_stacks(everything: Run, stack_file: Path, tmp_pa
     result = everything(folder)
     assert result.exit_code == 1
     told = result.output + str(result.exception)
-    assert "2 of 5 images failed" in told
-    assert "hyper.tif is a stack (axes TZCYX, 2 x 3 x 2 x 30 x 40): save one time point" in told
+    assert "1 of 6 images failed" in told
+    # Each time point is a stack along z.
+    for time in range(2):
+        assert f"hyper.tif.t{time}: 0 objects in 3 slices along z" in told
+        assert tifffile.imread(tmp_path / f"out/hyper.tif.t{time}.labels.tif").shape == (3, 30, 40)
     assert "cut.tif cannot be decoded" in told
     assert "several.tif: does not tell what its 2 pages are: taken as slices along z" in told
     assert "several.tif: 0 objects in 2 slices along z" in told
@@ -218,7 +221,7 @@ def test_a_folder_of_images_and_stacks(everything: Run, stack_file: Path, tmp_pa
 def test_a_stopped_run_resumes_at_the_slice_where_it_was(
     everything: Run, stack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samlet.everything.segment.segment_everything", one_object)
+    monkeypatch.setattr("samlet.cli.everything_work.segment_everything", one_object)
     everything(stack_file)
     expected = {path.name: path.read_bytes() for path in (tmp_path / "out").iterdir()}
     calls: list[int] = []
@@ -229,7 +232,7 @@ def test_a_stopped_run_resumes_at_the_slice_where_it_was(
             raise KeyboardInterrupt
         return one_object(*arguments, **options)
 
-    monkeypatch.setattr("samlet.everything.segment.segment_everything", stop_at_third)
+    monkeypatch.setattr("samlet.cli.everything_work.segment_everything", stop_at_third)
     result = everything(stack_file, "--replace")
     assert result.exit_code == 130 and "run the same command again to resume" in result.output
     journal = tmp_path / "out" / "film.tif.slices.jsonl"
@@ -255,7 +258,7 @@ def one_object(_: Any, image: np.ndarray, **options: Any) -> list[dict[str, Any]
 def test_another_stack_of_the_same_name(
     everything: Run, stack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samlet.everything.segment.segment_everything", one_object)
+    monkeypatch.setattr("samlet.cli.everything_work.segment_everything", one_object)
     assert everything(stack_file).exit_code == 0
     other = tmp_path / "other" / "film.tif"
     other.parent.mkdir()
@@ -290,7 +293,7 @@ def test_labels_beyond_16_bits(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) 
 def test_many_objects_in_few_tracks_need_16_bits(
     everything: Run, stack_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("samlet.everything.segment.segment_everything", one_object)
+    monkeypatch.setattr("samlet.cli.everything_work.segment_everything", one_object)
     monkeypatch.setattr(batch, "MAX_SHORT", 2)
     assert everything(stack_file).exit_code == 0
     labels = tifffile.imread(tmp_path / "out" / "film.tif.labels.tif")

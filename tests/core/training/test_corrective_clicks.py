@@ -34,7 +34,7 @@ def recorded_prompts(model: Sam) -> Iterator[Prompts]:
 @pytest.fixture(scope="module")
 def batch() -> CropBatch:
     """Crops as large as the model's input, so that their pixels are the input's."""
-    examples = load_examples(samples.IMAGES.parent)
+    examples = load_examples(samples.IMAGES.parent, only=samples.NUCLEI)
     return Crops(examples, SMALL.image_size, SMALL.image_size, 2, seed=0).batch(0)
 
 

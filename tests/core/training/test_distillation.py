@@ -418,12 +418,13 @@ def test_flags_before_the_file_before_defaults(
 
     monkeypatch.setattr(distillation, "distill", run)
     path = tmp_path / "run.yaml"
-    path.write_text("teacher: nuclei\nsteps: 7\nlearning-rate: 1e-3\non_the_fly: yes\nepochs: 3\n")
+    lines = "steps: 7\nlearning-rate: 1e-3\non_the_fly: yes\nepochs: 3\n"
+    path.write_text(f"teacher: microscopy\n{lines}")
     flags = ["--steps", "1e1", "--learning-rate", "1e-4", "--no-on-the-fly", "--out", "run"]
     result = RUNNER.invoke(app, ["distill", "here", "--config", str(path), *flags])
     assert "run the same command again to resume" in result.output and result.exit_code == 130
     ((chosen, out),) = given
-    assert out == Path("run") and (chosen.images, chosen.teacher) == ("here", "nuclei")
+    assert out == Path("run") and (chosen.images, chosen.teacher) == ("here", "microscopy")
     assert (chosen.steps, chosen.learning_rate, chosen.epochs) == (10, 1e-4, 3)
     assert not chosen.on_the_fly and chosen.batch_size == 8
 
@@ -440,7 +441,7 @@ def test_flags_before_the_file_before_defaults(
     ],
 )
 def test_wrong_flags_are_explained(flags: list[str], told: str) -> None:
-    images = ["here", "--teacher", "nuclei"] if flags else []
+    images = ["here", "--teacher", "microscopy"] if flags else []
     result = RUNNER.invoke(app, ["distill", *images, "--out", "run", *flags])
     words = " ".join(f"{result.output} {result.exception}".replace("│", " ").split())
     assert result.exit_code != 0 and told in words
@@ -469,7 +470,7 @@ def test_help_needs_no_torch() -> None:
     ("more", "told"),
     [
         ({"student": "tiny_vit_9m"}, "There is no student tiny_vit_9m: choose one of tiny_vit_5m"),
-        ({"student": "nuclei"}, "64 x 64 tokens and the teacher .* 128 px as 8 x 8"),
+        ({"student": "microscopy"}, "64 x 64 tokens and the teacher .* 128 px as 8 x 8"),
         ({"teacher": "sam_vit_z"}, "There is no model sam_vit_z"),
         ({"image_size": 100}, "multiple of 32, not 100"),
         ({"batch_size": 3, "accumulate": 2}, "cannot be shared evenly"),
@@ -490,7 +491,7 @@ def test_finetuning_learns_and_keeps_the_encoder_if_asked(tmp_path: Path) -> Non
     given |= {"steps": 2, "train": "decoder", "precision": "no", "objects": 2}
     made = finetune(resolve_settings(FinetuneSettings, None, given), tmp_path)
     assert len(made.held_out) == 1
-    before, after = samlet.load("nuclei"), samlet.load(made.path)
+    before, after = samlet.load("microscopy"), samlet.load(made.path)
     assert samlet.Predictor(before).model_id == samlet.Predictor(after).model_id
     changed = [
         not torch.equal(a, b)
@@ -499,7 +500,7 @@ def test_finetuning_learns_and_keeps_the_encoder_if_asked(tmp_path: Path) -> Non
         )
     ]
     assert any(changed)
-    assert after.card["finetuned from"] == "nuclei"
+    assert after.card["finetuned from"] == "microscopy"
     assert after.card["everything"] == before.card["everything"]
 
 
@@ -528,9 +529,9 @@ def test_evaluate_prints_tables_and_writes_files(tmp_path: Path, nuclei_file: Pa
     assert result.exit_code == 0, result.output
     assert "random click" in result.output
     assert (tmp_path / "out" / "prompts.csv").read_text().startswith("image,")
-    lone = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES)])
+    lone = RUNNER.invoke(app, ["evaluate", "microscopy", str(samples.IMAGES)])
     assert "Nothing to compare with: add --labels" in str(lone.exception)
-    asked = RUNNER.invoke(app, ["evaluate", "nuclei", str(samples.IMAGES), "--only", "clicks"])
+    asked = RUNNER.invoke(app, ["evaluate", "microscopy", str(samples.IMAGES), "--only", "clicks"])
     assert "clicks needs --labels" in str(asked.exception)
 
 

@@ -29,7 +29,7 @@ from samlet.training import run_state, train_logger
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.finetune import finetune
 from samlet.training.finetuning.proposal_losses import proposal_targets
-from samlet.training.held_out import hash_position, held_out_names
+from samlet.training.held_out import hash_position, held_out_names, held_out_slices
 from samlet.training.loop import UnsavedError, train
 from samlet.training.run_files import PARTIAL_MODEL, SKIPPED
 from samlet.training.run_state import PREVIOUS_STATE, STATE
@@ -76,6 +76,20 @@ def test_none_that_was_learnt_from_is_judged_by_later() -> None:
                 assert held == {name for name in there if hash_position(name) < 0.1}
     assert held_out_names(["a.png"], 0.1) == []
     assert 25 < len(held_out_names(names, 0.1)) < 55
+
+
+def test_slices_of_a_stack_are_on_one_side() -> None:
+    singles = {f"{n}.png": Path(f"{n}.png") for n in range(40)}
+    assert held_out_slices(singles, 0.1) == held_out_names([*singles], 0.1)
+    slices = {f"a/{n}.tif.z{z}": Path(f"a/{n}.tif.z{z}") for n in range(40) for z in range(3)}
+    held = held_out_slices(slices, 0.1)
+    assert [name[:-3] for name in held[::3]] == held_out_names(
+        [f"a/{n}.tif" for n in range(40)], 0.1
+    )
+    assert len(held) == 3 * len({name[:-3] for name in held})
+    # Of a single stack, some of its slices.
+    single = {name: path for name, path in slices.items() if name.startswith("a/7.tif")}
+    assert len(held_out_slices(single, 0.1)) == 1
     composed = unicodedata.normalize("NFC", "Zelle ü.png")
     assert hash_position(composed) == hash_position(unicodedata.normalize("NFD", composed))
 
@@ -156,11 +170,11 @@ def test_class_maps_are_no_label_maps(tmp_path: Path) -> None:
             tmp_path / path.name
         )
     found = find_labelled_images(samples.IMAGES, tmp_path)
-    with pytest.raises(samlet.UserError, match=r"as 18 objects are in \d+ .*numbers 1, 2, 3 in"):
+    with pytest.raises(samlet.UserError, match=r"as 24 objects are in \d+ .*numbers 1, 2, 3 in"):
         check_labels(found, split=None)
     assert "class masks" in check_labels(found, split=False).warnings[0]
     objects = check_labels(find_labelled_images(samples.IMAGES, samples.LABELS), split=None)
-    assert len(objects.usable) == 6 and not objects.warnings
+    assert len(objects.usable) == len(samples.NAMES) and not objects.warnings
 
 
 @pytest.mark.parametrize("kind", ["void", "inverted", "objects", "one object"])

@@ -42,7 +42,7 @@ from tests.core.conftest import SMALL
 
 @pytest.fixture(scope="module")
 def examples() -> list[Example]:
-    return load_examples(samples.IMAGES.parent)
+    return load_examples(samples.IMAGES.parent, only=samples.NUCLEI)
 
 
 @pytest.fixture(scope="module")

@@ -28,12 +28,23 @@ def test_a_failure_leaves_the_old_file(tmp_path: Path) -> None:
     assert [p.name for p in tmp_path.iterdir()] == ["result.json"]
 
 
-def test_success_replaces_it_and_others_may_read(tmp_path: Path) -> None:
+def write_own_file(path: Path) -> None:
+    """What safetensors does: a file for the owner alone takes the place of the path."""
+    own = path.with_name("own")
+    own.touch(0o600)
+    own.write_text("new")
+    own.rename(path)
+
+
+@pytest.mark.parametrize("write", [lambda path: path.write_text("new"), write_own_file])
+def test_success_replaces_it_and_others_may_read(
+    tmp_path: Path, write: Callable[[Path], object]
+) -> None:
     target = tmp_path / "new" / "folder" / "result.json"
     with atomic_path(target) as path:
         assert path.suffix == ".json"
         assert path.parent == target.parent
-        path.write_text("new")
+        write(path)
         assert not target.exists()
     assert target.read_text() == "new"
     umask = os.umask(0)

@@ -15,7 +15,7 @@ from PIL import Image
 from samlet.datasets import json_files
 from samlet.datasets.label_studio.geometry import RegionValue
 from samlet.errors import UserError
-from samlet.images.decoding import explain_read_errors
+from samlet.images.formats.read_errors import explain_read_errors
 from samlet.masks import CroppedMask
 
 _FIELD = "imageDataURL"

@@ -10,8 +10,22 @@ import numpy as np
 
 from samlet.datasets import json_files
 from samlet.datasets.label_studio.filenames import is_image, match
-from samlet.datasets.label_studio.regions import is_shape, to_mask, without_repetitions
-from samlet.datasets.labelled_images import LabelledImage, LabelledImages, draw_regions, image_size
+from samlet.datasets.label_studio.regions import (
+    is_shape,
+    label_of,
+    labels_by_region,
+    to_mask,
+    without_repetitions,
+)
+from samlet.datasets.labelled_images import (
+    LabelledImage,
+    LabelledImages,
+    ObjectClass,
+    Region,
+    class_named,
+    draw_regions,
+    image_size,
+)
 from samlet.datasets.layers import pack_layers
 from samlet.errors import UserError
 from samlet.utils.messages import bullet_list, pluralize
@@ -38,6 +52,7 @@ def find_in_export(
     faults: list[str] = []
     twice: set[str] = set()
     named: dict[str, tuple[str, list[dict[str, Any]]]] = {}
+    labels: dict[str, dict[str, str]] = {}
     for i, task in enumerate(tasks):
         number = task.get("id", i) if isinstance(task, dict) else i
         where = f"Task {number} of {source}"
@@ -55,11 +70,17 @@ def find_in_export(
                 )
                 twice.add(reference)
             named.setdefault(reference, (where, results))
+            labels[reference] = labels_by_region([] if annotation is None else annotation["result"])
     for reference in twice:
         del named[reference]
     matches = match(images, paths, {reference: where for reference, (where, _) in named.items()})
     found = [
-        LabelledImage(path, partial(_read_layers, path, named[reference][1], named[reference][0]))
+        LabelledImage(
+            path,
+            partial(
+                _read_layers, path, named[reference][1], named[reference][0], labels[reference]
+            ),
+        )
         for reference, path in matches.paths.items()
     ]
     faults += matches.faults
@@ -199,11 +220,20 @@ def _references(data: dict[str, Any], result: dict[str, Any], where: str) -> lis
 
 
 def _read_layers(
-    image: Path, results: list[dict[str, Any]], where: str, left_out: list[str] | None = None
+    image: Path,
+    results: list[dict[str, Any]],
+    where: str,
+    labels: dict[str, str],
+    left_out: list[str] | None = None,
+    classes: dict[int, ObjectClass] | None = None,
 ) -> np.ndarray:
     size = image_size(image)
     regions = [
-        (f"{where}, region {result.get('id')},", partial(to_mask, result, image, size, where))
+        Region(
+            f"{where}, region {result.get('id')},",
+            partial(to_mask, result, image, size, where),
+            class_named(label_of(result) or labels.get(str(result.get("id")))),
+        )
         for result in results
     ]
-    return pack_layers(draw_regions(regions, left_out), size)
+    return pack_layers(draw_regions(regions, left_out, classes), size)

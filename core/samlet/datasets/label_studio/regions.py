@@ -74,6 +74,22 @@ def to_mask(result: dict[str, Any], image: Path, size: tuple[int, int], where: s
     return _DRAW[kind](RegionValue(fields, size, where, "export the labels again"))
 
 
+def label_of(result: dict[str, Any]) -> str | None:
+    """The first label in an entry of a "result"; None if it has none."""
+    value = result.get("value")
+    for name, labels in value.items() if isinstance(value, dict) else ():
+        if name.endswith("labels") and isinstance(labels, list) and labels:
+            return labels[0] if isinstance(labels[0], str) else None
+    return None
+
+
+def labels_by_region(results: Sequence[Any]) -> dict[str, str]:
+    """The first label of each region by its id, where a Labels tag has an entry of its own."""
+    tags = (result for result in results if isinstance(result, dict))
+    named = ((tag.get("id"), label_of(tag)) for tag in tags if tag.get("type") == "labels")
+    return {str(region): label for region, label in named if label is not None}
+
+
 def _shape(result: dict[str, Any]) -> str:
     """The shape in a result's value, which may be another one than its type says."""
     # The tags <Polygon> and <PolygonLabels> write the same shapes.

@@ -7,10 +7,12 @@ from typing import Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from samlet import images
 from samlet.errors import UserError
+from samlet.modeling.efficientvit import EfficientViT
+from samlet.modeling.sam import reduce_images
 from samlet.training.distillation.embedding_store import EmbeddingStore, content_hash
 from samlet.training.distillation.sources import Item, Source
 from samlet.training.stream import Batches, Position
@@ -53,16 +55,23 @@ def without_labels(crops: Batches) -> Batches:
     return stream
 
 
-class PixelNormalization(Protocol):
-    """Anything that knows the mean and deviation of pixels, in units of 0..255."""
+class Embedder(Protocol):
+    """An image encoder, and mean and deviation of pixels, in units of 0..255."""
 
+    image_encoder: nn.Module
     pixel_mean: Tensor
     pixel_std: Tensor
 
 
-def normalize_images(model: PixelNormalization, images: Tensor, valid: Tensor) -> Tensor:
-    """Normalise images for the encoder of `model`, and set them to zero outside of `valid`."""
+def normalize_images(model: Embedder, images: Tensor, valid: Tensor) -> Tensor:
+    """Normalise images for the encoder of `model`, and set them to zero outside of `valid`.
+
+    They become smaller if the encoder's input is smaller than what prompts refer to.
+    """
     pixels = (images.float() - model.pixel_mean) / model.pixel_std * valid.unsqueeze(1)
+    encoder = model.image_encoder
+    if isinstance(encoder, EfficientViT) and encoder.reduction > 1:
+        pixels = reduce_images(pixels, [side // encoder.reduction for side in pixels.shape[-2:]])
     return pixels.contiguous(memory_format=torch.channels_last)
 
 

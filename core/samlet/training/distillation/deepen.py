@@ -10,8 +10,8 @@ import torch
 from torch import nn
 
 from samlet.modeling.sam import Sam
-from samlet.modeling.timm_blocks import ConvNorm, TinyVitBlock, TinyVitStage
 from samlet.modeling.tiny_vit import TinyViT
+from samlet.modeling.tiny_vit_blocks import TinyVitBlock, TinyVitStage
 
 
 @torch.no_grad()
@@ -49,6 +49,6 @@ def _make_identity(block: TinyVitBlock) -> None:
     for last in (block.attn.proj, block.mlp.fc2):
         nn.init.zeros_(last.weight)
         nn.init.zeros_(last.bias)
-    local: ConvNorm = block.local_conv
+    local = block.local_conv
     nn.init.dirac_(local.conv.weight, groups=local.conv.groups)
     local.bn.weight.fill_((1 + local.bn.eps) ** 0.5)

@@ -16,7 +16,9 @@ from samlet.datasets import LabelledImage, LabelledImages, find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.errors import UserError
 from samlet.everything.settings import HEAD_SETTINGS
+from samlet.images import SliceChoice
 from samlet.modeling.fingerprint import encoder_fingerprint
+from samlet.modeling.initialisation import WithoutRandomWeights
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
 from samlet.training.accelerator import open_accelerator
@@ -31,7 +33,7 @@ from samlet.training.distillation.decoupled import (
 from samlet.training.distillation.embed import embed, open_store
 from samlet.training.distillation.embedding_store import EmbeddingStore
 from samlet.training.distillation.sources import ImageFiles, Item, Source, open_source
-from samlet.training.held_out import MAX_EVALUATED, held_out_names
+from samlet.training.held_out import MAX_EVALUATED, held_out_slices
 from samlet.training.loop import UnsavedError, train
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
 from samlet.training.settings import DistillSettings, save_settings
@@ -79,7 +81,8 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
     accelerator = open_accelerator(settings.precision, settings.accumulate)
     device, rank = accelerator.device, accelerator.process_index
     share = settings.batch_size_per_process(accelerator.num_processes)
-    source = open_source(settings.images, out)
+    parts = settings.chosen_slices(), settings.chosen_channels()
+    source = open_source(settings.images, out, *parts)
     teacher = at_size(samlet.load(settings.teacher, device), settings.image_size)
     torch.manual_seed(settings.seed)
     student = open_student(settings.student, teacher)
@@ -87,7 +90,7 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
         save_settings(settings, out)
     accelerator.wait_for_everyone()
 
-    validation, held_out = hold_out(source, settings.validation)
+    validation, held_out = hold_out(source, settings)
     truth, notes = _find_labels(settings, validation)
     for paragraph in notes:
         print_status(paragraph)
@@ -142,10 +145,12 @@ def embed_images(
     image_size: int | None,
     batch_size: int,
     threads: int,
+    slices: SliceChoice | None = None,
+    channels: Sequence[int] | None = None,
 ) -> tuple[EmbeddingStore, dict[str, str]]:
     """`samlet embed`: only the first stage. Returns the store, and what was skipped."""
     accelerator = open_accelerator()
-    source = open_source(images, out)
+    source = open_source(images, out, slices, channels)
     model = at_size(samlet.load(teacher, accelerator.device), image_size)
     store, skipped = open_store(out, model), SkippedImages(source.count())
     embed(source, model, store, skipped, accelerator, batch_size, threads)
@@ -168,7 +173,8 @@ def at_size(model: Sam, image_size: int | None) -> Sam:
         )
     if image_size % 32 or image_size <= 0:
         raise UserError(f"--image-size must be a multiple of 32, not {image_size}.")
-    resized = Sam(dataclasses.replace(model.config, image_size=image_size))
+    with WithoutRandomWeights():
+        resized = Sam(dataclasses.replace(model.config, image_size=image_size))
     resized.load_state_dict(model.state_dict())
     resized.name, resized.card = model.name, model.card
     return resized.to(model.device).eval()
@@ -202,16 +208,18 @@ def open_student(name: str, teacher: Sam) -> Sam:
     return student
 
 
-def hold_out(source: Source, validation: str | None) -> tuple[list[Item], frozenset[str]]:
+def hold_out(source: Source, settings: DistillSettings) -> tuple[list[Item], frozenset[str]]:
     """The validation images, and the keys of those in `source` that must not be trained on.
 
     Of files, see `samlet.training.held_out`; of shards, the first ones, so that no more than
     their beginning is read.
     """
-    if validation is not None:
-        return list(islice(open_source(validation).once(), MAX_EVALUATED)), frozenset()
+    if settings.validation is not None:
+        parts = settings.chosen_slices(), settings.chosen_channels()
+        validation = open_source(settings.validation, None, *parts)
+        return list(islice(validation.once(), MAX_EVALUATED)), frozenset()
     if isinstance(source, ImageFiles):
-        held = held_out_names([key for key, _ in source.files], HELD_OUT_SHARE)
+        held = held_out_slices(dict(source.files), HELD_OUT_SHARE)
         evaluated = set(held[:MAX_EVALUATED])
         return [item for item in source.once() if item.key in evaluated], frozenset(held)
     count = source.count()
@@ -229,7 +237,12 @@ def _find_labels(
     if settings.labels is None:
         return {}, []
     folder = Path(settings.validation or settings.images)
-    found = find_labelled_images(folder, settings.labels)
+    found = find_labelled_images(
+        folder,
+        settings.labels,
+        slices=settings.chosen_slices(),
+        channels=settings.chosen_channels(),
+    )
     key_of = {item.path: str(item.path.relative_to(folder)) for item in found}
     keys = {item.key for item in validation}
     own = [item for item in found if key_of[item.path] in keys]

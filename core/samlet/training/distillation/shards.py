@@ -1,15 +1,20 @@
 """Tar shards in the layout of SA-1B: `sa_1.jpg`, `sa_1.json`, `sa_2.jpg`, ..."""
 
+import importlib
 import re
 import tarfile
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from functools import partial
 from pathlib import Path
 from urllib.parse import urlsplit
 
 from samlet.errors import UserError
 from samlet.images import IMAGE_SUFFIXES
+from samlet.storage.locations import PROTOCOLS, READ_ONLY, Url, parse_location
+from samlet.storage.remote import explain_errors, open_stream
+
+OBJECT_STORAGE = tuple(protocol for protocol in PROTOCOLS if protocol not in READ_ONLY)
 
 
 def is_shard(name: str) -> bool:
@@ -23,11 +28,14 @@ def check_shard(name: str) -> str:
     Raises:
         UserError: there is no such file, or it is not a URL that can be read safely.
     """
-    if "://" in name or name.startswith("pipe:"):
+    if name.partition("://")[0] in OBJECT_STORAGE:
+        parse_location(name)
+    elif "://" in name or name.startswith("pipe:"):
         # webdataset fetches addresses with curl in a shell, and runs what follows "pipe:".
         if not re.fullmatch(r"https?://[\w.:/%?=&~+,@-]+", name):
             raise UserError(
-                f"{name} is not a URL that can be read: give a path, http:// or https://."
+                f"{name} is not a URL that can be read: give a path, https://, or that of object "
+                "storage (s3://, gs://, az://)."
             )
     elif not Path(name).is_file():
         raise UserError(f"There is no shard {name}; check the path.")
@@ -60,6 +68,11 @@ def read_shard(shard: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """
     import webdataset
 
+    if shard.partition("://")[0] in OBJECT_STORAGE:
+        url = Url(shard)
+        # By default it runs gsutil, and knows no s3:// and az://.
+        schemes = importlib.import_module("webdataset.gopen").gopen_schemes
+        schemes[url.protocol] = lambda name, *options, **more: open_stream(Url(name))
     with _read_errors(shard):
         stream = webdataset.WebDataset([shard], shardshuffle=False, empty_check=False)
         for sample in stream:
@@ -75,7 +88,10 @@ def read_shard(shard: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
 def _read_errors(shard: str) -> Iterator[None]:
     """Turn what a broken shard raises into one sentence."""
     try:
-        yield
+        with explain_errors(Url(shard), "read") if "://" in shard else nullcontext():
+            yield
+    except UserError:
+        raise
     except (OSError, tarfile.TarError, ValueError, EOFError) as error:
         raise UserError(
             f"The shard {shard} cannot be read ({error}): fetch it again, or take it out of the "

@@ -3,15 +3,18 @@
 import unicodedata
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
+from io import BytesIO
 from itertools import starmap
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
+from PIL import Image
 
 from samlet import images
 from samlet.errors import UserError
+from samlet.images.formats.decoded_image import MICROSCOPE_SUFFIXES
 from samlet.training.distillation.shards import (
     check_shard,
     count_images,
@@ -21,6 +24,7 @@ from samlet.training.distillation.shards import (
 )
 from samlet.training.stream import Position
 from samlet.utils.messages import join_first, pluralize
+from samlet.utils.progress import print_status
 
 SHUFFLE_WITHIN = 256
 """Images of a shard that are mixed with each other; shards come in random order besides."""
@@ -67,13 +71,20 @@ class Source(Protocol):
         """Images endlessly, each with the position after it; the same seed gives the same order."""
 
 
-def open_source(name: str, results: Path | None = None) -> Source:
+def open_source(
+    name: str,
+    results: Path | None = None,
+    slices: images.SliceChoice | None = None,
+    channels: Sequence[int] | None = None,
+) -> Source:
     """Find out what kind of source is meant.
 
     Args:
         name: a folder of images or of tar shards, a text file with one path or shard per line
             (relative to the text file), one tar file, or the URL of one (http or https).
         results: the folder of the run, whose files are not training images where it lies in `name`.
+        slices: of stacks in a folder or a list; None for all of the first series of a file.
+        channels: of images there to show, see `samlet.images.read`.
 
     Raises:
         UserError: there is nothing of the sort.
@@ -85,17 +96,21 @@ def open_source(name: str, results: Path | None = None) -> Source:
         shards = sorted(str(p) for p in path.rglob("*.tar"))
         if shards:
             return TarShards(name, shards)
-        files = images.find(path, results)
-        return ImageFiles(name, [(str(p.relative_to(path)), p) for p in files])
+        files = images.list_slices(
+            images.find(path, results), slices, channels=channels, note=print_status
+        )
+        return ImageFiles(name, [(str(p.relative_to(path)), p) for p in files], channels)
     if path.suffix.lower() in (".txt", ".lst", ".list"):
-        return _open_list(path)
+        return _open_list(path, slices, channels)
     raise UserError(
         f"{name} is not a source of images: give a folder, a text file of paths, or tar "
         "shards (.tar files or URLs of them)."
     )
 
 
-def _open_list(path: Path) -> Source:
+def _open_list(
+    path: Path, slices: images.SliceChoice | None, channels: Sequence[int] | None
+) -> Source:
     try:
         lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
     except (OSError, UnicodeDecodeError) as error:
@@ -113,13 +128,21 @@ def _open_list(path: Path) -> Source:
             str(path), [check_shard(s if "://" in s else str(path.parent / s)) for s in shards]
         )
     files = [(name, _located(path.parent, name)) for name in names]
-    missing = [name for name, file in files if not file.is_file()]
+    missing = [name for name, file in files if not images.SlicePath.parse(file).file.exists()]
     if missing:
         raise UserError(
             f"{path} lists {pluralize(len(missing), 'file')} that cannot be found: "
             f"{join_first(missing)}. Paths are relative to the list."
         )
-    return ImageFiles(str(path), files)
+    return ImageFiles(
+        str(path),
+        [
+            (f"{name}{one.name.removeprefix(file.name)}", one)
+            for name, file in files
+            for one in images.list_slices([file], slices, channels=channels, note=print_status)
+        ],
+        channels,
+    )
 
 
 def _located(folder: Path, name: str) -> Path:
@@ -139,11 +162,13 @@ class ImageFiles:
 
     Args:
         name: what the user gave.
-        files: keys and paths.
+        files: keys and paths; also of slices, see `samlet.images.slice_path`.
+        channels: to show, see `samlet.images.read`.
     """
 
     name: str
     files: Sequence[tuple[str, Path]]
+    channels: Sequence[int] | None = None
 
     def count(self) -> int:
         """How many there are."""
@@ -159,12 +184,13 @@ class ImageFiles:
 
     def without(self, keys: set[str]) -> "ImageFiles":
         """The same source with some keys left out."""
-        return ImageFiles(self.name, [file for file in self.files if file[0] not in keys])
+        files = [file for file in self.files if file[0] not in keys]
+        return ImageFiles(self.name, files, self.channels)
 
     def once(self, rank: int = 0, world: int = 1) -> Iterator[Item]:
         """See `Source`."""
         for key, path in self.files[rank::world]:
-            yield Item(key, path.read_bytes, _stamp_of(path))
+            yield Item(key, partial(_content, path, self.channels), _stamp_of(path))
 
     def shuffled(
         self, seed: int, position: Position, rank: int = 0, world: int = 1
@@ -182,7 +208,7 @@ class ImageFiles:
             for i in range(sample, rounds):
                 key, path = self.files[order[i * world + rank]]
                 after = {"epoch": epoch, "sample": i + 1}
-                yield Item(key, path.read_bytes), after
+                yield Item(key, partial(_content, path, self.channels)), after
             epoch, sample = epoch + 1, 0
 
 
@@ -248,9 +274,20 @@ class TarShards:
             epoch, shard = epoch + 1, 0
 
 
+def _content(path: Path, channels: Sequence[int] | None) -> bytes:
+    """The bytes of a file, or of a slice or chosen channels as a file of their own."""
+    is_microscope = path.suffix.lower() in MICROSCOPE_SUFFIXES
+    if channels is None and path.is_file() and not is_microscope:
+        return path.read_bytes()
+    pixels = images.read(path, channels=channels)
+    stream = BytesIO()
+    Image.fromarray(pixels).save(stream, format="PPM")
+    return stream.getvalue()
+
+
 def _stamp_of(path: Path) -> str:
     try:
-        status = path.stat()
+        status = images.SlicePath.parse(path).file.stat()
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"

@@ -30,10 +30,24 @@ class CropBatch:
         """The images on another device; labels stay on the CPU, where prompts are simulated."""
         return CropBatch(self.images.to(device, non_blocking=True), self.labels)
 
+    def first(self, count: int) -> "CropBatch":
+        """The first crops of the batch."""
+        return CropBatch(self.images[:count], self.labels[:count])
+
     @property
     def valid(self) -> Tensor:
         """bool, B x S x S: where there is image rather than padding."""
         return self.labels[:, 0] >= 0
+
+
+def top_labels(labels: Tensor) -> Tensor:
+    """The labels of a batch, B x L x S x S, in one layer, B x S x S; where objects overlap, the
+    last counts.
+    """
+    top = labels[:, 0]
+    for layer in labels.unbind(1)[1:]:
+        top = torch.where(layer > 0, layer, top)
+    return top
 
 
 class IndexedExamples(Protocol):

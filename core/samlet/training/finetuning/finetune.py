@@ -20,12 +20,13 @@ from samlet.errors import UserError
 from samlet.evaluation.measure import measure_prompts
 from samlet.evaluation.proposal_recall import proposal_f1
 from samlet.evaluation.single_prompts import summarize_prompts
+from samlet.everything.settings import default_settings
 from samlet.modeling.sam import Sam
 from samlet.predict.predictor import Predictor
 from samlet.training.accelerator import open_accelerator
 from samlet.training.finetuning.crops import Crops
 from samlet.training.finetuning.prompt_trainer import PromptPlan, PromptTrainer
-from samlet.training.held_out import MAX_EVALUATED, held_out_names
+from samlet.training.held_out import MAX_EVALUATED, held_out_slices
 from samlet.training.loop import UnsavedError, train
 from samlet.training.run_files import MODEL, PARTIAL_MODEL, SKIPPED, TRAIN
 from samlet.training.settings import FinetuneSettings, save_settings
@@ -38,7 +39,7 @@ HELD_OUT_SHARE = 1 / 10
 DECODER_CROP_SIZE = 256
 MAX_CROP_SIZE = 512
 """Side of training crops in pixels, for encoders that take any size: a quarter of the work and
-memory of 1024. The bundled model was trained so, too (docs/model-nuclei.md)."""
+memory of 1024. The bundled model was trained so, too (docs/model-microscopy.md)."""
 
 MIN_PROPOSAL_F1 = 0.5
 """With less on the held-out images, everything mode does not use a proposal head."""
@@ -92,7 +93,13 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
     """
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
     share = settings.batch_size_per_process(accelerator.num_processes)
-    found = find_labelled_images(settings.images, settings.labels, out)
+    found = find_labelled_images(
+        settings.images,
+        settings.labels,
+        out,
+        slices=settings.chosen_slices(),
+        channels=settings.chosen_channels(),
+    )
     checked = check_labels(found, settings.split, settings.threads)
     training, held_out = _split_held_out(checked.usable, Path(settings.images))
     for paragraph in checked.messages():
@@ -124,11 +131,6 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         zoom_share=ROI_SHARE if before.card.get("zoom") else 0,
         rank=accelerator.process_index, world=accelerator.num_processes,
     )  # fmt: skip
-    if before.instance_decoder is not None and settings.train == "all":
-        print_status(
-            f"The finetuned model has no instance decoder, as that of {before.name} fits only its "
-            "encoder as it was; train: decoder leaves the encoder as it is, and so keeps it."
-        )
     plan = prompt_plan_of(before, settings)
     learner = PromptTrainer(samlet.load(settings.model), plan, settings.train)
     steps = settings.total_steps(len(training))
@@ -138,7 +140,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
         trained.model.name = str(path)
         trained.model.card = (
             before.card
-            | _prompts_of_everything(trained.model, held_out, before.proposal_head is not None)
+            | _prompts_of_everything(trained.model, held_out, before)
             | {
                 "finetuned from": before.name,
                 "finetuned on": f"{settings.images}, {len(training)} images with {settings.labels}",
@@ -164,14 +166,16 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
 
 
 def _prompts_of_everything(
-    model: Sam, held_out: Sequence[LabelledImage], had_head: bool
+    model: Sam, held_out: Sequence[LabelledImage], before: Sam
 ) -> dict[str, str]:
     """What everything mode is to prompt with, by how well the proposal head finds objects.
 
-    A new head may need more steps than the rest of the model.
+    A new head may need more steps than the rest of the model. Without a head, that does not change.
     """
+    if model.proposal_head is None:
+        return {"prompts": default_settings(before)["prompts"]}
     f1 = proposal_f1(Predictor(model, "torch"), LabelledDataset(held_out[:MAX_HEAD_IMAGES]))
-    if f1 >= MIN_PROPOSAL_F1 or (math.isnan(f1) and had_head):
+    if f1 >= MIN_PROPOSAL_F1 or (math.isnan(f1) and before.proposal_head is not None):
         return {"prompts": "proposals"}
     if model.instance_decoder is not None:
         return {"prompts": "distances"}
@@ -232,5 +236,5 @@ def _split_held_out(
         else item.path.relative_to(images).as_posix(): item
         for item in usable
     }
-    held = held_out_names(list(own), HELD_OUT_SHARE)
+    held = held_out_slices({name: item.path for name, item in own.items()}, HELD_OUT_SHARE)
     return [item for name, item in own.items() if name not in set(held)], [own[n] for n in held]

@@ -3,6 +3,7 @@
 Source: Segment Anything, arXiv 2304.02643, appendix A ("Training algorithm").
 """
 
+from collections.abc import Callable
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Literal
@@ -21,6 +22,7 @@ from samlet.training.finetuning.corrective_clicks import (
 )
 from samlet.training.finetuning.crops import CropBatch
 from samlet.training.finetuning.decoder_crops import place_decoder_crops
+from samlet.training.finetuning.distance_losses import distance_losses
 from samlet.training.finetuning.proposal_losses import proposal_losses
 from samlet.training.finetuning.simulated_prompts import (
     jittered_boxes,
@@ -73,19 +75,17 @@ class PromptPlan:
 
 
 class PromptTrainer(nn.Module):
-    """A model in training with masks, and with its proposal head.
+    """A model in training with masks, and with what finds all objects of an image.
 
-    The head is trained along, as everything mode needs it; and it helps the embedding at the start,
-    as it gives a signal at every pixel, where clicks give one an object.
-
-    An instance decoder is not trained. It fits only the encoder that it was trained with, so a
-    model whose encoder is trained loses it.
+    That is a proposal head, an instance decoder, or both; see `Sam.object_heads`. They are trained
+    along, as everything mode needs them; and they help the embedding at the start, as they give a
+    signal at every pixel, where clicks give one an object.
 
     Args:
-        model: the model in training; it gets a proposal head if it has none.
+        model: the model in training; it gets a proposal head if nothing in it finds objects.
         plan: how to prompt.
         train: "all"; "decoder" to leave the image encoder (and its statistics) as it is; or "head"
-            for the proposal head alone, which leaves masks as they are.
+            for what finds all objects alone, which leaves masks from prompts as they are.
         encoder_autocast: run the image encoder in half precision, too, where the rest is. On CPU
             that pays for TinyViT, but not for EfficientNet, whose depthwise 5 x 5 kernels have no
             fast backward pass in it.
@@ -104,17 +104,14 @@ class PromptTrainer(nn.Module):
         self.plan = plan
         self.encoder_autocast = encoder_autocast
         self.train_only = train
-        model.add_proposal_head()
-        assert model.proposal_head is not None
-        if train == "all":
-            model.set_instance_decoder(None)
-        elif model.instance_decoder is not None:
-            model.instance_decoder.requires_grad_(False)
+        if not model.object_heads:
+            model.add_proposal_head()
         if train != "all":
             model.image_encoder.requires_grad_(False)
         if train == "head":
             model.requires_grad_(False)
-            model.proposal_head.requires_grad_(True)
+            for head in model.object_heads.values():
+                head.requires_grad_(True)
 
     def train(self, mode: bool = True) -> "PromptTrainer":
         """Set training mode, but not for a frozen encoder, nor for BatchNorm's statistics.
@@ -148,12 +145,11 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
     images = normalize_images(model, batch.images, batch.valid.to(model.device))
     with _autocast(model.device, learner.encoder_autocast):
         embeddings = model.image_encoder(images)
-    assert model.proposal_head is not None
-    losses = proposal_losses(model.proposal_head(embeddings.float()), batch)
+    losses = object_losses(model, embeddings.float(), batch)
     if learner.train_only == "head":
         return losses
 
-    tokens = images.shape[-1] // STRIDE
+    tokens = batch.images.shape[-1] // STRIDE
     side = tokens
     if plan.decoder_crop is not None and torch.rand((), generator=rng) >= plan.whole_share:
         side = min(plan.decoder_crop // STRIDE, tokens)
@@ -197,6 +193,29 @@ def prompt_losses(learner: PromptTrainer, batch: CropBatch, plan: PromptPlan) ->
             )  # fmt: skip
             losses |= {name: loss + losses.get(name, 0) for name, loss in terms.items()}
     return losses
+
+
+def object_losses(model: Sam, embeddings: Tensor, batch: CropBatch) -> dict[str, Tensor]:
+    """The losses of all that finds objects in a model, by name.
+
+    Args:
+        model: see `Sam.object_heads`.
+        embeddings: B x C x h x w, of the batch.
+        batch: the crops and their objects.
+    """
+    losses: dict[str, Tensor] = {}
+    for name, head in model.object_heads.items():
+        # A decoder of every pixel takes several times as long as the encoder, and 2 GB, for a crop
+        # of 512 px; and one crop has targets enough for a step.
+        count = 1 if head.cell == 1 else len(embeddings)
+        losses |= _OBJECT_LOSSES[name](head(embeddings[:count]), batch.first(count))
+    return losses
+
+
+_OBJECT_LOSSES: dict[str, Callable[[Tensor, CropBatch], dict[str, Tensor]]] = {
+    "proposal_head": proposal_losses,
+    "instance_decoder": distance_losses,
+}
 
 
 def _autocast(device: torch.device, wanted: bool) -> AbstractContextManager:

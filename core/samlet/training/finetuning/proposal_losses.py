@@ -13,7 +13,7 @@ from samlet.modeling.proposal_head import (
     FOREGROUND,
     OFFSET_UNIT,
 )
-from samlet.training.finetuning.crops import CropBatch
+from samlet.training.finetuning.crops import CropBatch, top_labels
 
 SMOOTH_L1_BETA = 0.25
 """In units of 4 cells: one cell."""
@@ -49,9 +49,7 @@ def proposal_targets(labels: Tensor) -> ProposalTargets:
         labels: int64, B x L x H x W; 0 is background, -1 padding. Where layers overlap, the last
             counts.
     """
-    top = labels[:, 0]
-    for layer in labels.unbind(1)[1:]:
-        top = torch.where(layer > 0, layer, top)
+    top = top_labels(labels)
     foreground = F.avg_pool2d((top > 0).float().unsqueeze(1), CELL)
     small = top[:, CELL // 2 :: CELL, CELL // 2 :: CELL].clamp(min=0)
     batch, height, width = small.shape

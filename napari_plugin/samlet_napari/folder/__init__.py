@@ -1,0 +1,1 @@
+"""The widget "Folder": the images of a folder one after another, and their labels beside them."""

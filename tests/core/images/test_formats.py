@@ -1,0 +1,264 @@
+"""OME-Zarr, CZI and LIF, as their own libraries write them, through the one door of all formats."""
+
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import tifffile
+import zarr
+from pylibCZIrw import czi
+
+from samlet import images
+from samlet.errors import UserError
+from samlet.images import SliceChoice, SlicePath, slice_path
+from samlet.images.decoding import decode
+
+RNG = np.random.default_rng(5)
+TCZYX = RNG.integers(0, 60000, (2, 3, 4, 20, 30), dtype=np.uint16)
+SIZE = images.PixelSize(0.25, 0.5)
+
+
+def write_zarr(folder: Path, values: np.ndarray, axes: str = "tczyx", version: str = "0.5") -> None:
+    """An image as the specification has it, with a smaller second level."""
+    group = zarr.open_group(folder, mode="w", zarr_format=2 if version < "0.5" else 3)
+    levels = []
+    for level in range(2):
+        data = values[..., :: 2**level, :: 2**level]
+        array = group.create_array(
+            str(level), shape=data.shape, dtype=data.dtype, chunks=data.shape
+        )
+        array[...] = data
+        scale = [1.0] * (len(axes) - 2) + [250.0 * 2**level, 500.0 * 2**level]
+        levels.append(
+            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
+        )
+    kinds = {"t": "time", "c": "channel"}
+    listed = [{"name": axis, "type": kinds.get(axis, "space")} for axis in axes]
+    for axis in listed[-2:]:
+        axis["unit"] = "nanometer"
+    image: dict[str, Any] = {"axes": listed, "datasets": levels}
+    if version < "0.5":
+        group.attrs["multiscales"] = [image | {"version": version}]
+    else:
+        group.attrs["ome"] = {"version": version, "multiscales": [image]}
+
+
+def write_czi(path: Path, values: np.ndarray, axes: str = "tczyx") -> None:
+    with czi.create_czi(str(path)) as file:
+        for place in np.ndindex(values.shape[:3]):
+            plane = dict(zip(axes[:3].upper(), place, strict=True))
+            file.write(values[place][..., None], plane=plane)
+        file.write_metadata(scale_x=0.5e-6, scale_y=0.25e-6)
+
+
+def write_lif(path: Path, stored: Mapping[str, np.ndarray]) -> None:
+    """Images of uint16, t, z, c, y, x, as in Leica's description of version 2 of the format."""
+    elements, blocks = "", b""
+    for number, (name, unordered) in enumerate(stored.items()):
+        values = np.ascontiguousarray(unordered.swapaxes(1, 2))
+        t, z, c, height, width = values.shape
+        channel = height * width * 2
+        steps = {
+            1: (width, 2),
+            2: (height, width * 2),
+            3: (z, channel * c),
+            4: (t, channel * c * z),
+        }
+        metres = {1: (width - 1) * 0.5e-6, 2: (height - 1) * 0.25e-6}
+        dimensions = "".join(
+            f'<DimensionDescription DimID="{axis}" NumberOfElements="{count}" Origin="0" '
+            f'Length="{metres.get(axis, count)}" Unit="m" BitInc="0" BytesInc="{step}"/>'
+            for axis, (count, step) in steps.items()
+        )
+        channels = "".join(
+            f'<ChannelDescription DataType="0" ChannelTag="0" BytesInc="{i * channel}" '
+            'Resolution="16" NameOfMeasuredQuantity="" Min="0" Max="65535" Unit="" LUTName="Gray" '
+            'IsLUTInverted="0" BitInc="0"/>'
+            for i in range(c)
+        )
+        elements += (
+            f'<Element Name="{name}" UniqueID="u{number}"><Data><Image><ImageDescription><Channels>'
+            f"{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription></Image>"
+            f'</Data><Memory Size="{values.nbytes}" MemoryBlockID="M{number}"/></Element>'
+        )
+        block = f"M{number}".encode("utf-16-le")
+        head = b"*" + struct.pack("<Q", values.nbytes) + b"*" + struct.pack("<I", len(block) // 2)
+        size = len(head) + len(block)
+        blocks += struct.pack("<II", 0x70, size) + head + block + values.tobytes()
+    text = (
+        f'<LMSDataContainerHeader Version="2"><Element Name="a" UniqueID="r"><Children>{elements}'
+        "</Children></Element></LMSDataContainerHeader>"
+    ).encode("utf-16-le")
+    header = b"*" + struct.pack("<I", len(text) // 2) + text
+    path.write_bytes(struct.pack("<II", 0x70, len(header)) + header + blocks)
+
+
+def write_ome_tiff(path: Path, values: np.ndarray, axes: str = "tczyx") -> None:
+    metadata: dict[str, Any] = {"axes": axes.upper(), "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
+    tifffile.imwrite(path, values, ome=True, metadata=metadata, photometric="minisblack")
+
+
+WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
+    "a.zarr": write_zarr,
+    "old.ome.zarr": lambda path, values: write_zarr(path, values, version="0.4"),
+    "a.czi": write_czi,
+    "a.lif": lambda path, values: write_lif(path, {"one": values}),
+    "a.ome.tif": write_ome_tiff,
+}
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_every_plane_comes_back(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    WRITERS[name](path, TCZYX)
+    with images.open_image(path) as file:
+        assert file.lengths == {"T": 2, "Z": 4} and file.series_count == 1
+        assert file.pixel_size == pytest.approx(SIZE)
+        for t, z in np.ndindex(2, 4):
+            decoded = file.decode({"T": t, "Z": z})
+            assert decoded.kind == "channels"
+            np.testing.assert_array_equal(decoded.values, np.moveaxis(TCZYX[t, :, z], 0, 2))
+    # As RGB, all slices are scaled as one tall image of them.
+    tall = np.moveaxis(TCZYX, 1, 4).reshape(-1, 30, 3)
+    expected = images.to_rgb(tall, channels=(2, 0)).reshape(2, 4, 20, 30, 3)
+    for t, z in ((0, 3), (1, 0)):
+        slice_ = images.read(slice_path(path, t=t, z=z), channels=(2, 0))
+        np.testing.assert_array_equal(slice_, expected[t, z])
+    with images.open_stack(slice_path(path, t=1), channels=(2, 0)) as stack:
+        assert stack.axis == "z"
+        np.testing.assert_array_equal(list(stack), expected[1])
+    with images.open_stack(slice_path(path, z=2), channels=(2, 0)) as stack:
+        assert stack.axis == "time"
+        np.testing.assert_array_equal(list(stack), expected[:, 2])
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_mistakes_are_named(tmp_path: Path, name: str) -> None:
+    path = tmp_path / name
+    WRITERS[name](path, TCZYX)
+    for wrong, reason in {
+        f"{name}.t0.z4": r"has no slice z=4, counted from 0 \(axes .*\): choose another one",
+        f"{name}.t2": "has no slice t=2",
+        f"{name}.s1.t0.z0": "has no series 1: it has 1, counted from 0",
+        f"{name}.t0": f"{name}.t0 is a stack .* by its path, such as {name}.t0.z0",
+        f"b{name}.t0": f"b{name} does not exist",
+    }.items():
+        with pytest.raises(UserError, match=reason):
+            images.read(tmp_path / wrong, channels=(0,))
+    with pytest.raises(UserError, match=r"has no channels \[3\]: choose 1 to 3 of its 3"):
+        images.read(tmp_path / f"{name}.t0.z0", channels=(3,))
+    with pytest.raises(UserError, match="more than the limit of 100: crop or tile it"):
+        images.read(tmp_path / f"{name}.t0.z0", max_pixels=100)
+
+
+def test_colours(tmp_path: Path) -> None:
+    rgb = RNG.integers(0, 256, (20, 30, 3), dtype=np.uint8)
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        file.write(rgb[..., ::-1])
+    np.testing.assert_array_equal(images.read(tmp_path / "a.czi"), rgb)
+    assert images.read_pixel_size(tmp_path / "a.czi") is None
+
+
+def test_series(tmp_path: Path) -> None:
+    """Scenes, images of a project, fields of a plate, and what bioformats2raw writes."""
+    first, second = TCZYX[:1, :1, :2], TCZYX[1:, :2, :, :10]
+    write_lif(tmp_path / "a.lif", {"one": first, "two": second})
+    with czi.create_czi(str(tmp_path / "a.czi")) as file:
+        for scene, plane in enumerate((first[0, 0, 0], second[0, 0, 0])):
+            file.write(plane[..., None], location=(100 * scene, 0), scene=scene)
+    with tifffile.TiffWriter(tmp_path / "a.ome.tif", ome=True) as tiff:
+        for values in (first, second):
+            tiff.write(values, metadata={"axes": "TCZYX"}, photometric="minisblack")
+    for name, places in {"raw.zarr": ("0", "1"), "plate.zarr": ("B/2/0", "B/3/0")}.items():
+        root = zarr.open_group(tmp_path / name, mode="w")
+        for place, values in zip(places, (first, second), strict=True):
+            write_zarr(tmp_path / name / place, values)
+        if name == "raw.zarr":
+            root.attrs["ome"] = {"bioformats2raw.layout": 3}
+        else:
+            root.attrs["ome"] = {"plate": {"wells": [{"path": "B/2"}, {"path": "B/3"}]}}
+            for well in ("B/2", "B/3"):
+                group = zarr.open_group(tmp_path / name / well, mode="a")
+                group.attrs["ome"] = {"well": {"images": [{"path": "0"}]}}
+    for name in ("a.lif", "a.czi", "a.ome.tif", "raw.zarr", "plate.zarr"):
+        path = tmp_path / name
+        z = None if name == "a.czi" else 0
+        for series, values in ((None, first), (0, first), (1, second)):
+            plane = decode(slice_path(path, series=series, z=z)).values
+            np.testing.assert_array_equal(
+                plane.reshape(*plane.shape[:2], -1)[..., 0], values[0, 0, 0]
+            )
+        notes: list[str] = []
+        slices = images.list_slices([path], note=notes.append)
+        assert len(slices) == (1 if name == "a.czi" else 2)
+        assert "has 2 series, of which the first is read" in notes[0]
+        every = images.list_slices([path], SliceChoice.parse(None, "all"))
+        assert len(every) == (2 if name == "a.czi" else 6)
+        assert all(SlicePath.parse(one).series in (0, 1) for one in every)
+        with pytest.raises(UserError, match="has no series 2: it has 2"):
+            images.read(slice_path(path, series=2, z=z))
+
+
+def test_folders_of_all_formats(tmp_path: Path) -> None:
+    (tmp_path / "b").mkdir()
+    for name, write in WRITERS.items():
+        write(tmp_path / ("" if name == "a.czi" else "b") / name, TCZYX)
+    found = [path.relative_to(tmp_path).as_posix() for path in images.find(tmp_path)]
+    assert found == ["a.czi", "b/a.lif", "b/a.ome.tif", "b/a.zarr", "b/old.ome.zarr"]
+    for name in ("a.czi.z3.labels.png", "a.czi.labels.tif", "b/a.zarr.t0.z1.overlay.png"):
+        assert images.is_result(tmp_path / name)
+
+
+def test_zarrs_that_are_none(tmp_path: Path) -> None:
+    array: Any = TCZYX
+    cases: dict[str, tuple[Callable[[Path], object], str]] = {
+        "empty": (lambda path: path.mkdir(), "is no Zarr, as it has no metadata: copy it again"),
+        "array": (lambda path: zarr.save_array(path, array), "cannot be read as OME-Zarr"),
+        "plain": (lambda path: zarr.open_group(path, mode="w"), "but no image of OME-Zarr"),
+        "angle": (
+            lambda path: write_zarr(path, TCZYX, "aczyx"),
+            r"axes that are not read \(axes \?C",
+        ),
+    }
+    for name, (write, reason) in cases.items():
+        path = tmp_path / f"{name}.zarr"
+        write(path)
+        with pytest.raises(UserError, match=reason):
+            images.read(path)
+    write_zarr(tmp_path / "half.zarr", TCZYX)
+    (tmp_path / "half.zarr" / "0" / "zarr.json").unlink()
+    with pytest.raises(UserError, match=r"cannot be read as OME-Zarr .* copy it again"):
+        images.read(tmp_path / "half.zarr")
+    write_zarr(tmp_path / "cut.zarr", TCZYX)
+    (chunk,) = [path for path in (tmp_path / "cut.zarr" / "0" / "c").rglob("*") if path.is_file()]
+    chunk.write_bytes(chunk.read_bytes()[:100])
+    with pytest.raises(UserError, match=r"cut\.zarr cannot be decoded"):
+        decode(tmp_path / "cut.zarr.t0.z0")
+    (tmp_path / "folder").mkdir()
+    with pytest.raises(UserError, match="is a folder: give one image file"):
+        images.read(tmp_path / "folder")
+
+
+@pytest.mark.parametrize("name", ["a.czi", "a.lif"])
+def test_files_that_are_cut_short(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name, TCZYX)
+    content = (tmp_path / name).read_bytes()
+    for size in (20, 200, len(content) // 2):
+        (tmp_path / f"short{name}").write_bytes(content[:size])
+        with pytest.raises(UserError, match=f"short{name} "):
+            decode(tmp_path / f"short{name}.t1.z3")
+
+
+def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    modules = {"zarr": "a.zarr", "pylibCZIrw": "a.czi", "liffile": "a.lif"}
+    for module, name in modules.items():
+        WRITERS[name](tmp_path / name, TCZYX)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, module, None)
+            patch.setitem(sys.modules, f"{module}.czi", None)
+            with pytest.raises(UserError, match=r"not installed: get it with pip .*formats"):
+                images.read(tmp_path / name)

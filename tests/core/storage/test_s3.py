@@ -1,0 +1,261 @@
+"""Images and results in S3, against moto's server."""
+
+import io
+import socket
+import tarfile
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+from urllib.request import Request, urlopen
+
+import numpy as np
+import pytest
+from PIL import Image
+from typer.testing import CliRunner
+
+from samlet.cli.main import app
+from samlet.errors import UserError
+from samlet.storage import remote
+from samlet.storage.locations import Url
+from samlet.storage.run_mark import NAME, check_mark, marked_run
+from samlet.storage.staging import staged_image
+from samlet.training.distillation.shards import check_shard, read_shard
+
+pytest.importorskip("s3fs", reason="s3fs is not installed (samlet[remote])")
+server = pytest.importorskip("moto.server", reason="moto is not installed")
+
+BUCKET = Url("s3://images")
+
+
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[str]:
+    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    started.start()
+    host, port = started.get_host_and_port()
+    yield f"http://{host}:{port}"
+    started.stop()
+
+
+@pytest.fixture
+def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    """An empty bucket, and the file system that everything in this process uses."""
+    for name, value in {
+        "AWS_ENDPOINT_URL": endpoint,
+        "AWS_ACCESS_KEY_ID": "key",
+        "AWS_SECRET_ACCESS_KEY": "secret",
+        "AWS_DEFAULT_REGION": "us-east-1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    reset()
+    urlopen(Request(f"{endpoint}/moto-api/reset", method="POST"))
+    system = remote._file_system("s3")
+    system.mkdir(BUCKET.text)
+    yield system
+    reset()
+
+
+def reset() -> None:
+    """Forget connections, which have the credentials and limits of their time."""
+    remote._file_system.cache_clear()
+    import s3fs
+
+    s3fs.S3FileSystem.clear_instance_cache()
+
+
+def put(system: Any, name: str, content: bytes) -> None:
+    system.pipe_file(f"{BUCKET}/{name}", content)
+
+
+def test_files_are_listed_read_and_written(s3: Any, tmp_path: Path) -> None:
+    for name in ("a.png", "deep/er/b.png", ".hidden/c.png", "deep/.d.png"):
+        put(s3, name, name.encode())
+    assert sorted(map(str, remote.list_files(BUCKET))) == [
+        "s3://images/a.png",
+        "s3://images/deep/er/b.png",
+    ]
+    assert list(remote.list_files(BUCKET / "nothing")) == []
+    remote.download(BUCKET / "a.png", tmp_path / "here")
+    assert (tmp_path / "here").read_bytes() == b"a.png"
+    remote.upload(tmp_path / "here", BUCKET / "new" / "e.png")
+    assert s3.cat_file("images/new/e.png") == b"a.png"
+    assert remote.names_beginning(BUCKET, "a.") == ["a.png"]
+    assert remote.names_beginning(BUCKET, "dee") == []
+    assert remote.exists(BUCKET / "new" / "e.png")
+    remote.remove(BUCKET / "new" / "e.png")
+    remote.remove(BUCKET / "new" / "e.png")
+    assert not remote.exists(BUCKET / "new" / "e.png")
+
+
+def test_only_changed_results_are_uploaded_and_the_mark_is_last(
+    s3: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    put(s3, "in/a.png", b"pixels")
+    for name in ("a.png.same", "a.png.grown", "a.png.gone", "a.txt", "b.png.other"):
+        put(s3, f"out/{name}", name.encode())
+    uploaded: list[str] = []
+    upload = remote.upload
+
+    def note(path: Path, url: Url) -> None:
+        uploaded.append(url.name)
+        upload(path, url)
+
+    monkeypatch.setattr(remote, "upload", note)
+    image, out = BUCKET / "in" / "a.png", BUCKET / "out"
+    with staged_image(image, out, also=["a.txt", "a.missing"], last=[".end"]) as here:
+        assert here.path.read_bytes() == b"pixels"
+        assert here.origin == "s3://images/in/a.png"
+        names = {path.name for path in here.folder.iterdir()}
+        assert names == {"a.png.same", "a.png.grown", "a.png.gone", "a.txt"}
+        (here.folder / "a.png.end").write_bytes(b"end")
+        (here.folder / "a.png.grown").write_bytes(b"more")
+        (here.folder / "a.png.gone").unlink()
+    assert uploaded == ["a.png.grown", "a.png.end"]
+    assert not s3.exists("images/out/a.png.gone")
+    assert s3.cat_file("images/out/a.png.grown") == b"more"
+    assert not here.path.exists()
+    with (
+        pytest.raises(UserError, match=r"^s3://images/in/a\.png is damaged"),
+        staged_image(image, out) as here,
+    ):
+        (here.folder / "a.png.half").write_bytes(b"")
+        raise UserError(f"{here.path} is damaged.")
+    assert not s3.exists("images/out/a.png.half")
+
+
+def test_what_is_wrong_is_one_sentence(
+    s3: Any, endpoint: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "file").write_bytes(b"")
+    missing = Url("s3://no-such-bucket")
+    with pytest.raises(UserError, match=r"no-such-bucket.* does not exist: check"):
+        list(remote.list_files(missing / "folder"))
+    with pytest.raises(UserError, match="does not exist: check"):
+        remote.upload(tmp_path / "file", missing / "file")
+    with pytest.raises(UserError, match="does not exist: check"):
+        remote.download(BUCKET / "nothing.png", tmp_path / "copy")
+
+    def allow(requests: str) -> None:
+        plain = {"Content-Type": "text/plain"}
+        urlopen(Request(f"{endpoint}/moto-api/reset-auth", requests.encode(), plain))
+
+    allow("0")
+    try:
+        with pytest.raises(UserError, match="the server refuses our credentials"):
+            list(remote.list_files(BUCKET))
+        with pytest.raises(UserError, match="cannot be written: the server refuses"):
+            remote.upload(tmp_path / "file", BUCKET / "file")
+    finally:
+        allow("inf")
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.delenv(name)
+    monkeypatch.setenv("AWS_EC2_METADATA_DISABLED", "true")
+    monkeypatch.setenv("AWS_SHARED_CREDENTIALS_FILE", str(tmp_path / "none"))
+    monkeypatch.setenv("AWS_CONFIG_FILE", str(tmp_path / "none"))
+    reset()
+    with pytest.raises(UserError, match="there are no credentials for s3://"):
+        list(remote.list_files(BUCKET))
+
+
+def test_an_endpoint_that_never_answers(s3: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        monkeypatch.setattr(remote, "TIMEOUT_S", 0.2)
+        port = silent.getsockname()[1]
+        monkeypatch.setenv("AWS_ENDPOINT_URL", f"http://127.0.0.1:{port}")
+        reset()
+        with pytest.raises(UserError, match="its server did not answer within"):
+            list(remote.list_files(BUCKET))
+    # And now nobody listens there.
+    reset()
+    with pytest.raises(UserError, match="check the endpoint and the network"):
+        list(remote.list_files(BUCKET))
+
+
+def test_one_run_at_a_time(s3: Any, tmp_path: Path) -> None:
+    for folder in (BUCKET / "out", tmp_path / "out"):
+        with marked_run(folder) as run:
+            check_mark(folder, run)
+            with pytest.raises(UserError, match="is not the same folder"):
+                check_mark(folder, "another")
+        with pytest.raises(UserError, match="is not the same folder"):
+            check_mark(folder, run)
+    missing = Url("s3://no-such-bucket/out")
+    with pytest.raises(UserError, match="does not exist: check the URL"), marked_run(missing):
+        pass
+    assert not (tmp_path / "out" / NAME).exists()
+
+
+def test_training_reads_shards(s3: Any, folder: Path) -> None:
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w") as tar:
+        tar.add(folder / "a.png", "sa_1.png")
+        tar.add(folder / "day 2" / "b.png", "sa_2.png")
+    put(s3, "shards/one.tar", content.getvalue())
+    shard = check_shard(f"{BUCKET}/shards/one.tar")
+    found = {key: read() for key, read in read_shard(shard)}
+    assert found == {
+        "one.tar/sa_1.png": (folder / "a.png").read_bytes(),
+        "one.tar/sa_2.png": (folder / "day 2" / "b.png").read_bytes(),
+    }
+    with pytest.raises(UserError, match="does not exist: check the URL"):
+        list(read_shard(f"{BUCKET}/shards/two.tar"))
+
+
+@pytest.fixture
+def call(small_file: Path) -> Callable[..., str]:
+    def run(*arguments: object) -> str:
+        given = ["everything", *map(str, arguments), "--model", str(small_file)]
+        fast = ["--points-per-side", "2", "--pred-iou-thresh", "0", "--stability-score-thresh", "0"]
+        done = CliRunner().invoke(app, given + fast)
+        if isinstance(done.exception, UserError):
+            raise done.exception
+        assert done.exit_code == 0, done.output
+        return done.stdout
+
+    return run
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    rng = np.random.default_rng(0)
+    (tmp_path / "in" / "day 2").mkdir(parents=True)
+    for name in ("a.png", "day 2/b.png"):
+        Image.fromarray(rng.integers(0, 256, (60, 90), np.uint8)).save(tmp_path / "in" / name)
+    return tmp_path / "in"
+
+
+def test_results_in_a_bucket_are_those_of_a_folder(
+    s3: Any, call: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    for path in folder.rglob("*.png"):
+        put(s3, f"in/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    options = ("--also", "yolo,rois")
+    call(folder, "--out", tmp_path / "out", *options)
+    said = call(BUCKET / "in", "--out", BUCKET / "out", *options, "--table", tmp_path / "t.csv")
+    assert "Results are in s3://images/out" in said
+    here = {path.relative_to(tmp_path / "out").as_posix(): path.read_bytes()
+            for path in (tmp_path / "out").rglob("*.*") if path.is_file()}  # fmt: skip
+    there = {name.removeprefix("images/out/"): s3.cat_file(name) for name in s3.find("images/out")}
+    file = str(folder).encode()
+    assert {n: c.replace(b"s3://images/in", file) for n, c in there.items()} == here
+    assert (tmp_path / "t.csv").read_text().count("\n") > 2
+    again = call(BUCKET / "in", "--out", BUCKET / "out", *options)
+    assert "2 of 2 were finished before" in again
+    # A list, and results on this machine.
+    (tmp_path / "list.txt").write_text(f"{BUCKET}/in/a.png\n\nin/day 2/b.png\n")
+    call(tmp_path / "list.txt", "--out", tmp_path / "listed")
+    assert sorted(
+        path.relative_to(tmp_path / "listed").as_posix()
+        for path in (tmp_path / "listed").rglob("*.coco.json")
+    ) == ["images/in/a.png.coco.json", "in/day 2/b.png.coco.json"]
+
+
+def test_an_empty_bucket_and_one_that_is_read_only(
+    s3: Any, call: Callable[..., str], folder: Path
+) -> None:
+    with pytest.raises(UserError, match="s3://images/in holds no image"):
+        call(BUCKET / "in", "--out", BUCKET / "out")
+    with pytest.raises(UserError, match="Results cannot be written to https://"):
+        call(folder, "--out", "https://example.org/out")
+    with pytest.raises(UserError, match="URLs can begin with"):
+        call("ftp://example.org/in", "--out", folder)
