@@ -22,7 +22,8 @@ from PIL import Image
 
 import samlet
 from samlet.evaluation.tables import Table, format_table
-from samlet.training.distillation.distill import distill, embed_images
+from samlet.training.distillation.distill import distill
+from samlet.training.distillation.embed_images import embed_images
 from samlet.training.distillation.embedding_store import content_hash
 from samlet.training.settings import DistillSettings
 

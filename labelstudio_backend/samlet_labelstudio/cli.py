@@ -200,7 +200,8 @@ def preannotate(
                     from samlet.cluster.run import ray_run
 
                     predictor, _ = service.models.of_project("")
-                    run = connection.enter_context(ray_run(ray, workers, worker_cores, predictor))
+                    connected = ray_run(ray, workers, worker_cores, predictor.model)
+                    run = connection.enter_context(connected)
                 in_process = workers or DEFAULT_WORKERS
                 failed = _preannotate_folder(
                     service, images, out, _split(labels), prefix, in_process, run

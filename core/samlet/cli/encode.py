@@ -91,7 +91,7 @@ def encode(
         else:
             from samlet.cluster.run import ray_run
 
-            with ray_run(ray, workers, worker_cores, encoder.predictor) as run:
+            with ray_run(ray, workers, worker_cores, encoder.predictor.model) as run:
                 encode_on_ray(work, encoder, paths, totals, run, progress)
     cached = len(paths) - totals.encoded - len(totals.failed)
     console.print(

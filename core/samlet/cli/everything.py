@@ -232,7 +232,7 @@ def everything(
         else:
             from samlet.cluster.run import ray_run
 
-            with ray_run(ray, workers, worker_cores, opened.predictor) as run:
+            with ray_run(ray, workers, worker_cores, opened.predictor.model) as run:
                 outcome = segment_on_ray(work, opened, images, run, progress)
         if formats and outcome.stacks:
             console.print("--also is for single images: stacks get their own files only.")

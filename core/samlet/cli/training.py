@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -19,6 +20,7 @@ from samlet.cli.common import (
     parse_channels,
 )
 from samlet.cli.settings_command import field_help, settings_command
+from samlet.cluster.options import RayAddress, WorkerCores, Workers
 from samlet.errors import UserError
 from samlet.images import SliceChoice
 from samlet.training.settings import DistillSettings, FinetuneSettings
@@ -73,10 +75,22 @@ def embed(
     channels: Channels = None,
     slices: Slice = None,
     series: Series = None,
+    ray: RayAddress = None,
+    workers: Workers = None,
+    worker_cores: WorkerCores = None,
 ) -> None:
-    """Store a teacher's image embeddings, for `samlet distill --embeddings`."""
+    """Store a teacher's image embeddings, for `samlet distill --embeddings`.
+
+    With --ray, any number of machines compute them: see docs/scale.md. Images are read and
+    embeddings are written by this machine alone.
+    """
     with _training_extra():
-        from samlet.training.distillation.distill import embed_images
+        from samlet.training.distillation.embed_images import embed_images
+    connect = None
+    if ray is not None:
+        from samlet.cluster.run import ray_run
+
+        connect = partial(ray_run, ray, workers, worker_cores)
     with graceful_exit(console):
         store, skipped = embed_images(
             images,
@@ -87,6 +101,7 @@ def embed(
             threads,
             SliceChoice.parse(slices, series),
             parse_channels(channels),
+            connect,
         )
     for key, reason in skipped.items():
         console.print(f"Skipped {key}: {reason}")

@@ -11,8 +11,9 @@ from samlet.errors import UserError
 
 CONNECT_S = 15.0
 """Seconds in which an address has to answer."""
-OBJECT_STORE_BYTES = 100_000_000
-"""Memory that Ray shares between processes where we start it: images and results go by files."""
+OBJECT_STORE_BYTES = 500_000_000
+"""Memory that Ray may share between processes where we start it: it holds the few batches that
+`samlet embed` has under way; the images and results of other commands go by files."""
 
 _ADDRESS = re.compile(r"(?P<host>\[[0-9a-fA-F:]+\]|[^:/\s]+):(?P<port>\d{1,5})")
 

@@ -2,7 +2,7 @@
 
 import os
 import socket
-from collections.abc import Callable, Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterable, Iterator, Sequence
 from contextlib import closing, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +10,7 @@ from typing import Any, Protocol
 
 import torch
 from rich.progress import Progress
+from torch import nn
 
 import samlet
 from samlet import Predictor
@@ -44,7 +45,7 @@ class _OnWorker:
         device: where the model runs.
         version: of samlet where the run was started.
         cwd: the current folder there, to which paths are relative.
-        first: an item's file, which the machine has to see.
+        first: an item's file, which the machine has to see; None if items are no files.
         out: the folder of the results, which it has to see as well; None if it writes none.
         run: the mark in it.
     """
@@ -53,7 +54,7 @@ class _OnWorker:
     device: str
     version: str
     cwd: Path
-    first: Location
+    first: Location | None
     out: Location | None
     run: str
 
@@ -69,8 +70,21 @@ class _OnWorker:
             os.chdir(self.cwd)
         if self.out is not None:
             check_mark(self.out, self.run)
-        check_visible(self.first)
+        if self.first is not None:
+            check_visible(self.first)
         return self.work.open(self.device)
+
+
+@dataclass(frozen=True)
+class _Numbered:
+    """Work on items of which each has a number before it."""
+
+    work: Opens
+
+    def open(self, device: str) -> Callable[[tuple[int, Any], Callable[[], None]], Any]:
+        """See `Opens`."""
+        process = self.work.open(device)
+        return lambda item, check: process(item[1], check)
 
 
 @dataclass(frozen=True)
@@ -120,18 +134,58 @@ class RayRun:
         task = progress.add_task(description, total=len(items))
         first = SlicePath.parse(first).file if isinstance(first, Path) else first
         with nullcontext("") if out is None else marked_run(out) as run:
-            version = samlet.__version__
-            opens = _OnWorker(work, self.device, version, Path.cwd(), first, out, run)
-            results = run_on_workers(opens, items, self.size, self.workers, progress.console.print)
+            results = self._results(work, items, first, out, run, progress.console.print)
             with closing(results):
                 for item, result in results:
                     yield item, result
                     progress.advance(task)
 
+    def process_in_order(
+        self, work: Opens, items: Iterable[Any], max_waiting: int, say: Callable[[str], None]
+    ) -> Generator[tuple[Any, Any], None, None]:
+        """Work on items that are no files, and yield their results in the order of the items.
+
+        Close it (`contextlib.closing`) to stop early.
+
+        Args:
+            work: see `Opens`.
+            items: what it works on; see `run_on_workers`.
+            max_waiting: number of results that wait for an earlier one. Once there are as many, no
+                further item is handed out.
+            say: see `run_on_workers`.
+        """
+        waiting: dict[int, tuple[Any, Any]] = {}
+
+        def numbered() -> Iterator[tuple[int, Any] | None]:
+            for number, item in enumerate(items):
+                while len(waiting) >= max_waiting:
+                    yield None
+                yield number, item
+
+        expected = 0
+        with closing(self._results(_Numbered(work), numbered(), None, None, "", say)) as results:
+            for (number, item), result in results:
+                waiting[number] = item, result
+                while expected in waiting:
+                    yield waiting.pop(expected)
+                    expected += 1
+
+    def _results(
+        self,
+        work: Opens,
+        items: Iterable[Any],
+        first: Location | None,
+        out: Location | None,
+        run: str,
+        say: Callable[[str], None],
+    ) -> Generator[tuple[Any, Any], None, None]:
+        opens = _OnWorker(work, self.device, samlet.__version__, Path.cwd(), first, out, run)
+        return run_on_workers(opens, items, self.size, self.workers, say)
+
 
 @contextmanager
 def ray_run(
-    address: str, workers: int | None, cores: int | None, predictor: Predictor | None
+    address: str, workers: int | None, cores: int | None, model: nn.Module | None
 ) -> Iterator[RayRun]:
     """Connect to a cluster for a block.
 
@@ -139,12 +193,12 @@ def ray_run(
         address: see `samlet.cluster.connection.connected`.
         workers: number of workers; None for as many as fit.
         cores: of each; None for what suits the machines.
-        predictor: with the model that each worker has in memory; None without a model.
+        model: that each worker has in memory; None without one.
 
     Raises:
         UserError: see `samlet.cluster.connection.connected`, or no worker fits.
     """
-    parameters = () if predictor is None else predictor.model.parameters()
+    parameters = () if model is None else model.parameters()
     weights = sum(each.numel() * 4 for each in parameters)
     with connected(address, console.print):
         yield RayRun(choose_size(cores, BASE_BYTES + MODEL_COPIES * weights), workers)

@@ -66,7 +66,8 @@ def run_on_workers(
     Args:
         open_work: is called once in each worker, with the number of its cores. What it raises ends
             the run.
-        items: are drawn only as fast as they are worked on; picklable.
+        items: are drawn only as fast as they are worked on; picklable. None means that there is
+            nothing to do before another result has been yielded.
         size: of a worker.
         count: of workers; None for as many as fit, also on machines that come later.
         say: is told what the user may want to know.
@@ -156,7 +157,7 @@ class _Pool:
         self._alone_since: float | None = None
 
     def run(self, items: Iterator[Any]) -> Iterator[tuple[Any, Any]]:
-        tasks = map(_Task, items)
+        tasks = (None if item is None else _Task(item) for item in items)
         while True:
             self._grow()
             self._hand_out(tasks)
@@ -187,12 +188,12 @@ class _Pool:
         actor = self._process.remote()
         self._opening[actor.open.remote(self._open_work, self._size.cores)] = _Worker(actor)
 
-    def _hand_out(self, tasks: Iterator[_Task]) -> None:
+    def _hand_out(self, tasks: Iterator[_Task | None]) -> None:
         for worker in self._ready:
             while (task := self._task_for(worker, tasks)) is not None:
                 worker.tasks[worker.actor.process.remote(task.item)] = task
 
-    def _task_for(self, worker: _Worker, tasks: Iterator[_Task]) -> _Task | None:
+    def _task_for(self, worker: _Worker, tasks: Iterator[_Task | None]) -> _Task | None:
         if worker.is_reserved or len(worker.tasks) >= ITEMS_PER_WORKER:
             return None
         if self._suspects:

@@ -21,10 +21,12 @@ from typer.testing import CliRunner
 from samlet.cli.main import app
 from samlet.cluster.capacity import WorkerSize, choose_size, count_places
 from samlet.cluster.connection import connected
+from samlet.cluster.run import RayRun
 from samlet.cluster.workers import ITEMS_PER_WORKER, Died, run_on_workers
 from samlet.errors import UserError
 from samlet.storage import run_mark
 from samlet.storage.run_mark import marked_run
+from samlet.training.distillation import batches, embedding_store
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (samlet[ray])")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Ray's test cluster needs POSIX")
@@ -100,6 +102,34 @@ def test_items_are_drawn_only_as_fast_as_they_are_worked_on(
             assert len(drawn) <= number + 2 * ITEMS_PER_WORKER
             if number == 30:
                 break
+
+
+def test_results_come_in_order_and_few_wait(connection: Any, tmp_path: Path) -> None:
+    class Work:
+        def open(self, device: str) -> Callable[[int, Callable[[], None]], int]:
+            return self.work
+
+        def work(self, item: int, check: Callable[[], None]) -> int:
+            (tmp_path / str(item)).touch()
+            # Long enough for the other worker to do hundreds.
+            while item == 0 and len(list(tmp_path.iterdir())) < 4:
+                time.sleep(0.01)
+            time.sleep(0.5 if item == 0 else 0)
+            return item**2
+
+    drawn = []
+
+    def items() -> Iterator[int]:
+        for number in range(40):
+            drawn.append(number)
+            yield number
+
+    run = RayRun(SIZE, 2)
+    with closing(run.process_in_order(Work(), items(), 3, lambda text: None)) as results:
+        found = [next(results)]
+        assert 4 <= len(drawn) <= 1 + 3 + 2 * ITEMS_PER_WORKER
+        found += results
+    assert found == [(i, i**2) for i in range(40)]
 
 
 def test_a_killed_worker_is_replaced_and_its_items_are_done(
@@ -288,6 +318,36 @@ def test_encode_fills_the_same_cache(
     assert failed_alone == failed
     samlet_call(*command, tmp_path / "alone")
     assert files_in(tmp_path / "ray") == files_in(tmp_path / "alone")
+
+
+def test_embed_stores_the_same_embeddings(
+    connection: Any,
+    folder: Path,
+    small_file: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(batches, "MAX_BROKEN_SHARE", 1.0)
+    # Of the embeddings of 128 px.
+    monkeypatch.setattr(embedding_store, "SHARD_BYTES", 3 * 256 * 8 * 8 * 2)
+    (folder / "copy.png").write_bytes((folder / "b.png").read_bytes())
+    command = ("embed", folder, "--teacher", small_file, "--batch-size", 2, "--out")
+    runs = {"alone": (), "ray": ("--ray", connection.address, "--worker-cores", 1)}
+    for run, options in runs.items():
+        out = tmp_path / run
+        said, failed = samlet_call(*command, out, *options)
+        assert not failed
+        assert "6 embeddings are in" in said
+        assert "Skipped broken.png: broken.png cannot be decoded" in said
+        # As if the first shard were damaged.
+        (shard,) = out.rglob("000-00000.npy")
+        shard.write_bytes(b"half")
+        said, _ = samlet_call(*command, out, *options)
+        # Of eight files three have embeddings; one is broken and one a copy.
+        assert "5 images need" in said
+    alone, on_workers = files_in(tmp_path / "alone"), files_in(tmp_path / "ray")
+    assert len(alone) == 4
+    assert on_workers == alone
 
 
 @pytest.mark.slow

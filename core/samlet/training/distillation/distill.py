@@ -16,7 +16,6 @@ from samlet.datasets import LabelledImage, LabelledImages, find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.errors import UserError
 from samlet.everything.settings import HEAD_SETTINGS
-from samlet.images import SliceChoice
 from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.initialisation import WithoutRandomWeights
 from samlet.modeling.sam import Sam, SamConfig
@@ -136,25 +135,6 @@ def distill(settings: DistillSettings, out: Path) -> Distilled:
             temporary.write_text(json.dumps(skipped.reasons, indent=1), encoding="utf-8")
     accelerator.wait_for_everyone()
     return Distilled(teacher, student, validation, skipped.reasons, path, truth, notes)
-
-
-def embed_images(
-    images: str,
-    teacher: str,
-    out: Path,
-    image_size: int | None,
-    batch_size: int,
-    threads: int,
-    slices: SliceChoice | None = None,
-    channels: Sequence[int] | None = None,
-) -> tuple[EmbeddingStore, dict[str, str]]:
-    """`samlet embed`: only the first stage. Returns the store, and what was skipped."""
-    accelerator = open_accelerator()
-    source = open_source(images, out, slices, channels)
-    model = at_size(samlet.load(teacher, accelerator.device), image_size)
-    store, skipped = open_store(out, model), SkippedImages(source.count())
-    embed(source, model, store, skipped, accelerator, batch_size, threads)
-    return store, skipped.reasons
 
 
 def at_size(model: Sam, image_size: int | None) -> Sam:

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from itertools import islice
 from pathlib import Path
 
@@ -22,6 +23,10 @@ from samlet.utils.messages import pluralize
 from samlet.utils.prefetch import prefetch
 from samlet.utils.progress import progress_bar
 
+Batch = list[tuple[Entry, LoadedImage]]
+Embedded = Iterator[tuple[Entry, np.ndarray]]
+"""Embeddings of images: float16, C x h x w."""
+
 
 def open_store(folder: Path, teacher: Sam) -> EmbeddingStore:
     """The store of a teacher's embeddings below `folder`, empty or not."""
@@ -38,6 +43,7 @@ def embed(
     accelerator: Accelerator,
     batch_size: int = 4,
     threads: int = 2,
+    embed_elsewhere: Callable[[Iterator[Batch]], Embedded] | None = None,
 ) -> int:
     """Write the embeddings that are missing; every process takes its part.
 
@@ -52,6 +58,7 @@ def embed(
         accelerator: knows the device, its precision and the processes.
         batch_size: images per batch.
         threads: that read and decode.
+        embed_elsewhere: computes the embeddings, in order, in place of this process.
 
     Returns:
         how many embeddings this process wrote.
@@ -88,10 +95,16 @@ def embed(
             if missing is not None and accelerator.is_main_process:
                 console.print(f"Embedding will take about {_span(seconds * missing / world)}.")
 
-        embedded = _embed_all(missing_images(), teacher, accelerator, batch_size, announce)
-        for _ in store.write(embedded, rank):
-            written += 1
-            progress.update(task, completed=written)
+        images = missing_images()
+        batches = iter(lambda: list(islice(images, batch_size)), [])
+        if embed_elsewhere is None:
+            embedded = _embed_here(batches, teacher, accelerator, announce)
+        else:
+            embedded = embed_elsewhere(batches)
+        with closing(store.write(embedded, rank)) as entries:
+            for _ in entries:
+                written += 1
+                progress.update(task, completed=written)
     accelerator.wait_for_everyone()
     store.scan()
     skipped.check(len(store) + len(skipped.reasons))
@@ -103,22 +116,19 @@ def _is_known(item: Item, store: EmbeddingStore) -> bool:
     return entry is not None and entry.stamp == item.stamp != ""
 
 
-def _embed_all(
-    missing_images: Iterator[tuple[Entry, LoadedImage]],
+def _embed_here(
+    batches: Iterator[Batch],
     teacher: Sam,
     accelerator: Accelerator,
-    batch_size: int,
     announce: Callable[[float], None],
-) -> Iterator[tuple[Entry, np.ndarray]]:
+) -> Embedded:
     """Embeddings of images; `announce` gets the seconds per image of the first batch."""
-    first = True
-    while group := list(islice(missing_images, batch_size)):
+    for number, batch in enumerate(batches):
         begun = time.monotonic()
-        embeddings = compute_embeddings(teacher, [image for _, image in group], accelerator)
-        if first:
-            announce((time.monotonic() - begun) / len(group))
-            first = False
-        yield from zip([entry for entry, _ in group], embeddings, strict=True)
+        embeddings = compute_embeddings(teacher, [image for _, image in batch], accelerator)
+        if number == 0:
+            announce((time.monotonic() - begun) / len(batch))
+        yield from zip([entry for entry, _ in batch], embeddings, strict=True)
 
 
 def compute_embeddings(

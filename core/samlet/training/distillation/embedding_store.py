@@ -2,7 +2,7 @@
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Generator, Iterable
 from dataclasses import dataclass
 from functools import lru_cache
 from pathlib import Path
@@ -134,7 +134,7 @@ class EmbeddingStore:
 
     def write(
         self, embeddings: Iterable[tuple[Entry, np.ndarray]], rank: int = 0
-    ) -> Iterator[Entry]:
+    ) -> Generator[Entry, None, None]:
         """Write embeddings as they come, a shard at a time.
 
         Args:
