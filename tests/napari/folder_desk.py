@@ -38,7 +38,7 @@ class FolderDesk:
     def shown(self) -> str:
         """The image that is shown; "" if there is none."""
         current = self.controller.current
-        return "" if current is None else current.image.name
+        return "" if current is None else current.name
 
     def states(self) -> list[str]:
         """How far each image is."""

@@ -24,6 +24,7 @@ from samlet_napari.folder.image_folder import ImageFolder, State
 from samlet_napari.labels.labels_file import read_labels, write_labels
 from samlet_napari.viewer.overlays import CLICKS, PREVIEW
 from tests.disks import small_disk
+from tests.microscope_files import WRITERS
 from tests.models import quick_nuclei
 from tests.napari.desk import Desk, wait
 from tests.napari.folder_desk import FolderDesk
@@ -125,6 +126,47 @@ def test_going_through_a_folder(at: FolderDesk, images: Path, truth: np.ndarray)
     at.key(Qt.Key.Key_N)
     assert at.shown == "cells 1.png"
     assert at.said[-1] == "Commit (C) or discard (Esc) the object first."
+
+
+def test_stacks_of_several_channels(
+    desk: Desk, small_model: None, tmp_path: Path, picture: np.ndarray, truth: np.ndarray
+) -> None:
+    """From one to the next with the channel that was chosen, and back to labels that are there."""
+    nuclei = picture[PART]
+    stack = np.array([[[nuclei] * 3, [nuclei.T] * 3]], np.uint16)
+    for name in ("a.czi", "a.zarr"):
+        WRITERS[name](tmp_path / name, stack)
+    at = FolderDesk(desk, tmp_path)
+    channels = [f"a.czi channel {number}" for number in range(2)]
+    assert [layer.name for layer in desk.viewer.layers][:3] == [*channels, "a.czi objects"]
+    desk.open(desk.viewer.layers[channels[1]])
+    desk.viewer.dims.set_current_step(0, 2)
+    desk.settle()
+    x, y = deepest_point(truth[PART].T == CELL)
+    desk.click(2, y, x)
+    desk.settle()
+    desk.key(Qt.Key.Key_C)
+    committed = desk.labels().copy()
+    assert committed.shape == (3, *nuclei.shape) and committed[2, round(y), round(x)] == 1
+    assert not committed[:2].any()
+    at.key(Qt.Key.Key_N)
+    image = desk.workspace.image
+    assert image is not None and image.name == "a.zarr channel 1"
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "a.czi.samlet.tif"), committed)
+
+    # All channels, without one that is hidden.
+    desk.widget.form.channels.value = "all visible layers, blended"
+    desk.viewer.layers["a.zarr channel 0"].visible = False
+    desk.settle()
+    at.key(Qt.Key.Key_N, shift=True)
+    np.testing.assert_array_equal(desk.labels(), committed)
+    assert [desk.viewer.layers[name].visible for name in channels] == [False, True]
+    assert desk.controller.sources.is_blended
+    desk.viewer.layers.remove(channels[0])
+    wait(50)
+    assert at.shown == "a.czi"
+    desk.viewer.layers.remove(channels[1])
+    desk.until(lambda: at.shown == "", 5)
 
 
 def test_the_next_image_is_encoded_ahead(

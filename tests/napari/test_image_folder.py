@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,14 +15,19 @@ from napari.layers import Image, Labels
 from PIL import Image as PillowImage
 
 from samlet import Predictor
+from samlet import images as samlet_images
+from samlet.datasets.pairing import pair_by_name
 from samlet.errors import UserError
 from samlet_napari.folder.autosave import LabelsFile, file_signature
 from samlet_napari.folder.everything import SearchProgress, StoppedError, search_folder
 from samlet_napari.folder.image_folder import STATES_FILE, ImageFolder, State
-from samlet_napari.folder.layer_files import read_image, read_labels_for
+from samlet_napari.folder.layer_files import read_labels_for, read_layers
 from samlet_napari.labels.label_store import LabelStore
 from samlet_napari.labels.labels_file import read_labels, write_labels
+from samlet_napari.layers.layer_reader import LayerSnapshot
+from samlet_napari.layers.plane import Plane
 from tests.disks import small_disk
+from tests.microscope_files import TCZYX, WRITERS, write_lif
 from tests.models import quick_nuclei
 
 RNG = np.random.default_rng(0)
@@ -146,13 +152,12 @@ def test_a_folder_that_cannot_be_written(tmp_path: Path) -> None:
 
 def test_images_as_layers(tmp_path: Path) -> None:
     def opened(name: str) -> Image:
-        return read_image(tmp_path / name, name)
+        (image,) = read_layers(tmp_path / name, name)
+        return image
 
     deep = PIXELS.astype(np.uint16) * 200
     tifffile.imwrite(tmp_path / "deep.tif", deep)
     tifffile.imwrite(tmp_path / "stack.tif", np.stack([deep] * 5))
-    tifffile.imwrite(tmp_path / "channels.tif", np.stack([deep] * 2), imagej=True,
-                     metadata={"axes": "CYX"})  # fmt: skip
     save(tmp_path / "rgba.png", np.dstack([PIXELS] * 4))
     save(tmp_path / "grey.png", np.dstack([PIXELS] * 2))
     turned = PillowImage.fromarray(PIXELS)
@@ -162,7 +167,6 @@ def test_images_as_layers(tmp_path: Path) -> None:
 
     np.testing.assert_array_equal(opened("deep.tif").data, deep)
     assert opened("stack.tif").data.shape == (5, 30, 40)
-    assert opened("channels.tif").data.shape == (2, 30, 40)
     assert opened("rgba.png").rgb and opened("rgba.png").data.shape == (30, 40, 4)
     np.testing.assert_array_equal(opened("grey.png").data, PIXELS)
     # Upright, as on the command line.
@@ -170,12 +174,68 @@ def test_images_as_layers(tmp_path: Path) -> None:
     assert opened("deep.tif").source.path == str(tmp_path / "deep.tif")
 
 
+def test_channels_are_coloured_as_on_the_command_line(tmp_path: Path) -> None:
+    path = tmp_path / "channels.tif"
+    values = RNG.integers(0, 60000, (3, 30, 40), dtype=np.uint16)
+    tifffile.imwrite(path, values, imagej=True, metadata={"axes": "CYX"})
+    channels = read_layers(path, "x")
+    assert [layer.name for layer in channels] == [f"x channel {number}" for number in range(3)]
+    np.testing.assert_array_equal([layer.data for layer in channels], values)
+    blended = LayerSnapshot.of(channels, as_shown=False)
+    seen = blended.read(Plane((0, 1), (0, 0)), (0, 0, 40, 30))
+    np.testing.assert_array_equal(seen, samlet_images.read(path))
+
+
+@pytest.mark.parametrize("name", WRITERS)
+def test_files_of_microscopes(tmp_path: Path, name: str) -> None:
+    WRITERS[name](tmp_path / name, TCZYX)
+    folder = ImageFolder(tmp_path)
+    assert names(folder) == [name] and folder.labels_path(0) == tmp_path / f"{name}.samlet.tif"
+    channels = read_layers(folder.images[0], name)
+    for number, layer in enumerate(channels):
+        np.testing.assert_array_equal(layer.data, TCZYX[:, number])
+        assert layer.axis_labels == ("t", "z", "y", "x")
+    # Its labels are for all channels, and for other commands.
+    labels = read_labels_for(channels[0], folder.labels_path(0))
+    file = LabelsFile(labels, folder.labels_path(0), None)
+    labels.data[1, 2, 3:5, 6:9] = 7
+    file.save()
+    again = read_labels_for(channels[0], file.path)
+    np.testing.assert_array_equal(again.data, labels.data)
+    paired = pair_by_name(
+        tmp_path, samlet_images.list_slices([tmp_path / name]), tmp_path, (".tif",)
+    )
+    assert len(paired.pairs) == 8 and not paired.faults
+    own = {image.name: labels for image, labels in paired.pairs}[f"{name}.t1.z2"]
+    assert samlet_images.decoding.decode(own).values[3, 6] == 7
+    folder.close()
+
+
+def test_series_are_images(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_lif(tmp_path / "a.lif", {"one": TCZYX, "two": TCZYX[:1, :1, :1]})
+    folder = ImageFolder(tmp_path)
+    folder.close()
+    assert names(folder) == ["a.lif.s0", "a.lif.s1"]
+    assert folder.file(1) == tmp_path / "a.lif"
+    (image,) = read_layers(folder.images[1], "x")
+    np.testing.assert_array_equal(image.data, TCZYX[0, 0, 0])
+    # Without what reads it, it is listed, and says what is missing.
+    monkeypatch.setitem(sys.modules, "liffile", None)
+    folder = ImageFolder(tmp_path)
+    folder.close()
+    assert names(folder) == ["a.lif"]
+    with pytest.raises(
+        UserError, match=r'a\.lif needs liffile, .* pip install "samlet\[formats\]"'
+    ):
+        read_layers(folder.images[0], "x")
+
+
 @pytest.mark.parametrize("content", [b"", b"text", b"\x89PNG\r\n\x1a\n cut short", b"II*\0 cut"])
 def test_an_image_that_is_none(tmp_path: Path, content: bytes) -> None:
     path = tmp_path / "x.png"
     path.write_bytes(content)
     with pytest.raises(UserError, match=r"x\.png"):
-        read_image(path, "x")
+        read_layers(path, "x")
 
 
 def test_labels_of_another_size(root: Path) -> None:
@@ -279,7 +339,10 @@ def cells(tmp_path: Path, picture: np.ndarray) -> Iterator[ImageFolder]:
     for number in range(3):
         save(root / f"{number}.png", picture[200:328, 100 * number : 100 * number + 128])
     (root / "damaged.png").write_bytes(b"?")
-    tifffile.imwrite(root / "stack.tif", np.stack([picture[200:328, :128]] * 2))
+    part = picture[200:328, :128]
+    both = np.stack([np.zeros_like(part), part])
+    metadata = {"axes": "TZCYX"}
+    tifffile.imwrite(root / "stack.tif", np.stack([[both] * 2] * 2), imagej=True, metadata=metadata)
     folder = ImageFolder(root)
     yield folder
     folder.close()
@@ -295,7 +358,7 @@ def test_everything_writes_untouched_images_only(cells: ImageFolder, predictor: 
     cells.set_open(1)
     seen: list[float] = []
     search = search_folder(
-        cells, predictor, lambda p: seen.append(p.share), threading.Event(), lambda: False
+        cells, predictor, 1, lambda p: seen.append(p.share), threading.Event(), lambda: False
     )
     results = []
     try:
@@ -313,8 +376,10 @@ def test_everything_writes_untouched_images_only(cells: ImageFolder, predictor: 
     objects = meta["metadata"]["samlet"]["objects"]
     assert objects and set(np.unique(data)) == {0, *map(int, objects)}
     stack = tifffile.imread(cells.labels_path(4))
-    # The same slice twice: every object has one number.
-    assert stack.any() and np.array_equal(stack[0], stack[1])
+    # The same slice twice: every object has one number, and others at another time.
+    assert stack.shape == (2, 2, 128, 128) and stack.any()
+    assert np.array_equal(stack[:, 0], stack[:, 1])
+    assert not {*np.unique(stack[0])} & {*np.unique(stack[1])} - {0}
     [sentence] = progress.left_out
     assert "damaged.png" in sentence and "1 image left out" in progress.describe_result()
     assert seen == sorted(seen) and seen[0] >= 0 and seen[-1] <= 1
@@ -323,13 +388,13 @@ def test_everything_writes_untouched_images_only(cells: ImageFolder, predictor: 
 
 def test_everything_stops_and_resumes(cells: ImageFolder, predictor: Predictor) -> None:
     stopped = threading.Event()
-    search = search_folder(cells, predictor, nothing, stopped, lambda: False)
+    search = search_folder(cells, predictor, 0, nothing, stopped, lambda: False)
     assert next(search) == 0
     before = file_signature(cells.labels_path(0))
     stopped.set()
     with pytest.raises(StoppedError):
         next(search)
-    again = search_folder(cells, predictor, nothing, threading.Event(), lambda: False)
+    again = search_folder(cells, predictor, 0, nothing, threading.Event(), lambda: False)
     assert next(again) == 1
     assert file_signature(cells.labels_path(0)) == before
 

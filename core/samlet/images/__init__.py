@@ -8,7 +8,7 @@ from samlet.images.reading import read
 from samlet.images.resizing import resize_longest, resized_shape
 from samlet.images.rgb import to_rgb
 from samlet.images.slice_paths import SliceChoice, SlicePath, slice_path
-from samlet.images.slices import list_slices
+from samlet.images.slices import list_series, list_slices
 from samlet.images.stacks import ImageStack, is_stack, open_stack
 
 __all__ = [
@@ -23,6 +23,7 @@ __all__ = [
     "is_folder_of_images",
     "is_result",
     "is_stack",
+    "list_series",
     "list_slices",
     "open_image",
     "open_stack",

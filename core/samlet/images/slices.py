@@ -57,12 +57,32 @@ def list_slices(
     return found
 
 
+def list_series(paths: Iterable[Path]) -> list[Path]:
+    """The paths of all images and stacks in files; of a file with a single one its own path.
+
+    Args:
+        paths: of images and stacks, of which only metadata is read. One that cannot be opened is
+            kept as it is, so that reading it tells why.
+    """
+    every = SliceChoice(series="all")
+    found: list[Path] = []
+    for path in paths:
+        if path.suffix.lower() in _PLAIN_SUFFIXES:
+            found.append(path)
+            continue
+        try:
+            found += [one.path for one in _series(SlicePath.parse(path), every)]
+        except UserError:
+            found.append(path)
+    return found
+
+
 class _AxisError(UserError):
     """A choice that does not fit a file."""
 
 
 def _series(
-    path: SlicePath, choice: SliceChoice, note: Callable[[str], object]
+    path: SlicePath, choice: SliceChoice, note: Callable[[str], object] = lambda text: None
 ) -> Sequence[SlicePath]:
     if isinstance(choice.series, int):
         return [replace(path, series=choice.series)]

@@ -75,7 +75,7 @@ class FolderController:
         self.is_closed = False
         self._pool = ThreadPoolExecutor(1, thread_name_prefix="samlet-folder")
         self._encoding: Future[object] | None = None
-        self._encoded_ahead: Image | None = None
+        self._encoded_ahead: tuple[Image, ...] | None = None
         self._timer = QTimer()
         self._timer.timeout.connect(self._on_timer)
 
@@ -179,7 +179,8 @@ class FolderController:
         segment = self.shown.segment
         is_waiting = (lambda: segment.is_inferring) if segment is not None else (lambda: False)
         try:
-            self.search.start(self.folder, segment.model if segment else None, is_waiting)
+            model = segment.model if segment else None
+            self.search.start(self.folder, model, self.shown.channel, is_waiting)
         except UserError as error:
             self.status.emit(str(error))
 
@@ -387,7 +388,7 @@ class FolderController:
             return
         self._encoded_ahead = ahead
         try:
-            encode = segment.encoding_of(ahead)
+            encode = segment.encoding_of(self.shown.seen_of(ahead))
         except UserError:
             # It is reported when the image is shown.
             return
@@ -405,7 +406,7 @@ class FolderController:
             self.status.emit(str(error))
             return
         self._show(current.index, None)
-        self.status.emit(f"{current.image.name} was closed, and its labels are saved.")
+        self.status.emit(f"{current.name} was closed, and its labels are saved.")
 
     def _on_searched(self, found: FoundInImage | int) -> None:
         """Take in what the search could not write: the image is open, or has been touched."""

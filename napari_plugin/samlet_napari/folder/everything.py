@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator
 from dataclasses import dataclass, field
 from threading import Event
 
+import numpy as np
 from napari.layers import Labels
 
 from samlet import images
@@ -13,8 +14,9 @@ from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.predict.predictor import Predictor
 from samlet.utils.cache_folder import cache_dir
 from samlet.utils.messages import format_duration, pluralize
+from samlet.utils.progress import progress_of_part
 from samlet_napari.folder.image_folder import ImageFolder, State
-from samlet_napari.folder.layer_files import read_image
+from samlet_napari.folder.layer_files import read_layers
 from samlet_napari.inference.embeddings import EmbeddingProvider
 from samlet_napari.inference.everything import find_linked_objects, find_objects
 from samlet_napari.labels import pyramid
@@ -104,6 +106,7 @@ class SearchProgress:
 def search_folder(
     folder: ImageFolder,
     predictor: Predictor,
+    channel: int | None,
     report: Callable[[SearchProgress], None],
     stopped: Event,
     is_waiting: Callable[[], bool],
@@ -116,6 +119,7 @@ def search_folder(
     Args:
         folder: the folder.
         predictor: what predicts.
+        channel: that the model sees of images with several; None for all, blended.
         report: called with the progress, several times per image.
         stopped: ends the search when it is set; what was written is kept.
         is_waiting: whether the user waits for the model; the search pauses meanwhile.
@@ -144,7 +148,7 @@ def search_folder(
         folder.look_at_labels(index)
         if folder.state(index) is State.UNTOUCHED:
             try:
-                found = _find(folder, index, predictor, on_fraction)
+                found = _find(folder, index, predictor, channel, on_fraction)
             except UserError as error:
                 progress.left_out.append(str(error))
                 yield index
@@ -160,29 +164,44 @@ def _find(
     folder: ImageFolder,
     index: int,
     predictor: Predictor,
+    channel: int | None,
     progress: Callable[[float], None],
 ) -> FoundInImage:
     path, name = folder.images[index], folder.name(index)
-    image = read_image(path, name)
-    snapshot = LayerSnapshot.of([image], as_shown=False)
+    channels = read_layers(path, name)
+    seen = channels
+    if channel is not None and len(channels) > 1:
+        if channel >= len(channels):
+            raise UserError(
+                f"{path} has no channel {channel}: open it, and use Everything in the widget "
+                "Segment."
+            )
+        seen = channels[channel : channel + 1]
+    snapshot = LayerSnapshot.of(seen, as_shown=False)
     # Everything mode encodes by itself: nothing is kept here.
     embeddings = EmbeddingProvider(predictor, snapshot, EmbeddingCache(cache_dir(), 0, 0))
-    shape = snapshot.shape
-    is_stack = len(shape) == 3 and images.is_stack(path)
-    if len(shape) != 2 and not is_stack:
+    *counts, height, width = shape = snapshot.shape
+    with images.open_image(path) as file:
+        may_be_channels = len(file.slice_axes(None, are_pages_slices=False)) < len(counts)
+    if may_be_channels:
         raise UserError(
-            f"{path} has channels, or more axes than a stack: open it, and use Everything in the "
-            "widget Segment."
+            f"{path} has pages that may be channels: open it, and use Everything in the widget "
+            "Segment."
         )
-    labels = pyramid.make_labels_layer(image, pyramid.empty_labels(shape))
+    labels = pyramid.make_labels_layer(channels[0], pyramid.empty_labels(shape))
+    labels.name = f"{name} objects"
     writer = LabelWriter()
     writer.set_store(LabelStore(labels, shape, is_empty=True))
-    box = (0, 0, shape[-1], shape[-2])
-    if is_stack:
-        planes = [Plane((1, 2), (z, 0, 0)) for z in range(shape[0])]
+    box, axes = (0, 0, width, height), (len(counts), len(counts) + 1)
+    if not counts:
+        writer.write_objects(find_objects(embeddings, Plane(axes, (0, 0)), box, progress))
+        return FoundInImage(index, labels)
+    # Slices are linked along the last axis, which is depth where there is time as well.
+    stacks = list(np.ndindex(*counts[:-1]))
+    for number, place in enumerate(stacks):
+        within = progress_of_part(progress, number, len(stacks))
+        planes = [Plane(axes, (*place, slice_, 0, 0)) for slice_ in range(counts[-1])]
         tracks: dict[int, int] = {}
-        for found in find_linked_objects(embeddings, planes, box, progress):
+        for found in find_linked_objects(embeddings, planes, box, within):
             writer.write_objects(found, track_labels=tracks)
-    else:
-        writer.write_objects(find_objects(embeddings, Plane((0, 1), (0, 0)), box, progress))
     return FoundInImage(index, labels)

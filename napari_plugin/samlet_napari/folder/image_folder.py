@@ -34,7 +34,7 @@ class State(Enum):
 
 
 class ImageFolder:
-    """The images of a folder, nested folders included, for one user at a time.
+    """The images and stacks of a folder, nested folders included, for one user at a time.
 
     An image is in progress if it has a labels file, and done if it has one and is marked. What is
     not on disk is forgotten with this object: which images could not be opened.
@@ -44,7 +44,8 @@ class ImageFolder:
 
     Attributes:
         path: the folder.
-        images: paths of its images, numbers in their names sorted by value.
+        images: paths of its images, numbers in their names sorted by value; of each series of a
+            file with several, see `samlet.images.slice_path`.
 
     Raises:
         UserError: no folder, no images in it, in use by another napari, or not to be written.
@@ -52,9 +53,7 @@ class ImageFolder:
 
     def __init__(self, path: str | Path) -> None:
         self.path = Path(path)
-        self.images = sorted(
-            images.find(self.path, suffixes=images.IMAGE_SUFFIXES), key=_natural_key
-        )
+        self.images = sorted(images.list_series(images.find(self.path)), key=_natural_key)
         self._errors: dict[int, str] = {}
         self._claims = threading.Lock()
         self._open: tuple[int, ...] = ()
@@ -88,6 +87,10 @@ class ImageFolder:
     def name(self, index: int) -> str:
         """An image's path within the folder, with forward slashes."""
         return self.images[index].relative_to(self.path).as_posix()
+
+    def file(self, index: int) -> Path:
+        """The file or OME-Zarr folder that an image is in."""
+        return images.SlicePath.parse(self.images[index]).file
 
     def labels_path(self, index: int) -> Path:
         """Where the labels of an image are kept: IMAGE.samlet.tif beside it."""

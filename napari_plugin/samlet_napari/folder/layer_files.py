@@ -6,42 +6,63 @@ from typing import Any
 import numpy as np
 from napari.layers import Image, Labels
 from napari.layers._source import layer_source
-from napari_builtins.io import napari_get_reader
 
 from samlet import images
 from samlet.errors import UserError
-from samlet.images.decoding import decode
-from samlet.images.formats.read_errors import explain_read_errors
+from samlet_napari.folder.slice_array import read_slices
 from samlet_napari.labels import pyramid
 from samlet_napari.labels.labels_file import read_labels
 from samlet_napari.labels.object_classes import ObjectClasses
 from samlet_napari.layers.layer_data import format_shape, shape_of
 
+COLOURS = ("red", "green", "blue", "cyan", "magenta", "yellow", "gray")
+"""Of channels, in this order; the first three are those of the command line."""
 
-def read_image(path: Path, name: str) -> Image:
-    """Read an image file as it would be seen by napari, or by samlet's command line.
 
-    Stacks, and channels that are no colours, are read by napari, each along an axis of its own.
-    Everything else is decoded as `samlet.images.read` does, with its values as they are stored.
+def read_layers(path: Path, name: str) -> tuple[Image, ...]:
+    """Read an image or a stack, with its values as they are stored.
+
+    Of stacks only the slices that are looked at are read, and their axes are time, z, rows and
+    columns, as far as they have them.
 
     Args:
-        path: the file.
+        path: the file, an OME-Zarr folder, or a series, see `samlet.images.slice_path`.
         name: of the layer.
 
+    Returns:
+        one layer, or one for each channel where these are no colours.
+
     Raises:
-        UserError: the file is missing, damaged, too large, or holds no image.
+        UserError: the file is missing, damaged, too large, or holds no image; or what reads it is
+            not installed.
     """
     # Embeddings beside the image need its path, which napari's own opening notes like this.
     with layer_source(path=str(path)):
-        if images.is_stack(path):
-            return _read_by_napari(path, name)
-        values, kind = decode(path)
-        if kind in ("channels", "pages"):
-            return _read_by_napari(path, name)
-        if values.ndim == 3 and values.shape[2] <= 2:
+        file = images.open_image(path)
+        data: Any
+        if file.slice_axes(None, are_pages_slices=True):
+            data, kind, axes = read_slices(file)
+        else:
+            with file:
+                data, kind = file.decode()
+            axes = []
+        labels = [*(axis.lower() for axis in axes), "y", "x"]
+        if kind == "channels":
+            return tuple(
+                Image(
+                    data[..., number],
+                    name=f"{name} channel {number}",
+                    axis_labels=labels,
+                    colormap=COLOURS[number % len(COLOURS)],
+                    blending="additive",
+                )
+                for number in range(data.shape[-1])
+            )
+        is_rgb = data.ndim > len(labels)
+        if is_rgb and data.shape[-1] <= 2:
             # Grey, and what is opaque of it.
-            values = values[..., 0]
-        return Image(values, name=name, rgb=values.ndim == 3)
+            data, is_rgb = data[..., 0], False
+        return (Image(data, name=name, axis_labels=labels, rgb=is_rgb),)
 
 
 def read_labels_for(image: Image, path: Path) -> Labels:
@@ -68,10 +89,3 @@ def read_labels_for(image: Image, path: Path) -> Labels:
     labels = pyramid.make_labels_layer(image, pyramid.with_levels(data), meta["metadata"])
     ObjectClasses(labels).update_features()
     return labels
-
-
-def _read_by_napari(path: Path, name: str) -> Image:
-    with explain_read_errors(path):
-        read: Any = napari_get_reader(str(path))
-        data = read(str(path))[0][0]
-        return Image(data, name=name)

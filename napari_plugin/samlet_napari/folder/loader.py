@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 from samlet.errors import UserError
 from samlet_napari.folder.autosave import LabelsFile, file_signature
 from samlet_napari.folder.image_folder import ImageFolder
-from samlet_napari.folder.layer_files import read_image, read_labels_for
+from samlet_napari.folder.layer_files import read_labels_for, read_layers
 
 
 @dataclass(frozen=True, eq=False)
@@ -18,13 +18,15 @@ class LoadedImage:
 
     Attributes:
         index: of the image in the folder.
-        image: its pixels.
+        name: the image's, see `ImageFolder.name`.
+        channels: its pixels, in a layer for each channel; of grey and colour images in one.
         labels: its labels, empty if it has no file of them.
         file: where the labels are saved.
     """
 
     index: int
-    image: Image
+    name: str
+    channels: tuple[Image, ...]
     labels: Labels
     file: LabelsFile
 
@@ -33,7 +35,7 @@ class LoadedImage:
 class _ReadAhead:
     index: int
     signature: tuple[int, ...] | None
-    image: Future[Image]
+    channels: Future[tuple[Image, ...]]
 
 
 class Loader:
@@ -62,13 +64,14 @@ class Loader:
         """Read an image and its labels, and call back."""
         ahead, self._ahead = self._ahead, None
         path = self._folder.images[index]
-        if ahead is not None and (ahead.index, ahead.signature) != (index, file_signature(path)):
+        signature = file_signature(self._folder.file(index))
+        if ahead is not None and (ahead.index, ahead.signature) != (index, signature):
             ahead = None
 
         def work() -> None:
             try:
-                image = None if ahead is None else ahead.image.result()
-                self._on_loaded(index, self._load(index, image))
+                channels = None if ahead is None else ahead.channels.result()
+                self._on_loaded(index, self._load(index, channels))
             except UserError as error:
                 self._on_loaded(index, error)
             # Layers, and libraries that read files, may raise anything.
@@ -82,35 +85,39 @@ class Loader:
         """Read an image that will probably be wanted, in place of the one that was."""
         if self._ahead is not None and self._ahead.index == index:
             return
-        path = self._folder.images[index]
-        image = self._pool.submit(read_image, path, self._folder.name(index))
-        self._ahead = _ReadAhead(index, file_signature(path), image)
-        image.add_done_callback(lambda _: self._on_read_ahead(index, _sentence(image)))
+        folder = self._folder
+        channels = self._pool.submit(read_layers, folder.images[index], folder.name(index))
+        self._ahead = _ReadAhead(index, file_signature(folder.file(index)), channels)
+        channels.add_done_callback(lambda _: self._on_read_ahead(index, _sentence(channels)))
 
-    def image_read_ahead(self) -> Image | None:
-        """The image that was read ahead; None if it is not there, or cannot be read."""
+    def image_read_ahead(self) -> tuple[Image, ...] | None:
+        """The channels of the image that was read ahead; None without it, or if it is unreadable.
+
+        They are the same tuple as long as it is the same image.
+        """
         ahead = self._ahead
-        if ahead is None or not ahead.image.done() or ahead.image.exception() is not None:
+        if ahead is None or not ahead.channels.done() or ahead.channels.exception() is not None:
             return None
-        return ahead.image.result()
+        return ahead.channels.result()
 
     def close(self) -> None:
         """Read nothing more; what is being read is waited for by the interpreter only."""
         self._ahead = None
         self._pool.shutdown(wait=False, cancel_futures=True)
 
-    def _load(self, index: int, image: Image | None) -> LoadedImage:
-        folder = self._folder
-        if image is None:
-            image = read_image(folder.images[index], folder.name(index))
+    def _load(self, index: int, channels: tuple[Image, ...] | None) -> LoadedImage:
+        folder, name = self._folder, self._folder.name(index)
+        if channels is None:
+            channels = read_layers(folder.images[index], name)
         path = folder.labels_path(index)
         signature = file_signature(path)
-        labels = read_labels_for(image, path)
-        return LoadedImage(index, image, labels, LabelsFile(labels, path, signature))
+        labels = read_labels_for(channels[0], path)
+        labels.name = f"{name} objects"
+        return LoadedImage(index, name, channels, labels, LabelsFile(labels, path, signature))
 
 
-def _sentence(image: Future[Image]) -> str:
-    if image.cancelled():
+def _sentence(read: Future[tuple[Image, ...]]) -> str:
+    if read.cancelled():
         return ""
-    error = image.exception()
+    error = read.exception()
     return str(error) if isinstance(error, UserError) else ""

@@ -44,12 +44,19 @@ class FolderSearch:
         """Whether there is a search that `stop` would end."""
         return self._background.is_running
 
-    def start(self, folder: ImageFolder, model: str | None, is_waiting: Callable[[], bool]) -> None:
+    def start(
+        self,
+        folder: ImageFolder,
+        model: str | None,
+        channel: int | None,
+        is_waiting: Callable[[], bool],
+    ) -> None:
         """Start a search; see `samlet_napari.folder.everything.search_folder`.
 
         Args:
             folder: the folder.
             model: the name or file of a model; None for the bundled one.
+            channel: that the model sees; None for all, blended.
             is_waiting: whether the user waits for the model.
 
         Raises:
@@ -61,7 +68,7 @@ class FolderSearch:
         if not models.is_available(name):
             raise UserError(f"{name} is not here yet: choose it in the widget Segment first.")
         stopped = threading.Event()
-        work = self._work(folder, name, stopped, is_waiting)
+        work = self._work(folder, name, channel, stopped, is_waiting)
         self._background.start(work, self._on_result, self._on_searched, stopped=stopped)
         self.status.emit("Everything: loading the model ...")
 
@@ -82,6 +89,7 @@ class FolderSearch:
         self,
         folder: ImageFolder,
         model: str,
+        channel: int | None,
         stopped: threading.Event,
         is_waiting: Callable[[], bool],
     ) -> Generator[Searched, None, str]:
@@ -93,7 +101,9 @@ class FolderSearch:
 
         try:
             predictor = models.predictor(model)
-            progress = yield from search_folder(folder, predictor, report, stopped, is_waiting)
+            progress = yield from search_folder(
+                folder, predictor, channel, report, stopped, is_waiting
+            )
         except StoppedError:
             return ""
         return progress.describe_result()

@@ -1,11 +1,11 @@
-"""The one image of a folder that a viewer shows: its two layers, and the clicks on it."""
+"""The one image of a folder that a viewer shows: its layers, and the clicks on it."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from typing import Any
 
 from napari.components import ViewerModel
-from napari.layers import Labels
+from napari.layers import Image, Labels
 from qtpy.QtCore import QTimer
 
 from samlet_napari.folder.loader import LoadedImage
@@ -52,7 +52,24 @@ class ShownImage:
         if segment is None or self.loaded is None:
             return None
         workspace = segment.workspace
-        return workspace.session if workspace.image is self.loaded.image else None
+        return workspace.session if workspace.image in self.loaded.channels else None
+
+    @property
+    def channel(self) -> int | None:
+        """The channel that the model sees; None for all, blended."""
+        segment, loaded = self.segment, self.loaded
+        if segment is None or segment.sources.is_blended:
+            return None
+        image = segment.workspace.image
+        return loaded.channels.index(image) if loaded and image in loaded.channels else 0
+
+    def seen_of(self, channels: Sequence[Image]) -> list[Image]:
+        """Of an image that is not shown yet, the channels that the model would see."""
+        number = self.channel
+        if number is not None:
+            return [channels[min(number, len(channels) - 1)]]
+        visible = _visible(self.loaded, channels)
+        return [image for image, shown in zip(channels, visible, strict=True) if shown]
 
     @property
     def reason_to_stay(self) -> str:
@@ -68,13 +85,14 @@ class ShownImage:
 
     def show(self, loaded: LoadedImage | None) -> None:
         """Show another image in place of this one, or none."""
-        before, self.loaded = self.loaded, loaded
+        before, channel = self.loaded, self.channel or 0
+        self.loaded = loaded
         with batched_update(self._viewer):
             if loaded is not None:
-                self._add(loaded, before)
+                self._add(loaded, before, channel)
             if before is not None:
                 before.file.close()
-                for layer in (before.labels, before.image):
+                for layer in (before.labels, *before.channels):
                     if layer in self._viewer.layers:
                         self._viewer.layers.remove(layer)
         if loaded is not None:
@@ -83,7 +101,7 @@ class ShownImage:
     def attach(self) -> None:
         """Let objects be committed to the labels that are saved, also in a widget opened later."""
         segment, loaded = self.segment, self.loaded
-        if segment is None or loaded is None or segment.workspace.image is not loaded.image:
+        if segment is None or loaded is None or segment.workspace.image not in loaded.channels:
             return
         if segment.workspace.labels is None:
             segment.choose_labels(loaded.labels)
@@ -98,17 +116,24 @@ class ShownImage:
             self.loaded.file.close()
             self.loaded = None
 
-    def _add(self, loaded: LoadedImage, before: LoadedImage | None) -> None:
-        layers, image, labels = self._viewer.layers, loaded.image, loaded.labels
+    def _add(self, loaded: LoadedImage, before: LoadedImage | None, channel: int) -> None:
+        layers, labels = self._viewer.layers, loaded.labels
         active = layers.selection.active
         labels.events.paint.connect(self._after_stroke)
         # With the features, the classes of objects change.
         labels.events.features.connect(self._after_stroke)
-        self._viewer.add_layer(image)
-        insert_above(self._viewer, image, labels)
+        visible = _visible(before, loaded.channels)
+        for image, shown in zip(loaded.channels, visible, strict=True):
+            image.visible = shown
+            self._viewer.add_layer(image)
+        insert_above(self._viewer, loaded.channels[-1], labels)
         segment = self.segment
         if segment is not None:
-            segment.choose_image(image)
+            if before is not None and segment.sources.is_blended:
+                # It is still there, and would be blended with this one.
+                for image in before.channels:
+                    image.visible = False
+            segment.choose_image(loaded.channels[min(channel, len(loaded.channels) - 1)])
             segment.choose_labels(labels)
             segment.workspace.opened.emit()
         if segment is None or (before is not None and active is before.labels):
@@ -125,10 +150,18 @@ class ShownImage:
 
     def _report_removal(self, layer: Any) -> None:
         loaded = self.loaded
-        if loaded is None or layer not in (loaded.image, loaded.labels):
+        if loaded is None or layer not in (loaded.labels, *loaded.channels):
             return
-        if layer not in self._viewer.layers:
+        layers = self._viewer.layers
+        if loaded.labels not in layers or not any(each in layers for each in loaded.channels):
             self._on_removed(layer)
+
+
+def _visible(before: LoadedImage | None, channels: Sequence[Image]) -> list[bool]:
+    """Which channels are shown: of several those that are shown of the image before."""
+    if before is None or len(channels) == 1 or len(channels) != len(before.channels):
+        return [True] * len(channels)
+    return [image.visible for image in before.channels]
 
 
 def _hand_on_brush(before: LoadedImage | None, labels: Labels) -> None:

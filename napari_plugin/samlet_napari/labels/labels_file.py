@@ -63,6 +63,7 @@ def write_labels(path: str | Path, data: Any, meta: dict[str, Any]) -> list[str]
             compression="zlib",
             photometric="minisblack",
             description=json.dumps({"samlet": _entry(meta)}),
+            metadata=_axes(meta, labels.ndim),
         )
     return [str(path)]
 
@@ -128,6 +129,13 @@ def _with_suffix(path: Path) -> Path:
     if path.suffix.lower() in (".tif", ".tiff"):
         return path.with_suffix(SUFFIX)
     return path.with_name(path.name + SUFFIX)
+
+
+def _axes(meta: dict[str, Any], dimensions: int) -> dict[str, str]:
+    """What tells other programs which axes are time and depth, where the layer does."""
+    axes = "".join(meta.get("axis_labels") or ()).upper()
+    is_known = len(axes) == dimensions and axes.endswith("YX") and axes[:-2] in ("T", "Z", "TZ")
+    return {"axes": axes} if is_known else {}
 
 
 def _entry(meta: dict[str, Any]) -> dict[str, Any]:

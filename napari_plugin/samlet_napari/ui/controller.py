@@ -4,7 +4,7 @@ Everything here runs in the GUI thread. What takes longer than a blink runs else
 and is brought back to this thread.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -252,8 +252,11 @@ class Controller:
         """Whether the user waits for the model; from any thread."""
         return not self._worker.is_idle
 
-    def encoding_of(self, image: Image) -> Callable[[], object] | None:
+    def encoding_of(self, channels: Sequence[Image]) -> Callable[[], object] | None:
         """What encodes an image as it will be needed once it is chosen, for another thread.
+
+        Args:
+            channels: its layer, or several that will be blended.
 
         Returns:
             None without a model, and for stacks, of which nobody knows which slice will be shown.
@@ -262,11 +265,11 @@ class Controller:
             UserError: the image cannot be shown to a model.
         """
         current = self.workspace.embeddings
-        shape = shape_of(image)
+        shape = shape_of(channels[0])
         if current is None or len(shape) != 2:
             return None
-        snapshot = LayerSnapshot.of([image], as_shown=self.sources.as_shown)
-        embeddings = EmbeddingProvider(current.predictor, snapshot, self._cache(image))
+        snapshot = LayerSnapshot.of(channels, as_shown=self.sources.as_shown)
+        embeddings = EmbeddingProvider(current.predictor, snapshot, self._cache(channels[0]))
         centre = (shape[1] / 2, shape[0] / 2) * 2
         roi = choose_roi(Plane((0, 1), (0, 0)), shape, centre, max(shape), current.input_size)
         return partial(embeddings.get, roi)

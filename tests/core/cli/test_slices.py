@@ -19,7 +19,7 @@ from samlet.errors import UserError
 from samlet.images import SliceChoice
 from samlet.outputs import read_label_map
 from samlet.training.distillation.sources import open_source
-from tests.core.images.test_formats import write_zarr
+from tests.microscope_files import write_zarr
 
 Run = Callable[..., str]
 CELLS = images.read(samples.IMAGES / "fluorescence_1.png")[:120, :160, 0]

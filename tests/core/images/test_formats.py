@@ -1,8 +1,7 @@
 """OME-Zarr, CZI and LIF, as their own libraries write them, through the one door of all formats."""
 
-import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -16,99 +15,10 @@ from samlet import images
 from samlet.errors import UserError
 from samlet.images import SliceChoice, SlicePath, slice_path
 from samlet.images.decoding import decode
+from tests.microscope_files import TCZYX, WRITERS, write_lif, write_zarr
 
 RNG = np.random.default_rng(5)
-TCZYX = RNG.integers(0, 60000, (2, 3, 4, 20, 30), dtype=np.uint16)
 SIZE = images.PixelSize(0.25, 0.5)
-
-
-def write_zarr(folder: Path, values: np.ndarray, axes: str = "tczyx", version: str = "0.5") -> None:
-    """An image as the specification has it, with a smaller second level."""
-    group = zarr.open_group(folder, mode="w", zarr_format=2 if version < "0.5" else 3)
-    levels = []
-    for level in range(2):
-        data = values[..., :: 2**level, :: 2**level]
-        array = group.create_array(
-            str(level), shape=data.shape, dtype=data.dtype, chunks=data.shape
-        )
-        array[...] = data
-        scale = [1.0] * (len(axes) - 2) + [250.0 * 2**level, 500.0 * 2**level]
-        levels.append(
-            {"path": str(level), "coordinateTransformations": [{"type": "scale", "scale": scale}]}
-        )
-    kinds = {"t": "time", "c": "channel"}
-    listed = [{"name": axis, "type": kinds.get(axis, "space")} for axis in axes]
-    for axis in listed[-2:]:
-        axis["unit"] = "nanometer"
-    image: dict[str, Any] = {"axes": listed, "datasets": levels}
-    if version < "0.5":
-        group.attrs["multiscales"] = [image | {"version": version}]
-    else:
-        group.attrs["ome"] = {"version": version, "multiscales": [image]}
-
-
-def write_czi(path: Path, values: np.ndarray, axes: str = "tczyx") -> None:
-    with czi.create_czi(str(path)) as file:
-        for place in np.ndindex(values.shape[:3]):
-            plane = dict(zip(axes[:3].upper(), place, strict=True))
-            file.write(values[place][..., None], plane=plane)
-        file.write_metadata(scale_x=0.5e-6, scale_y=0.25e-6)
-
-
-def write_lif(path: Path, stored: Mapping[str, np.ndarray]) -> None:
-    """Images of uint16, t, z, c, y, x, as in Leica's description of version 2 of the format."""
-    elements, blocks = "", b""
-    for number, (name, unordered) in enumerate(stored.items()):
-        values = np.ascontiguousarray(unordered.swapaxes(1, 2))
-        t, z, c, height, width = values.shape
-        channel = height * width * 2
-        steps = {
-            1: (width, 2),
-            2: (height, width * 2),
-            3: (z, channel * c),
-            4: (t, channel * c * z),
-        }
-        metres = {1: (width - 1) * 0.5e-6, 2: (height - 1) * 0.25e-6}
-        dimensions = "".join(
-            f'<DimensionDescription DimID="{axis}" NumberOfElements="{count}" Origin="0" '
-            f'Length="{metres.get(axis, count)}" Unit="m" BitInc="0" BytesInc="{step}"/>'
-            for axis, (count, step) in steps.items()
-        )
-        channels = "".join(
-            f'<ChannelDescription DataType="0" ChannelTag="0" BytesInc="{i * channel}" '
-            'Resolution="16" NameOfMeasuredQuantity="" Min="0" Max="65535" Unit="" LUTName="Gray" '
-            'IsLUTInverted="0" BitInc="0"/>'
-            for i in range(c)
-        )
-        elements += (
-            f'<Element Name="{name}" UniqueID="u{number}"><Data><Image><ImageDescription><Channels>'
-            f"{channels}</Channels><Dimensions>{dimensions}</Dimensions></ImageDescription></Image>"
-            f'</Data><Memory Size="{values.nbytes}" MemoryBlockID="M{number}"/></Element>'
-        )
-        block = f"M{number}".encode("utf-16-le")
-        head = b"*" + struct.pack("<Q", values.nbytes) + b"*" + struct.pack("<I", len(block) // 2)
-        size = len(head) + len(block)
-        blocks += struct.pack("<II", 0x70, size) + head + block + values.tobytes()
-    text = (
-        f'<LMSDataContainerHeader Version="2"><Element Name="a" UniqueID="r"><Children>{elements}'
-        "</Children></Element></LMSDataContainerHeader>"
-    ).encode("utf-16-le")
-    header = b"*" + struct.pack("<I", len(text) // 2) + text
-    path.write_bytes(struct.pack("<II", 0x70, len(header)) + header + blocks)
-
-
-def write_ome_tiff(path: Path, values: np.ndarray, axes: str = "tczyx") -> None:
-    metadata: dict[str, Any] = {"axes": axes.upper(), "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
-    tifffile.imwrite(path, values, ome=True, metadata=metadata, photometric="minisblack")
-
-
-WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
-    "a.zarr": write_zarr,
-    "old.ome.zarr": lambda path, values: write_zarr(path, values, version="0.4"),
-    "a.czi": write_czi,
-    "a.lif": lambda path, values: write_lif(path, {"one": values}),
-    "a.ome.tif": write_ome_tiff,
-}
 
 
 @pytest.mark.parametrize("name", WRITERS)
@@ -199,6 +109,11 @@ def test_series(tmp_path: Path) -> None:
         every = images.list_slices([path], SliceChoice.parse(None, "all"))
         assert len(every) == (2 if name == "a.czi" else 6)
         assert all(SlicePath.parse(one).series in (0, 1) for one in every)
+        series = [slice_path(path, series=number) for number in (0, 1)]
+        assert images.list_series([path, tmp_path / "missing.tif"]) == [
+            *series,
+            tmp_path / "missing.tif",
+        ]
         with pytest.raises(UserError, match="has no series 2: it has 2"):
             images.read(slice_path(path, series=2, z=z))
 
