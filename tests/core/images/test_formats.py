@@ -109,9 +109,9 @@ def test_series(tmp_path: Path) -> None:
         every = images.list_slices([path], SliceChoice.parse(None, "all"))
         assert len(every) == (2 if name == "a.czi" else 6)
         assert all(SlicePath.parse(one).series in (0, 1) for one in every)
-        series = [slice_path(path, series=number) for number in (0, 1)]
+        both = [slice_path(path, series=number) for number in (0, 1)]
         assert images.list_series([path, tmp_path / "missing.tif"]) == [
-            *series,
+            *both,
             tmp_path / "missing.tif",
         ]
         with pytest.raises(UserError, match="has no series 2: it has 2"):
