@@ -1,9 +1,10 @@
 """Small files of microscopes, as their own libraries or the descriptions of the formats have them.
 
-Arrays are t, c, z, y, x, and pixels 0.25 x 0.5 micrometres.
+Arrays are t, c, z, y, x, and pixels 0.25 x 0.5 micrometres, in ND2 0.5 x 0.5.
 """
 
 import struct
+import zlib
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -91,6 +92,87 @@ def write_lif(path: Path, stored: Mapping[str, np.ndarray]) -> None:
     path.write_bytes(struct.pack("<II", 0x70, len(header)) + header + blocks)
 
 
+def write_nd2(path: Path, *positions: np.ndarray, compressed: bool = False) -> None:
+    """Positions of uint16, t, c, z, y, x, or of uint8 with red, green and blue as one channel.
+
+    The chunks, and the places of the values in them, are those that the library `nd2` reads.
+    """
+    t, c, z, height, width = positions[0].shape[:5]
+    is_rgb = positions[0].ndim == 6
+    # Time, position, depth: each frame has its channels side by side.
+    frames = np.stack(positions, axis=1)
+    frames = frames.swapaxes(2, 3) if is_rgb else frames.transpose(0, 1, 3, 4, 5, 2)
+    frames = frames.reshape(-1, height, width, 3 if is_rgb else c)
+    bits = frames.itemsize * 8
+    row = frames[0, 0].nbytes
+    padding = -row % 4
+    attributes = {
+        "uiWidth": width,
+        "uiWidthBytes": row + padding,
+        "uiHeight": height,
+        "uiComp": frames.shape[-1],
+        "uiBpcInMemory": bits,
+        "uiBpcSignificant": bits,
+        "uiSequenceCount": len(frames),
+        "eCompression": 0 if compressed else 2,
+    }
+    plane = {"uiCompCount": 3 if is_rgb else 1, "pFluorescentProbe": {"m_uiColor": 0}}
+    metadata = {
+        "bCalibrated": True,
+        "dCalibration": 0.5,
+        "sPicturePlanes": {"uiCount": c, "sPlaneNew": {f"a{i}": plane for i in range(c)}},
+    }
+    points = [{"dPosX": 0.0, "dPosY": 0.0} for _ in positions]
+    loops = {
+        1: {"uiCount": t, "dStart": 0.0, "dPeriod": 1000.0, "dDuration": 0.0},
+        2: {"uiCount": len(points), "Points": points},
+        4: {"uiCount": z, "dZLow": 0.0, "dZHigh": float(z), "dZStep": 1.0},
+    }
+    experiment: dict[str, Any] = {}
+    for kind, parameters in reversed(loops.items()):
+        inner = {"ppNextLevelEx": [experiment]} if experiment else {}
+        experiment = {"eType": kind, "uLoopPars": parameters, **inner}
+    chunks = {
+        "ImageAttributesLV!": _nd2_variant("SLxImageAttributes", attributes),
+        "ImageMetadataSeqLV|0!": _nd2_variant("SLxPictureMetadata", metadata),
+        "ImageMetadataLV!": _nd2_variant("SLxExperiment", experiment),
+    }
+    for number, frame in enumerate(frames):
+        rows = np.pad(frame.reshape(height, -1).view(np.uint8), ((0, 0), (0, padding))).tobytes()
+        seconds = struct.pack("<d", number)
+        chunks[f"ImageDataSeq|{number}!"] = seconds + (zlib.compress(rows) if compressed else rows)
+    content = _nd2_chunk("ND2 FILE SIGNATURE CHUNK NAME01!", b"Ver3.0".ljust(64, b"\0"), 32)
+    listed = b""
+    for name, data in chunks.items():
+        listed += name.encode() + struct.pack("<QQ", len(content), len(data))
+        content += _nd2_chunk(name, data)
+    end = b"ND2 CHUNK MAP SIGNATURE 0000001!" + struct.pack("<Q", len(content))
+    path.write_bytes(content + _nd2_chunk("ND2 FILEMAP SIGNATURE NAME 0001!", listed + end))
+
+
+def _nd2_chunk(name: str, data: bytes, name_length: int = 4072) -> bytes:
+    """A chunk, of which the values of frames are looked for after 4072 bytes."""
+    head = struct.pack("<IIQ", 0x0ABECEDA, name_length, len(data))
+    return head + name.encode().ljust(name_length, b"\0") + data
+
+
+def _nd2_variant(name: str, value: Any) -> bytes:
+    """Nikon's binary form of JSON; in a list names are empty."""
+    text = f"{name}\0".encode("utf-16-le")
+    if not isinstance(value, (dict, list)):
+        code, form = {bool: (1, "<B"), int: (3, "<I"), float: (6, "<d")}[type(value)]
+        return bytes([code, len(text) // 2]) + text + struct.pack(form, value)
+    named = value.items() if isinstance(value, dict) else [("", each) for each in value]
+    items = [_nd2_variant(*item) for item in named]
+    start = 2 + len(text) + 12
+    places = [start + sum(map(len, items[:i])) for i in range(len(items))]
+    head = struct.pack("<IQ", len(items), start + sum(map(len, items)))
+    return (
+        bytes([11, len(text) // 2]) + text + head + b"".join(items)
+        + struct.pack(f"<{len(items)}Q", *places)
+    )  # fmt: skip
+
+
 def write_ome_tiff(path: Path, values: np.ndarray, axes: str = "tczyx") -> None:
     metadata: dict[str, Any] = {"axes": axes.upper(), "PhysicalSizeX": 0.5, "PhysicalSizeY": 0.25}
     tifffile.imwrite(path, values, ome=True, metadata=metadata, photometric="minisblack")
@@ -101,5 +183,6 @@ WRITERS: dict[str, Callable[[Path, np.ndarray], None]] = {
     "old.ome.zarr": lambda path, values: write_zarr(path, values, version="0.4"),
     "a.czi": write_czi,
     "a.lif": lambda path, values: write_lif(path, {"one": values}),
+    "a.nd2": write_nd2,
     "a.ome.tif": write_ome_tiff,
 }

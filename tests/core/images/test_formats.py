@@ -1,10 +1,11 @@
-"""OME-Zarr, CZI and LIF, as their own libraries write them, through the one door of all formats."""
+"""OME-Zarr, CZI, ND2 and LIF through the one door of all formats."""
 
 import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import nd2
 import numpy as np
 import pytest
 import tifffile
@@ -15,7 +16,7 @@ from samlet import images
 from samlet.errors import UserError
 from samlet.images import SliceChoice, SlicePath, slice_path
 from samlet.images.decoding import decode
-from tests.microscope_files import TCZYX, WRITERS, write_lif, write_zarr
+from tests.microscope_files import TCZYX, WRITERS, write_lif, write_nd2, write_zarr
 
 RNG = np.random.default_rng(5)
 SIZE = images.PixelSize(0.25, 0.5)
@@ -27,7 +28,8 @@ def test_every_plane_comes_back(tmp_path: Path, name: str) -> None:
     WRITERS[name](path, TCZYX)
     with images.open_image(path) as file:
         assert file.lengths == {"T": 2, "Z": 4} and file.series_count == 1
-        assert file.pixel_size == pytest.approx(SIZE)
+        # Of ND2 they are square.
+        assert file.pixel_size == pytest.approx((0.5, 0.5) if name == "a.nd2" else SIZE)
         for t, z in np.ndindex(2, 4):
             decoded = file.decode({"T": t, "Z": z})
             assert decoded.kind == "channels"
@@ -71,6 +73,25 @@ def test_colours(tmp_path: Path) -> None:
         file.write(rgb[..., ::-1])
     np.testing.assert_array_equal(images.read(tmp_path / "a.czi"), rgb)
     assert images.read_pixel_size(tmp_path / "a.czi") is None
+    write_nd2(tmp_path / "a.nd2", rgb[np.newaxis, np.newaxis, np.newaxis])
+    np.testing.assert_array_equal(images.read(tmp_path / "a.nd2"), rgb)
+
+
+@pytest.mark.parametrize("compressed", [False, True])
+def test_nd2_as_its_own_library_reads_it(tmp_path: Path, compressed: bool) -> None:
+    """Positions, with rows that are padded where values are not compressed."""
+    path = tmp_path / "a.nd2"
+    values = TCZYX if compressed else TCZYX[..., :29]
+    write_nd2(path, values, values[::-1], compressed=compressed)
+    with nd2.ND2File(path) as file:
+        expected = file.asarray()
+        assert "".join(file.sizes) == "TPZCYX"
+    assert images.list_series([path]) == [tmp_path / "a.nd2.s0", tmp_path / "a.nd2.s1"]
+    for position in range(2):
+        for t, z in np.ndindex(2, 4):
+            plane = decode(slice_path(path, series=position, t=t, z=z)).values
+            np.testing.assert_array_equal(np.moveaxis(plane, 2, 0), expected[t, position, z])
+    np.testing.assert_array_equal(expected[0, 1], values[1].swapaxes(0, 1))
 
 
 def test_series(tmp_path: Path) -> None:
@@ -123,7 +144,7 @@ def test_folders_of_all_formats(tmp_path: Path) -> None:
     for name, write in WRITERS.items():
         write(tmp_path / ("" if name == "a.czi" else "b") / name, TCZYX)
     found = [path.relative_to(tmp_path).as_posix() for path in images.find(tmp_path)]
-    assert found == ["a.czi", "b/a.lif", "b/a.ome.tif", "b/a.zarr", "b/old.ome.zarr"]
+    assert found == ["a.czi", "b/a.lif", "b/a.nd2", "b/a.ome.tif", "b/a.zarr", "b/old.ome.zarr"]
     for name in ("a.czi.z3.labels.png", "a.czi.labels.tif", "b/a.zarr.t0.z1.overlay.png"):
         assert images.is_result(tmp_path / name)
 
@@ -158,7 +179,7 @@ def test_zarrs_that_are_none(tmp_path: Path) -> None:
         images.read(tmp_path / "folder")
 
 
-@pytest.mark.parametrize("name", ["a.czi", "a.lif"])
+@pytest.mark.parametrize("name", ["a.czi", "a.lif", "a.nd2"])
 def test_files_that_are_cut_short(tmp_path: Path, name: str) -> None:
     WRITERS[name](tmp_path / name, TCZYX)
     content = (tmp_path / name).read_bytes()
@@ -169,7 +190,7 @@ def test_files_that_are_cut_short(tmp_path: Path, name: str) -> None:
 
 
 def test_a_library_that_is_missing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    modules = {"zarr": "a.zarr", "pylibCZIrw": "a.czi", "liffile": "a.lif"}
+    modules = {"zarr": "a.zarr", "pylibCZIrw": "a.czi", "liffile": "a.lif", "nd2": "a.nd2"}
     for module, name in modules.items():
         WRITERS[name](tmp_path / name, TCZYX)
         with monkeypatch.context() as patch:

@@ -1,7 +1,7 @@
 """The files of microscopes, read by libraries of `samlet[formats]`: CZI, LIF and ND2."""
 
-from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -14,6 +14,15 @@ from samlet.images.formats.decoded_image import DecodedImage
 from samlet.images.formats.extras import import_reader
 from samlet.images.formats.pixel_size import PixelSize
 from samlet.images.formats.planes import ArrayPlanes, check_series, with_channels
+
+
+@contextmanager
+def _closed_on_error(file: Any) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        file.close()
+        raise
 
 
 class CziPlanes:
@@ -29,7 +38,7 @@ class CziPlanes:
 
     def __init__(self, path: Path, series: int | None) -> None:
         self._file = import_reader("pylibCZIrw.czi", path).CziReader(str(path))
-        try:
+        with _closed_on_error(self._file):
             scenes = self._file.scenes_bounding_rectangle_no_pyramid
             self.series_count = max(1, len(scenes))
             number = check_series(path, series, self.series_count)
@@ -48,9 +57,6 @@ class CziPlanes:
             self.shape = (*lengths.values(), rectangle.h, rectangle.w)
             if any(kind.startswith("Bgr") for kind in self._file.pixel_types.values()):
                 self.axes, self.shape = f"{self.axes}S", (*self.shape, 3)
-        except BaseException:
-            self.close()
-            raise
 
     @cached_property
     def pixel_size(self) -> PixelSize | None:
@@ -92,7 +98,7 @@ class LifPlanes(ArrayPlanes):
 
     def __init__(self, path: Path, series: int | None) -> None:
         self._file = import_reader("liffile", path).LifFile(path)
-        try:
+        with _closed_on_error(self._file):
             images: Sequence[Any] = list(self._file.images)
             if not images:
                 raise UserError(f"{path} holds no image: export it again.")
@@ -100,9 +106,6 @@ class LifPlanes(ArrayPlanes):
             axes = _axes_in_lif(image.dims)
             array = image.asarray(out="memmap")
             super().__init__(axes, array, len(images), _size_in_lif(image.coords))
-        except BaseException:
-            self.close()
-            raise
 
     def close(self) -> None:
         """Close the file."""
@@ -140,7 +143,7 @@ class Nd2Planes:
 
     def __init__(self, path: Path, series: int | None) -> None:
         self._file = import_reader("nd2", path).ND2File(path)
-        try:
+        with _closed_on_error(self._file):
             lengths = dict(self._file.sizes)
             self.series_count = lengths.pop("P", 1)
             self._position = check_series(path, series, self.series_count)
@@ -148,9 +151,10 @@ class Nd2Planes:
             self.shape = tuple(lengths.values())
             # Axes of length 1 are not in a frame, not even Y and X.
             self._frame_axes = "".join(axis for axis in "CYXS" if lengths.get(axis, 1) > 1)
-        except BaseException:
-            self.close()
-            raise
+            self._frames = {
+                tuple(place.get(axis, 0) for axis in "PTZ"): number
+                for number, place in enumerate(self._file.loop_indices)
+            }
 
     @cached_property
     def pixel_size(self) -> PixelSize | None:
@@ -164,12 +168,9 @@ class Nd2Planes:
 
     def decode(self, index: Mapping[str, int]) -> DecodedImage:
         """See `Planes`."""
-        wanted = {"P": self._position, **index}
-        for number, place in enumerate(self._file.loop_indices):
-            if all(place.get(axis, 0) == n for axis, n in wanted.items()):
-                frame = np.array(self._file.read_frame(number))
-                return with_channels(frame, self._frame_axes)
-        raise ValueError(f"there is no frame at {wanted}")
+        number = self._frames[self._position, index.get("T", 0), index.get("Z", 0)]
+        # A copy, since the file may be closed before the values are used.
+        return with_channels(np.array(self._file.read_frame(number)), self._frame_axes)
 
     def close(self) -> None:
         """Close the file."""
