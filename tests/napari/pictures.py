@@ -169,6 +169,8 @@ def main() -> None:
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, screen():
         os.environ["XDG_CACHE_HOME"] = temporary
+        # Otherwise napari shows a message about it on some processors.
+        os.environ["SAMLET_PRECISION"] = "float32"
         take(arguments.out)
 
 

@@ -74,8 +74,10 @@ class ArrayPlanes:
         left = "".join(
             axis for axis, part in zip(self.axes, chosen, strict=True) if isinstance(part, slice)
         )
-        # A copy, since the file may be closed before the values are used.
-        return with_channels(np.array(self._array[tuple(chosen)]), left)
+        # A view of a mapped file is copied, since the file may be closed before it is used; what is
+        # read of a Zarr is a copy already.
+        read = np.array if isinstance(self._array, np.ndarray) else np.asarray
+        return with_channels(read(self._array[tuple(chosen)]), left)
 
     def close(self) -> None:
         """Nothing is held open."""
