@@ -2,6 +2,7 @@
 
 from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -10,7 +11,7 @@ from rich.console import Console
 
 from samlet.errors import UserError
 from samlet.images.rgb import parse_channels
-from samlet.storage.locations import Location, Url
+from samlet.storage.locations import Location
 from samlet.storage.staging import staged_files
 from samlet.utils.console import console
 
@@ -98,7 +99,6 @@ def find_images(
     channels: str | None,
     slices: str | None,
     series: str | None,
-    along: str | None = None,
 ) -> tuple[list[Path], Path]:
     """Find the images of a command, of stacks each slice.
 
@@ -108,7 +108,6 @@ def find_images(
         channels: value of --channels.
         slices: of --slice.
         series: of --series.
-        along: list stacks as such, see `samlet.images.list_slices`.
 
     Returns:
         their paths, and the folder to which these are relative.
@@ -121,9 +120,7 @@ def find_images(
     choice = images.SliceChoice.parse(slices, series)
     is_folder = images.is_folder_of_images(image)
     found = images.find(image, out) if is_folder else [image]
-    paths = images.list_slices(
-        found, choice, channels=parse_channels(channels), along=along, note=console.print
-    )
+    paths = images.list_slices(found, choice, channels=parse_channels(channels), note=console.print)
     return paths, image if is_folder else image.parent
 
 
@@ -140,16 +137,16 @@ def list_locations(
     Raises:
         UserError: there is no image, or an option is wrong.
     """
-    from samlet.images import SliceChoice, list_slices
-    from samlet.images.listing import list_images
+    from samlet.images import SliceChoice
+    from samlet.images.listing import list_images, list_slices_at
 
-    choice, chosen = SliceChoice.parse(slices, series), parse_channels(channels)
-    if isinstance(images, Url) and choice != SliceChoice():
-        raise UserError("--slice and --series are for files of this machine: copy them here.")
-
-    def slices_of(paths: list[Path]) -> list[Path]:
-        return list_slices(paths, choice, channels=chosen, along=along, note=console.print)
-
+    slices_of = partial(
+        list_slices_at,
+        choice=SliceChoice.parse(slices, series),
+        channels=parse_channels(channels),
+        along=along,
+        note=console.print,
+    )
     return list_images(images, results, slices_of)
 
 

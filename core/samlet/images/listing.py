@@ -1,6 +1,8 @@
 """Which images a command works on: one, those in a folder, or those in a list, here or by URL."""
 
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
+from contextlib import ExitStack
+from functools import partial
 from pathlib import Path, PurePath, PurePosixPath
 from typing import NamedTuple
 
@@ -12,9 +14,12 @@ from samlet.images.finding import (
     is_folder_of_images,
     is_result,
 )
+from samlet.images.slice_paths import SliceChoice, SlicePath
+from samlet.images.slices import list_slices
+from samlet.images.stacks import SliceAxis
 from samlet.storage.locations import READ_ONLY, Location, Url, parse_location
 from samlet.storage.remote import list_files
-from samlet.storage.staging import staged_files
+from samlet.storage.staging import staged_files, staged_image
 
 LIST_SUFFIX = ".txt"
 """Of a text file with the path or URL of an image per line."""
@@ -38,10 +43,12 @@ class ImageList(NamedTuple):
         return ImageList([path for path, _ in kept], [folder for _, folder in kept])
 
 
+SlicesOf = Callable[[Sequence[Location]], Sequence[Location]]
+"""Gives the slices in files."""
+
+
 def list_images(
-    source: Location,
-    results: Location,
-    slices_of: Callable[[list[Path]], list[Path]] = lambda paths: paths,
+    source: Location, results: Location, slices_of: SlicesOf = lambda paths: paths
 ) -> ImageList:
     """Find the images of a command.
 
@@ -51,7 +58,7 @@ def list_images(
             of the same names as the images' if these are below the list's own folder, and
             otherwise in folders of all names of the path.
         results: the folder of all results, whose files are no images.
-        slices_of: gives the slices in files of this machine, see `samlet.images.list_slices`.
+        slices_of: gives the slices in files, see `list_slices_at`.
 
     Raises:
         UserError: there is no image, or results cannot be written there.
@@ -65,14 +72,60 @@ def list_images(
     if source.suffix.lower() == LIST_SUFFIX and not is_folder:
         return _in_list(source, results, slices_of)
     if isinstance(source, Url):
-        if source.suffix.lower() in ALL_SUFFIXES:
-            return ImageList([source], [results])
-        return _below(source, _find_remote(source, results), results)
-    if is_folder:
+        source = parse_slice(source)
+        if source.suffix.lower() not in ALL_SUFFIXES:
+            return _below(source, slices_of(_find_remote(source, results)), results)
+    elif is_folder:
         own = results if isinstance(results, Path) else None
         return _below(source, slices_of(find(source, own)), results)
     paths = slices_of([source])
     return ImageList([*paths], [results] * len(paths))
+
+
+def list_slices_at(
+    paths: Iterable[Location],
+    choice: SliceChoice | None = None,
+    *,
+    channels: Sequence[int] | None = None,
+    along: SliceAxis | str | None = None,
+    note: Callable[[str], object] = lambda text: None,
+) -> list[Location]:
+    """As `samlet.images.list_slices`, which see, also for files at URLs.
+
+    Such a file is brought here only if slices are chosen; otherwise it is listed as a whole.
+    """
+    found: list[Location] = []
+    for path in paths:
+        if isinstance(path, Path):
+            found += list_slices([path], choice, channels=channels, along=along, note=note)
+        elif choice is None or choice == SliceChoice():
+            found.append(path)
+        else:
+            found += _slices_of_url(
+                path, partial(list_slices, choice=choice, channels=channels, along=along), note
+            )
+    return found
+
+
+def _slices_of_url(
+    url: Url, slices_of: Callable[..., list[Path]], note: Callable[[str], object]
+) -> list[Url]:
+    with ExitStack() as staging:
+        try:
+            here = staging.enter_context(staged_image(url, Path())).path
+        except UserError:
+            # Reading it tells why.
+            return [url]
+        slices = slices_of([here], note=lambda text: note(text.replace(str(here), str(url))))
+        return [Url(url.text, SlicePath.of_name(one).ending) for one in slices]
+
+
+def parse_slice(url: Url) -> Url:
+    """Take a URL apart if it names a slice in a file; see `samlet.images.slice_paths`."""
+    parsed = SlicePath.of_name(url.name)
+    if parsed.file.suffix.lower() not in ALL_SUFFIXES:
+        return url
+    return Url(url.text.removesuffix(parsed.ending), parsed.ending)
 
 
 def _below(root: Location, paths: Sequence[Location], results: Location) -> ImageList:
@@ -93,42 +146,55 @@ def _folder_below(path: Location, root: Location) -> PurePath | None:
 
 def _find_remote(folder: Url, results: Location) -> list[Url]:
     inside = f"{results}/" if results != folder else None
-    found = sorted(
-        file
-        for file in list_files(folder)
-        if file.suffix.lower() in ALL_SUFFIXES
-        and not is_result(PurePosixPath(file.name))
-        and not (inside and file.text.startswith(inside))
-    )
+    files = list_files(folder)
+    found = images_among(file for file in files if not (inside and file.text.startswith(inside)))
     if not found:
         raise holds_no_image(folder)
     return found
 
 
-def _in_list(
-    source: Location, results: Location, slices_of: Callable[[list[Path]], list[Path]]
-) -> ImageList:
-    folder = source.parent
-    with staged_files(folder, [source.name]) as here:
+def images_among(files: Iterable[Url]) -> list[Url]:
+    """Those that are images, by their names, and none of samlet's results; sorted."""
+    return sorted(
+        file
+        for file in files
+        if file.suffix.lower() in ALL_SUFFIXES and not is_result(PurePosixPath(file.name))
+    )
+
+
+def _in_list(source: Location, results: Location, slices_of: SlicesOf) -> ImageList:
+    names = read_list(source)
+    paths = slices_of([place_in_list(source.parent, name) for name in dict.fromkeys(names)])
+    return ImageList([*paths], [results / _own_folder(path, source.parent) for path in paths])
+
+
+def read_list(source: Location) -> list[str]:
+    """The lines of a text file (UTF-8) without those that are empty or begin with #.
+
+    Raises:
+        UserError: it cannot be read, or has none.
+    """
+    with staged_files(source.parent, [source.name]) as here:
         try:
-            text = (here / source.name).read_text(encoding="utf-8")
+            text = (here / source.name).read_text(encoding="utf-8-sig")
         except FileNotFoundError as error:
             raise UserError(f"{source} does not exist: check the path.") from error
         except (OSError, UnicodeDecodeError) as error:
-            raise UserError(f"{source} cannot be read as a list of images ({error}).") from error
-    names = [line.strip() for line in text.splitlines()]
-    paths: list[Location] = []
-    for name in dict.fromkeys(filter(None, names)):
-        listed = _listed(folder, name)
-        paths += [listed] if isinstance(listed, Url) else slices_of([listed])
-    if not paths:
+            raise UserError(
+                f"{source} cannot be read as a list of images ({error}): give a UTF-8 text file."
+            ) from error
+    lines = [line.strip() for line in text.splitlines()]
+    names = [line for line in lines if line and not line.startswith("#")]
+    if not names:
         raise UserError(f"{source} lists no image: write one path or URL per line.")
-    return ImageList(paths, [results / _own_folder(path, folder) for path in paths])
+    return names
 
 
-def _listed(folder: Location, name: str) -> Location:
+def place_in_list(folder: Location, name: str) -> Location:
+    """Where the file of a line is, in a list in this folder."""
     given = parse_location(name)
-    return given if isinstance(given, Url) or given.is_absolute() else folder / name
+    place = folder / name if isinstance(given, Path) else given
+    return parse_slice(place) if isinstance(place, Url) else place
 
 
 def _own_folder(path: Location, folder: Location) -> PurePath:

@@ -330,7 +330,7 @@ def check_owner(
     if (
         file not in (None, source["file"])
         and before.get("image") != source["image"]
-        and exists(file if "://" in file else str(SlicePath.parse(file).file))
+        and exists(file.removesuffix(SlicePath.parse(file).ending))
     ):
         raise UserError(
             f"{path} has the name of {file}, whose results are in {folder}: "

@@ -18,13 +18,15 @@ _URL = re.compile(r"([a-zA-Z][a-zA-Z0-9+.-]*)://(.*)")
 
 @dataclass(frozen=True, order=True)
 class Url:
-    """A file or folder outside this machine's file system.
+    """A file or folder outside this machine's file system, or a slice in a file.
 
     Attributes:
-        text: the URL, without a slash at its end.
+        text: the URL of the file or folder, without a slash at its end.
+        ending: of a slice, ".t0.z3", as `samlet.images.slice_paths` adds it to a path; "" for all.
     """
 
     text: str
+    ending: str = ""
 
     @property
     def protocol(self) -> str:
@@ -34,7 +36,7 @@ class Url:
     @property
     def name(self) -> str:
         """The last part of the path; what follows a "?" at a web server is not part of it."""
-        return PurePosixPath(self._path).name
+        return f"{PurePosixPath(self._path).name}{self.ending}"
 
     @property
     def parent(self) -> "Url":
@@ -45,7 +47,7 @@ class Url:
 
     @property
     def suffix(self) -> str:
-        """The suffix of the name."""
+        """The suffix of the file's name."""
         return PurePosixPath(self._path).suffix
 
     @property
@@ -65,10 +67,10 @@ class Url:
         Raises:
             ValueError: it is not below that folder.
         """
-        return PurePosixPath(self._path).relative_to(folder._path)
+        return PurePosixPath(f"{self._path}{self.ending}").relative_to(folder._path)
 
     def __str__(self) -> str:
-        return self.text
+        return f"{self.text}{self.ending}"
 
 
 Location = Path | Url

@@ -15,7 +15,7 @@ class StagedImage(NamedTuple):
     """An image and the folder of its results, as paths on this machine.
 
     Attributes:
-        path: the image's file; it has the name of the original.
+        path: of the image; it has the name of the original.
         folder: for its results.
         origin: where the image really is, for records: an absolute path or a URL.
     """
@@ -36,7 +36,7 @@ def staged_image(
     are new or were changed are uploaded, each as a whole.
 
     Args:
-        image: the file.
+        image: the file, or a slice in it.
         results: the folder of its results.
         also: further names of its results.
         last: suffixes of files that are uploaded after the others, as they mark that these are
@@ -94,10 +94,10 @@ def _here(image: Location, folder: Path, originals: dict[Path, str]) -> tuple[Pa
     if isinstance(image, Path):
         return image, str(image.absolute())
     folder.mkdir()
-    path = folder / image.name
-    originals[path] = str(image)
-    remote.download(image, path)
-    return path, str(image)
+    file = folder / image.name.removesuffix(image.ending)
+    originals[file] = image.text
+    remote.download(image, file)
+    return folder / image.name, str(image)
 
 
 @contextmanager

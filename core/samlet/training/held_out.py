@@ -15,6 +15,7 @@ from collections.abc import Collection, Mapping
 from pathlib import Path
 
 from samlet.images import SlicePath
+from samlet.storage.locations import Location
 
 MAX_EVALUATED = 50
 """The most images that a model is measured on; a larger share is held out all the same."""
@@ -35,7 +36,7 @@ def held_out_names(names: Collection[str], share: float) -> list[str]:
     return (chosen or ranked[:1])[: len(ranked) - 1]
 
 
-def held_out_slices(paths: Mapping[str, Path], share: float) -> list[str]:
+def held_out_slices(paths: Mapping[str, Location], share: float) -> list[str]:
     """The same for images of which some are slices of stacks.
 
     Neighbouring slices are alike, so that all slices of a stack are on one side, unless there is
@@ -48,7 +49,11 @@ def held_out_slices(paths: Mapping[str, Path], share: float) -> list[str]:
     Returns:
         names, by rising hash of the file's name.
     """
-    files = {name: name.removesuffix(SlicePath.parse(path).ending) for name, path in paths.items()}
+    endings = {
+        name: SlicePath.parse(path).ending if isinstance(path, Path) else path.ending
+        for name, path in paths.items()
+    }
+    files = {name: name.removesuffix(ending) for name, ending in endings.items()}
     if len({*files.values()}) == 1:
         return held_out_names(paths, share)
     ranks = {file: rank for rank, file in enumerate(held_out_names(files.values(), share))}

@@ -10,16 +10,19 @@ from urllib.request import Request, urlopen
 
 import numpy as np
 import pytest
+import tifffile
 from PIL import Image
 from typer.testing import CliRunner
 
 from samlet.cli.main import app
 from samlet.errors import UserError
+from samlet.images import SliceChoice
 from samlet.storage import remote
 from samlet.storage.locations import Url
 from samlet.storage.run_mark import NAME, check_mark, marked_run
 from samlet.storage.staging import staged_image
 from samlet.training.distillation.shards import check_shard, read_shard
+from samlet.training.distillation.sources import TarShards, open_source
 
 pytest.importorskip("s3fs", reason="s3fs is not installed (samlet[remote])")
 server = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -201,6 +204,33 @@ def test_training_reads_shards(s3: Any, folder: Path) -> None:
         list(read_shard(f"{BUCKET}/shards/two.tar"))
 
 
+def test_training_reads_images(s3: Any, folder: Path, tmp_path: Path) -> None:
+    stack = np.arange(3 * 20 * 30, dtype=np.uint8).reshape(3, 20, 30)
+    tifffile.imwrite(folder / "stack.tif", stack, metadata={"axes": "ZYX"}, ome=True)
+    for path in folder.rglob("*.*"):
+        put(s3, f"in/{path.relative_to(folder).as_posix()}", path.read_bytes())
+    put(s3, "in/list.txt", b"# Two\nstack.tif.z1\ns3://images/in/a.png\n")
+    # What is in a stack, only reading it would tell.
+    names = ["a.png", "day 2/b.png", "stack.tif"]
+    assert [item.key for item in open_source(f"{BUCKET}/in").once()] == names
+    first_series = SliceChoice.parse(None, "0")
+    here, there = (
+        [(item.key, item.read()) for item in open_source(place, slices=first_series).once()]
+        for place in (str(folder), f"{BUCKET}/in")
+    )
+    assert there == here
+    assert [key for key, _ in here][2:] == [f"stack.tif.s0.z{z}" for z in range(3)]
+    listed = {item.key: item.read() for item in open_source(f"{BUCKET}/in/list.txt").once()}
+    assert listed == {
+        "stack.tif.z1": dict(here)["stack.tif.s0.z1"],
+        "s3://images/in/a.png": (folder / "a.png").read_bytes(),
+    }
+    put(s3, "in/one.tar", b"")
+    assert isinstance(open_source(f"{BUCKET}/in"), TarShards)
+    with pytest.raises(UserError, match="not a source of images"):
+        open_source(f"{BUCKET}/in/a.png")
+
+
 @pytest.fixture
 def call(small_file: Path) -> Callable[..., str]:
     def run(*arguments: object) -> str:
@@ -248,6 +278,27 @@ def test_results_in_a_bucket_are_those_of_a_folder(
         path.relative_to(tmp_path / "listed").as_posix()
         for path in (tmp_path / "listed").rglob("*.coco.json")
     ) == ["images/in/a.png.coco.json", "in/day 2/b.png.coco.json"]
+
+
+def test_slices_of_stacks_in_a_bucket(s3: Any, call: Callable[..., str], tmp_path: Path) -> None:
+    file = tmp_path / "in" / "stack.tif"
+    file.parent.mkdir()
+    planes = np.random.default_rng(0).integers(0, 256, (3, 40, 50), np.uint8)
+    tifffile.imwrite(file, planes, metadata={"axes": "ZYX"}, ome=True)
+    put(s3, "in/stack.tif", file.read_bytes())
+    for chosen, name in {"1": "stack.tif.z1", "1-2": "stack.tif.z1-2"}.items():
+        out, there = tmp_path / chosen, BUCKET / chosen
+        call(file.parent, "--out", out, "--slice", chosen)
+        call(BUCKET / "in", "--out", there, "--slice", chosen)
+        again = call(BUCKET / "in" / name, "--out", there)
+        assert "1 of 1 were finished before" in again
+        alone = {path.name: path.read_bytes() for path in out.iterdir()}
+        found = {Path(path).name: s3.cat_file(path) for path in s3.find(there.text)}
+        assert all(path.startswith(f"{name}.") for path in alone)
+        where = str(file.parent).encode()
+        assert {n: c.replace(b"s3://images/in", where) for n, c in found.items()} == alone
+    with pytest.raises(UserError, match=r"s3://images/in/stack\.tif has no slice z=7"):
+        call(BUCKET / "in", "--out", there, "--slice", "7")
 
 
 def test_an_empty_bucket_and_one_that_is_read_only(

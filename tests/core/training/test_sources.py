@@ -111,7 +111,7 @@ def test_a_list_of_paths(folder: Path, shards: Path, tmp_path: Path) -> None:
     ):
         open_source(str(path))
     path.write_text("# nothing\n")
-    with pytest.raises(samlet.UserError, match="lists nothing"):
+    with pytest.raises(samlet.UserError, match="lists no image"):
         open_source(str(path))
     path.unlink()
     tars = tmp_path / "shards.txt"
@@ -153,7 +153,7 @@ def test_a_shard_that_ends_early_is_named(shards: Path, tmp_path: Path) -> None:
         ("pipe:cat x.tar", "not a URL"),
         ("ftp://host/x.tar", "not a URL"),
         ("http://host/x';touch y;'.tar", "not a URL"),
-        ("notes.txt", "cannot be read as a list"),
+        ("notes.txt", "does not exist"),
     ],
 )
 def test_what_is_no_source(name: str, told: str) -> None:

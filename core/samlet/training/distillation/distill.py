@@ -20,6 +20,7 @@ from samlet.modeling.fingerprint import encoder_fingerprint
 from samlet.modeling.initialisation import WithoutRandomWeights
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import STRIDE, TINY_VITS
+from samlet.storage.locations import parse_location
 from samlet.training.accelerator import open_accelerator
 from samlet.training.distillation.batches import DistillStream, SkippedImages
 from samlet.training.distillation.coupled import MaskDistiller
@@ -216,7 +217,10 @@ def _find_labels(
     """The labels of the validation images, and paragraphs about them."""
     if settings.labels is None:
         return {}, []
-    folder = Path(settings.validation or settings.images)
+    images = parse_location(settings.validation or settings.images)
+    if not isinstance(images, Path):
+        raise UserError(f"--labels needs images in a folder of this machine, not {images}.")
+    folder = images
     found = find_labelled_images(
         folder,
         settings.labels,

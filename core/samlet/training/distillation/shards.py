@@ -14,8 +14,6 @@ from samlet.images import IMAGE_SUFFIXES
 from samlet.storage.locations import PROTOCOLS, READ_ONLY, Url, parse_location
 from samlet.storage.remote import explain_errors, open_stream
 
-OBJECT_STORAGE = tuple(protocol for protocol in PROTOCOLS if protocol not in READ_ONLY)
-
 
 def is_shard(name: str) -> bool:
     """Whether a path or URL names a tar file."""
@@ -28,7 +26,7 @@ def check_shard(name: str) -> str:
     Raises:
         UserError: there is no such file, or it is not a URL that can be read safely.
     """
-    if name.partition("://")[0] in OBJECT_STORAGE:
+    if _is_in_object_storage(name):
         parse_location(name)
     elif "://" in name or name.startswith("pipe:"):
         # webdataset fetches addresses with curl in a shell, and runs what follows "pipe:".
@@ -40,6 +38,11 @@ def check_shard(name: str) -> str:
     elif not Path(name).is_file():
         raise UserError(f"There is no shard {name}; check the path.")
     return name
+
+
+def _is_in_object_storage(name: str) -> bool:
+    protocol = name.partition("://")[0]
+    return protocol in PROTOCOLS and protocol not in READ_ONLY
 
 
 def shard_name(shard: str) -> str:
@@ -68,7 +71,7 @@ def read_shard(shard: str) -> Iterator[tuple[str, Callable[[], bytes]]]:
     """
     import webdataset
 
-    if shard.partition("://")[0] in OBJECT_STORAGE:
+    if _is_in_object_storage(shard):
         url = Url(shard)
         # By default it runs gsutil, and knows no s3:// and az://.
         schemes = importlib.import_module("webdataset.gopen").gopen_schemes

@@ -15,6 +15,16 @@ from PIL import Image
 from samlet import images
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import MICROSCOPE_SUFFIXES
+from samlet.images.listing import (
+    LIST_SUFFIX,
+    images_among,
+    list_slices_at,
+    place_in_list,
+    read_list,
+)
+from samlet.storage.locations import Location, Url, parse_location
+from samlet.storage.remote import list_files
+from samlet.storage.staging import staged_image
 from samlet.training.distillation.shards import (
     check_shard,
     count_images,
@@ -80,10 +90,11 @@ def open_source(
     """Find out what kind of source is meant.
 
     Args:
-        name: a folder of images or of tar shards, a text file with one path or shard per line
-            (relative to the text file), one tar file, or the URL of one (http or https).
+        name: a folder of images or of tar shards, a tar file, the URL of one of these, or a text
+            file with one path or URL of an image or a shard per line (relative to the text file).
         results: the folder of the run, whose files are not training images where it lies in `name`.
-        slices: of stacks in a folder or a list; None for all of the first series of a file.
+        slices: of stacks; None for all of the first series of a file. At a URL, a stack is listed
+            only if slices are chosen.
         channels: of images there to show, see `samlet.images.read`.
 
     Raises:
@@ -91,62 +102,65 @@ def open_source(
     """
     if is_shard(name):
         return TarShards(name, [check_shard(name)])
-    path = Path(name)
-    if path.is_dir():
-        shards = sorted(str(p) for p in path.rglob("*.tar"))
+    place = parse_location(name)
+    files: Sequence[tuple[str, Location]]
+    if isinstance(place, Path) and place.is_dir():
+        shards = sorted(str(p) for p in place.rglob("*.tar"))
         if shards:
             return TarShards(name, shards)
-        files = images.list_slices(
-            images.find(path, results), slices, channels=channels, note=print_status
-        )
-        return ImageFiles(name, [(str(p.relative_to(path)), p) for p in files], channels)
-    if path.suffix.lower() in (".txt", ".lst", ".list"):
-        return _open_list(path, slices, channels)
-    raise UserError(
-        f"{name} is not a source of images: give a folder, a text file of paths, or tar "
-        "shards (.tar files or URLs of them)."
-    )
-
-
-def _open_list(
-    path: Path, slices: images.SliceChoice | None, channels: Sequence[int] | None
-) -> Source:
-    try:
-        lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
-    except (OSError, UnicodeDecodeError) as error:
+        files = [(str(p.relative_to(place)), p) for p in images.find(place, results)]
+    elif place.suffix.lower() in (LIST_SUFFIX, ".lst", ".list"):
+        names = read_list(place)
+        shards = [listed for listed in names if is_shard(listed)]
+        if shards and len(shards) < len(names):
+            raise UserError(f"{name} mixes tar shards and images: make a list of each kind.")
+        if shards:
+            located = [s if "://" in s else str(place.parent / s) for s in shards]
+            return TarShards(name, [check_shard(shard) for shard in located])
+        files = _listed_files(place, names)
+    elif isinstance(place, Url):
+        found = list(list_files(place))
+        shards = sorted(file.text for file in found if is_shard(file.text))
+        if shards:
+            return TarShards(name, shards)
+        files = [(str(url.relative_to(place)), url) for url in images_among(found) if url != place]
+    else:
+        files = []
+    if not files:
         raise UserError(
-            f"{path} cannot be read as a list of paths: give a UTF-8 text file."
-        ) from error
-    names = [line for line in lines if line and not line.startswith("#")]
-    if not names:
-        raise UserError(f"{path} lists nothing: write the path of an image on each line.")
-    shards = [name for name in names if is_shard(name)]
-    if shards and len(shards) < len(names):
-        raise UserError(f"{path} mixes tar shards and images: make a list of each kind.")
-    if shards:
-        return TarShards(
-            str(path), [check_shard(s if "://" in s else str(path.parent / s)) for s in shards]
-        )
-    files = [(name, _located(path.parent, name)) for name in names]
-    missing = [name for name, file in files if not images.SlicePath.parse(file).file.exists()]
-    if missing:
-        raise UserError(
-            f"{path} lists {pluralize(len(missing), 'file')} that cannot be found: "
-            f"{join_first(missing)}. Paths are relative to the list."
+            f"{name} is not a source of images: give a folder, a text file of paths, or tar "
+            "shards (.tar files or URLs of them)."
         )
     return ImageFiles(
-        str(path),
+        name,
         [
-            (f"{name}{one.name.removeprefix(file.name)}", one)
-            for name, file in files
-            for one in images.list_slices([file], slices, channels=channels, note=print_status)
+            (f"{key}{one.name.removeprefix(file.name)}", one)
+            for key, file in files
+            for one in list_slices_at([file], slices, channels=channels, note=print_status)
         ],
         channels,
     )
 
 
-def _located(folder: Path, name: str) -> Path:
+def _listed_files(source: Location, names: Sequence[str]) -> list[tuple[str, Location]]:
+    files = [(name, _located(source.parent, name)) for name in names]
+    missing = [
+        name
+        for name, file in files
+        if isinstance(file, Path) and not images.SlicePath.parse(file).file.exists()
+    ]
+    if missing:
+        raise UserError(
+            f"{source} lists {pluralize(len(missing), 'file')} that cannot be found: "
+            f"{join_first(missing)}. Paths are relative to the list."
+        )
+    return files
+
+
+def _located(folder: Location, name: str) -> Location:
     """The file of a line, whichever slash and normal form of Unicode the list was written in."""
+    if isinstance(place := place_in_list(folder, name), Url) or isinstance(folder, Url):
+        return place
     forms = (name, name.replace("\\", "/"))
     ways = [
         folder / written
@@ -162,12 +176,12 @@ class ImageFiles:
 
     Args:
         name: what the user gave.
-        files: keys and paths; also of slices, see `samlet.images.slice_path`.
+        files: keys and places; also of slices, see `samlet.images.slice_path`.
         channels: to show, see `samlet.images.read`.
     """
 
     name: str
-    files: Sequence[tuple[str, Path]]
+    files: Sequence[tuple[str, Location]]
     channels: Sequence[int] | None = None
 
     def count(self) -> int:
@@ -274,20 +288,23 @@ class TarShards:
             epoch, shard = epoch + 1, 0
 
 
-def _content(path: Path, channels: Sequence[int] | None) -> bytes:
+def _content(image: Location, channels: Sequence[int] | None) -> bytes:
     """The bytes of a file, or of a slice or chosen channels as a file of their own."""
-    is_microscope = path.suffix.lower() in MICROSCOPE_SUFFIXES
-    if channels is None and path.is_file() and not is_microscope:
-        return path.read_bytes()
-    pixels = images.read(path, channels=channels)
+    with staged_image(image, Path()) as here:
+        is_microscope = here.path.suffix.lower() in MICROSCOPE_SUFFIXES
+        if channels is None and here.path.is_file() and not is_microscope:
+            return here.path.read_bytes()
+        pixels = images.read(here.path, channels=channels)
     stream = BytesIO()
     Image.fromarray(pixels).save(stream, format="PPM")
     return stream.getvalue()
 
 
-def _stamp_of(path: Path) -> str:
+def _stamp_of(image: Location) -> str:
+    if isinstance(image, Url):
+        return ""
     try:
-        status = images.SlicePath.parse(path).file.stat()
+        status = images.SlicePath.parse(image).file.stat()
     except OSError:
         return ""
     return f"{status.st_size}-{status.st_mtime_ns}"
