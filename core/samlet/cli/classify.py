@@ -21,6 +21,7 @@ from samlet.cli.common import (
     Slice,
     class_names,
     parse_channels,
+    refuse_url,
     write_class_names,
 )
 from samlet.errors import UserError
@@ -37,9 +38,15 @@ if TYPE_CHECKING:
 def classify(
     labels: Annotated[
         Path,
-        typer.Argument(help="A label map, or a folder of them; or ImageJ ROIs, YOLO or COCO."),
+        typer.Argument(
+            help="A label map, or a folder of them; or ImageJ ROIs, YOLO or COCO.",
+            callback=refuse_url,
+        ),
     ],
-    image: Annotated[Path, typer.Argument(help="Its image, or the folder of the images.")],
+    image: Annotated[
+        Path,
+        typer.Argument(help="Its image, or the folder of the images.", callback=refuse_url),
+    ],
     out: Out,
     classes: Annotated[
         Path | None,

@@ -11,13 +11,30 @@ from rich.console import Console
 
 from samlet.errors import UserError
 from samlet.images.rgb import parse_channels
-from samlet.storage.locations import Location
+from samlet.storage.locations import PROTOCOLS, Location
 from samlet.storage.staging import staged_files
 from samlet.utils.console import console
 
 if TYPE_CHECKING:
     from samlet.everything.batch import Outcome
     from samlet.images.listing import ImageList
+
+
+def refuse_url(path: Path | None) -> Path | None:
+    """Check an option that is for this machine alone; for `callback` of typer.
+
+    Raises:
+        UserError: it was given as a URL.
+    """
+    protocol = str(path).partition(":")[0]
+    if path is not None and path.parts[:1] == (f"{protocol}:",) and protocol in PROTOCOLS:
+        rest = "/".join(path.parts[1:])
+        raise UserError(
+            f"{protocol}://{rest} is a URL, where a file or folder of this machine is needed: copy "
+            "it here, or choose a folder."
+        )
+    return path
+
 
 Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
 EngineName = Annotated[
@@ -31,7 +48,7 @@ PrecisionName = Annotated[
         "in it).",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the results.")]
+Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=refuse_url)]
 OutOrUrl = Annotated[
     str, typer.Option("--out", metavar="FOLDER|URL", help="Folder for the results, or its URL.")
 ]

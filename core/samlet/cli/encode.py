@@ -17,6 +17,7 @@ from samlet.cli.common import (
     graceful_exit,
     list_locations,
     parse_channels,
+    refuse_url,
 )
 from samlet.cluster.options import RayAddress, WorkerCores, Workers
 from samlet.errors import UserError
@@ -45,6 +46,7 @@ def encode(
         Path | None,
         typer.Option(
             help="Folder of the embeddings.",
+            callback=refuse_url,
             show_default="that of napari and Label Studio's backend",
         ),
     ] = None,

@@ -1,6 +1,5 @@
 """`samlet everything`: all objects of an image or a stack, or of a folder of them."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -99,10 +98,11 @@ def everything(
         ),
     ] = None,
     like: Annotated[
-        Path | None,
+        str | None,
         typer.Option(
+            metavar="PATH",
             help="Find only objects like these: a label map of the image, or labels of a folder, "
-            "as for finetuning."
+            "as for finetuning.",
         ),
     ] = None,
     likeness: Annotated[
@@ -170,18 +170,23 @@ def everything(
     from samlet.outputs.further_formats import check_names, parse_formats
     from samlet.outputs.records import DEFAULT_CATEGORY
     from samlet.stacks.batch import segment_stacks
-    from samlet.storage.locations import parse_location
+    from samlet.storage.locations import Url, parse_location, parse_writable
     from samlet.utils.progress import progress_bar
 
     formats = parse_formats(also)
     parse_axis(axis)
     parse_channels(channels)
-    source, results = parse_location(image), parse_location(out)
+    source, results = parse_location(image), parse_writable(out)
+    results_table = None if table is None else parse_writable(table)
     examples = None
     if like is not None:
-        if not isinstance(source, Path):
-            raise UserError("--like is for images in a folder of this machine: copy them there.")
-        examples = (source, like)
+        labels = parse_location(like)
+        if isinstance(source, Url) or isinstance(labels, Url):
+            raise UserError(
+                "--like is for images and labels on this machine, since each image is looked for "
+                "by its name: copy them here."
+            )
+        examples = (source, labels)
     elif likeness is not None:
         raise UserError(
             "--likeness needs examples: give their labels with --like, or leave it out."
@@ -239,7 +244,7 @@ def everything(
         if ray is None:
             segment_stacks(outcome, opened.open_stack, opened.segment, progress, replace)
     write_class_names(results, outcome.formats, categories)
-    if table is not None:
-        measure_results(*images, table, max_pixels)
+    if results_table is not None:
+        measure_results(*images, results_table, max_pixels)
     kept_as = "they hold objects from `samlet segment`"
     report_outcome(outcome, len(images.paths), results, kept_as)

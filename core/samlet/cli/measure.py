@@ -4,7 +4,7 @@ from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, NamedTuple
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -12,7 +12,8 @@ from samlet.cli.common import MaxPixels, Series, Slice
 from samlet.cluster.options import RayAddress, WorkerCores, Workers
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
-from samlet.storage.locations import Location
+from samlet.storage.locations import Location, Url, parse_location, parse_writable
+from samlet.storage.staging import staged_files
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
 
@@ -21,29 +22,45 @@ if TYPE_CHECKING:
 
     from samlet.cluster.run import RayRun
     from samlet.datasets.labelled_images import ReadLayers
-    from samlet.measurements.files import Row
+    from samlet.images import SliceChoice
+    from samlet.measurements.files import Measured
 
-    Pair = tuple[Path | ReadLayers, Path | None]
+    AnyPair = tuple[Location | ReadLayers, Location | None]
 
 ResultsTable = Annotated[
-    Path | None,
-    typer.Option("--table", help="CSV file for measurements of the objects; see `samlet measure`."),
+    str | None,
+    typer.Option(
+        "--table",
+        metavar="FILE|URL",
+        help="CSV file for measurements of the objects; see `samlet measure`.",
+    ),
 ]
 Table = Annotated[
-    Path, typer.Option("--table", help="CSV file for the measurements, a line for each object.")
+    str,
+    typer.Option(
+        "--table",
+        metavar="FILE|URL",
+        help="CSV file for the measurements, a line for each object.",
+    ),
 ]
 
 
 def measure(
     labels: Annotated[
-        Path,
+        str,
         typer.Argument(
-            help="A label map, or a folder of them; with images also ImageJ ROIs, YOLO or COCO."
+            metavar="LABELS",
+            help="A label map, or a folder of them, or the URL of one of these; with images also "
+            "ImageJ ROIs, YOLO or COCO.",
         ),
     ],
     table: Table,
     image: Annotated[
-        Path | None, typer.Argument(help="Its image, or their folder, to measure intensities.")
+        str | None,
+        typer.Argument(
+            metavar="IMAGES",
+            help="Its image, or their folder, or the URL of one of these, to measure intensities.",
+        ),
     ] = None,
     pixel_size: Annotated[
         float | None,
@@ -61,16 +78,26 @@ def measure(
     Intensities are the values of the image as it is stored, of each channel. Lengths and areas are
     in micrometres where the file says how large its pixels are (OME, ImageJ, TIFF's resolution).
     Files that cannot be measured are left out of the table, and named at the end.
+
+    Label maps, zips of ImageJ ROIs, images and the table may also be in object storage: s3://,
+    gs://, az://. With --ray, any number of machines measure: see docs/scale.md.
     """
     from samlet.images import SliceChoice
+    from samlet.measurements.at_urls import pair_at_urls
     from samlet.measurements.files import pair_files
-    from samlet.utils.csv_files import write_csv
     from samlet.utils.progress import progress_bar
 
     if pixel_size is not None and not pixel_size > 0:
         raise UserError(f"--pixel-size takes micrometres, such as 0.65, not {pixel_size}.")
-    pairs = pair_files(labels, image, SliceChoice.parse(slices, series))
-    measurer = PairMeasurer(pixel_size, max_pixels)
+    choice = SliceChoice.parse(slices, series)
+    source, own = parse_location(labels), None if image is None else parse_location(image)
+    out = parse_writable(table)
+    pairs: Sequence[AnyPair]
+    if isinstance(source, Url) or isinstance(own, Url):
+        pairs = pair_at_urls(source, own)
+    else:
+        pairs = pair_files(source, own, choice)
+    measurer = PairMeasurer(pixel_size, max_pixels, choice)
     with progress_bar() as progress:
         if ray is None:
             measured = map(measurer.measure, progress.track(pairs, description="Measuring"))
@@ -80,23 +107,19 @@ def measure(
 
             with ray_run(ray, workers, worker_cores, None) as run:
                 results = _measure_on_ray(run, measurer, pairs, progress)
-    rows = [row for result in results for row in result.rows]
-    left_out = [reason for result in results for reason in result.left_out]
-    failed = [result.failure for result in results if result.failure]
-    if failed and len(failed) == len(pairs):
+    failed = [reason for result in results for reason in result.failed]
+    count = sum(result.succeeded for result in results)
+    if failed and not count:
         raise UserError("\n".join(failed))
-    write_csv(table, rows)
-    count = len(pairs) - len(failed)
-    kind = "label map" if all(isinstance(source, Path) for source, _ in pairs) else "image"
-    console.print(f"{table}: {pluralize(len(rows), 'object')} of {pluralize(count, kind)}")
-    _print_left_out(table, left_out)
+    kind = "label map" if all(isinstance(each, Path | Url) for each, _ in pairs) else "image"
+    _write_table(out, results, f" of {pluralize(count, kind)}")
     if failed:
         reasons = "\n".join(failed)
-        raise UserError(f"{len(failed)} of {len(pairs)} {kind}s failed:\n{reasons}")
+        raise UserError(f"{len(failed)} of {len(failed) + count} {kind}s failed:\n{reasons}")
 
 
 def measure_results(
-    paths: Sequence[Location], folders: Sequence[Location], table: Path, max_pixels: int
+    paths: Sequence[Location], folders: Sequence[Location], table: Location, max_pixels: int
 ) -> None:
     """Write a table of all objects in the results of images, also those from before.
 
@@ -106,38 +129,29 @@ def measure_results(
         table: the CSV file.
         max_pixels: see `samlet.images.read`.
     """
-    from samlet.measurements.files import measure_result
-    from samlet.utils.csv_files import write_csv
+    from samlet.measurements.at_urls import measure_result
     from samlet.utils.progress import progress_bar
 
-    rows: list[Row] = []
-    left_out: list[str] = []
     with progress_bar() as progress:
         places = list(zip(paths, folders, strict=True))
-        for path, folder in progress.track(places, description="Measuring"):
-            rows += measure_result(path, folder, max_pixels, left_out)
-    write_csv(table, rows)
-    console.print(f"{table}: {pluralize(len(rows), 'object')}")
-    _print_left_out(table, left_out)
+        results = [
+            measure_result(*place, max_pixels)
+            for place in progress.track(places, description="Measuring")
+        ]
+    # The command itself has told which images failed.
+    _write_table(table, [result._replace(left_out=result.failed) for result in results])
 
 
-def _print_left_out(table: Path, reasons: Sequence[str]) -> None:
-    for reason in reasons:
-        console.print(f"Left out of {table}: {reason}")
+def _write_table(table: Location, results: "Sequence[Measured]", of: str = "") -> None:
+    from samlet.utils.csv_files import write_csv
 
-
-class Measured(NamedTuple):
-    """The objects of a file.
-
-    Attributes:
-        rows: of the table.
-        left_out: a sentence on each faulty object.
-        failure: why nothing could be measured; empty if something could.
-    """
-
-    rows: "list[Row]"
-    left_out: list[str]
-    failure: str = ""
+    rows = [row for result in results for row in result.rows]
+    with staged_files(table.parent, []) as here:
+        write_csv(here / table.name, rows)
+    console.print(f"{table}: {pluralize(len(rows), 'object')}{of}")
+    for result in results:
+        for reason in result.left_out:
+            console.print(f"Left out of {table}: {reason}")
 
 
 @dataclass(frozen=True)
@@ -146,36 +160,38 @@ class PairMeasurer:
 
     pixel_size: float | None
     max_pixels: int
+    choice: "SliceChoice"
 
-    def open(self, device: str) -> "Callable[[tuple[int, Pair], Callable[[], None]], Measured]":
+    def open(self, device: str) -> "Callable[[tuple[int, AnyPair], Callable[[], None]], Measured]":
         """See `samlet.cluster.run.RayRun`; items have their place in the table."""
         return lambda item, check: self.measure(item[1])
 
-    def measure(self, pair: "Pair") -> Measured:
+    def measure(self, pair: "AnyPair") -> "Measured":
         """Measure labels, or say why that cannot be done."""
-        from samlet.measurements.files import measure_file
+        from samlet.measurements.at_urls import measure_at_urls
+        from samlet.measurements.files import measure_pairs
 
-        left_out: list[str] = []
-        try:
-            rows = measure_file(*pair, self.pixel_size, self.max_pixels, left_out)
-        except UserError as error:
-            return Measured([], left_out, str(error))
-        return Measured(rows, left_out)
+        labels, image = pair
+        if isinstance(labels, Url) or (isinstance(labels, Path) and isinstance(image, Url)):
+            return measure_at_urls(labels, image, self.choice, self.pixel_size, self.max_pixels)
+        assert not isinstance(image, Url)
+        return measure_pairs([(labels, image)], self.pixel_size, self.max_pixels)
 
 
 def _measure_on_ray(
-    run: "RayRun", measurer: PairMeasurer, pairs: "Sequence[Pair]", progress: "Progress"
-) -> list[Measured]:
+    run: "RayRun", measurer: PairMeasurer, pairs: "Sequence[AnyPair]", progress: "Progress"
+) -> "list[Measured]":
     """What `measurer` finds, in the order of the pairs."""
     from samlet.cluster.run import died_message
     from samlet.cluster.workers import Died
+    from samlet.measurements.files import Measured
 
     results: dict[int, Measured] = {}
-    first = next(each for each in pairs[0] if isinstance(each, Path))
+    first = next(each for each in pairs[0] if isinstance(each, Path | Url))
     items = list(enumerate(pairs))
     with closing(run.process(measurer, items, first, None, progress, "Measuring")) as made:
         for (number, pair), result in made:
             if isinstance(result, Died):
-                result = Measured([], [], died_message(pair[1] or pair[0], result))
+                result = Measured(failed=[died_message(pair[1] or pair[0], result)])
             results[number] = result
     return [results[number] for number in range(len(pairs))]

@@ -21,12 +21,14 @@ from samlet.cli.common import (
     find_images,
     parse_channels,
     parse_numbers,
+    refuse_url,
     write_class_names,
 )
 from samlet.cli.measure import ResultsTable, measure_results
 from samlet.cli.segment_file import predict_object, segment_prompt_file
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.storage.locations import parse_writable
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
 
@@ -34,7 +36,10 @@ from samlet.utils.messages import pluralize
 def segment(
     image: Annotated[
         Path,
-        typer.Argument(help="An image, or a stack with --slice; with --prompts a folder as well."),
+        typer.Argument(
+            help="An image, or a stack with --slice; with --prompts a folder as well.",
+            callback=refuse_url,
+        ),
     ],
     out: Out,
     point: Annotated[
@@ -77,6 +82,7 @@ def segment(
     model and precision, are skipped, so an interrupted run resumes; if their prompts have changed,
     they are segmented again.
     """
+    results_table = None if table is None else parse_writable(table)
     if prompts is not None:
         if point or negative or box is not None or add:
             raise UserError(
@@ -93,7 +99,7 @@ def segment(
             slices,
             series,
             also,
-            table,
+            results_table,
             max_pixels,
             replace,
         )
@@ -157,5 +163,5 @@ def segment(
     console.print(f"{int(mask.sum())} pixels, predicted IoU {score:.2f}")
     for path in written:
         console.print(str(path))
-    if table is not None:
-        measure_results([image], [out], table, max_pixels)
+    if results_table is not None:
+        measure_results([image], [out], results_table, max_pixels)

@@ -64,7 +64,7 @@ def segment_prompt_file(
     slices: str | None,
     series: str | None,
     also: str | None,
-    table: Path | None,
+    table: Location | None,
     max_pixels: int,
     replace: bool,
 ) -> None:

@@ -18,6 +18,7 @@ from samlet.cli.common import (
     Slice,
     graceful_exit,
     parse_channels,
+    refuse_url,
 )
 from samlet.cli.settings_command import field_help, settings_command
 from samlet.cluster.options import RayAddress, WorkerCores, Workers
@@ -64,7 +65,7 @@ def distill(settings: DistillSettings, out: Path) -> None:
 def embed(
     images: Annotated[str, typer.Argument(help=field_help(_DISTILL["images"]))],
     teacher: Annotated[str, typer.Option(help=field_help(_DISTILL["teacher"]))],
-    out: Annotated[Path, typer.Option(help="Folder of the embeddings.")],
+    out: Annotated[Path, typer.Option(help="Folder of the embeddings.", callback=refuse_url)],
     image_size: Annotated[int | None, typer.Option(help=field_help(_DISTILL["image_size"]))] = None,
     batch_size: Annotated[
         int, typer.Option(help=field_help(_DISTILL["embed_batch_size"]), min=1)

@@ -54,6 +54,20 @@ def pair_by_name(
         labels: the folder of the files, searched with nested folders and without hidden files.
         suffixes: in lower case, with the dot.
     """
+    return pair_files_by_name(images, paths, labels, _files(labels, suffixes))
+
+
+def pair_files_by_name(
+    images: Path, paths: Sequence[Path], labels: Path, found_files: Sequence[Path]
+) -> PairedFiles:
+    """The same where the files of the labels are known.
+
+    Args:
+        images: the folder of the images.
+        paths: image files below it, and slices of stacks.
+        labels: the folder of the files.
+        found_files: files below it, sorted.
+    """
     by_key: dict[str, list[Path]] = defaultdict(list)
     stacks: dict[str, list[Path]] = defaultdict(list)
     for path in paths:
@@ -66,7 +80,7 @@ def pair_by_name(
     both = {SlicePath.parse(path).file.relative_to(images) for path in paths} if is_same else set()
     found = PairedFiles()
     files: dict[Path, list[Path]] = defaultdict(list)
-    for file in _files(labels, suffixes):
+    for file in found_files:
         relative = file.relative_to(labels)
         keys = list(_keys(_name(relative), may_be_same=relative not in both))
         own = next((by_key[key] for key in keys if key in by_key), [])

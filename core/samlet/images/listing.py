@@ -17,7 +17,7 @@ from samlet.images.finding import (
 from samlet.images.slice_paths import SliceChoice, SlicePath
 from samlet.images.slices import list_slices
 from samlet.images.stacks import SliceAxis
-from samlet.storage.locations import READ_ONLY, Location, Url, parse_location
+from samlet.storage.locations import Location, Url, parse_location
 from samlet.storage.remote import list_files
 from samlet.storage.staging import staged_files, staged_image
 
@@ -61,20 +61,15 @@ def list_images(
         slices_of: gives the slices in files, see `list_slices_at`.
 
     Raises:
-        UserError: there is no image, or results cannot be written there.
+        UserError: there is no image.
     """
-    if isinstance(results, Url) and results.protocol in READ_ONLY:
-        raise UserError(
-            f"Results cannot be written to {results}: give a folder, or a URL of object storage "
-            "such as s3://bucket/folder."
-        )
     is_folder = isinstance(source, Path) and is_folder_of_images(source)
     if source.suffix.lower() == LIST_SUFFIX and not is_folder:
         return _in_list(source, results, slices_of)
     if isinstance(source, Url):
         source = parse_slice(source)
         if source.suffix.lower() not in ALL_SUFFIXES:
-            return _below(source, slices_of(_find_remote(source, results)), results)
+            return _below(source, slices_of(find_at_url(source, results)), results)
     elif is_folder:
         own = results if isinstance(results, Path) else None
         return _below(source, slices_of(find(source, own)), results)
@@ -144,8 +139,13 @@ def _folder_below(path: Location, root: Location) -> PurePath | None:
     return None if ".." in inside.parts else inside.parent
 
 
-def _find_remote(folder: Url, results: Location) -> list[Url]:
-    inside = f"{results}/" if results != folder else None
+def find_at_url(folder: Url, results: Location | None = None) -> list[Url]:
+    """All image files below a folder; see `samlet.images.find`.
+
+    Raises:
+        UserError: there is none, or the server does not answer.
+    """
+    inside = f"{results}/" if results not in (None, folder) else None
     files = list_files(folder)
     found = images_among(file for file in files if not (inside and file.text.startswith(inside)))
     if not found:

@@ -1,9 +1,9 @@
 """Measuring labels in files, with the images that they belong to."""
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from operator import itemgetter
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 
@@ -27,13 +27,57 @@ from samlet.images.decoding import decode
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.measurements.objects import measure_objects
 from samlet.outputs import read_label_map
-from samlet.outputs.results import LABELS_SUFFIXES, label_map_of, results_beside
+from samlet.outputs.results import LABELS_SUFFIXES, results_beside
 from samlet.storage.locations import Location
-from samlet.storage.staging import staged_image
 from samlet.utils.files import walk_files
 
 Row = dict[str, Any]
 """An object's values by the name of the column."""
+
+Pair = tuple[Path | ReadLayers, Path | None]
+"""A label map, or what reads labels, and the image that they belong to."""
+
+
+class Measured(NamedTuple):
+    """The objects of some files, or of slices in files.
+
+    Attributes:
+        rows: of the table.
+        left_out: a sentence on each faulty object.
+        failed: a sentence on each file or slice that could not be measured.
+        succeeded: number of the others.
+    """
+
+    rows: Sequence[Row] = ()
+    left_out: Sequence[str] = ()
+    failed: Sequence[str] = ()
+    succeeded: int = 0
+
+    def naming(self, originals: Mapping[Path, str]) -> "Measured":
+        """The same with other names in place of those of copies."""
+
+        def named(text: str) -> str:
+            for copy, original in originals.items():
+                text = text.replace(str(copy), original)
+            return text
+
+        left_out, failed = ([*map(named, texts)] for texts in (self.left_out, self.failed))
+        return self._replace(left_out=left_out, failed=failed)
+
+
+def measure_pairs(pairs: Iterable[Pair], pixel_size: float | None, max_pixels: int) -> Measured:
+    """Measure files of labels one by one, see `measure_file`, or say why that cannot be done."""
+    rows: list[Row] = []
+    left_out: list[str] = []
+    failed: list[str] = []
+    succeeded = 0
+    for pair in pairs:
+        try:
+            rows += measure_file(*pair, pixel_size, max_pixels, left_out)
+            succeeded += 1
+        except UserError as error:
+            failed.append(str(error))
+    return Measured(rows, left_out, failed, succeeded)
 
 
 def measure_file(
@@ -95,34 +139,9 @@ def measure_file(
     ]
 
 
-def measure_result(
-    image: Location, results: Location, max_pixels: int, left_out: list[str]
-) -> list[Row]:
-    """Measure the objects that were found in an image, or in each slice of a stack.
-
-    Args:
-        image: the image.
-        results: the folder of its results; no rows without a label map there.
-        max_pixels: see `samlet.images.read`.
-        left_out: gets a sentence on what cannot be measured.
-    """
-    rows: list[Row] = []
-    try:
-        with staged_image(image, results) as here:
-            labels = label_map_of(here.folder, here.path)
-            for pair in pair_files(labels, here.path) if labels is not None else ():
-                try:
-                    rows += measure_file(*pair, None, max_pixels, [])
-                except UserError as error:
-                    left_out.append(str(error))
-    except UserError as error:
-        left_out.append(str(error))
-    return rows
-
-
 def pair_files(
     labels: Path, image: Path | None = None, choice: SliceChoice | None = None
-) -> list[tuple[Path | ReadLayers, Path | None]]:
+) -> list[Pair]:
     """Find the image of each label map, or the labels of each image.
 
     Args:
@@ -145,17 +164,13 @@ def pair_files(
     if is_other and not labels.is_dir():
         return _pair_other_labels(labels, image, choice)
     if image is not None and is_folder != is_folder_of_images(image):
-        raise UserError(
-            f"{labels} and {image} must both be files, or both folders: choose the labels of the "
-            "image, or the folder of the images."
-        )
+        raise files_and_folders(labels, image)
     if not is_folder:
         return _pair_slices(labels, image, choice)
-    found: list[tuple[Path | ReadLayers, Path | None]]
+    found: list[Pair]
     if image is None:
-        files = [p for p in walk_files(labels) if p.suffix.lower() in SUFFIXES]
-        own = [path for path in files if path.name.endswith(LABELS_SUFFIXES)]
-        found = [(path, None) for path in list_slices(sorted(own or files), choice)]
+        own = choose_label_maps(walk_files(labels))
+        found = [(path, None) for path in list_slices(own, choice)]
     else:
         paired = pair_by_name(image, list_slices(find(image), choice), labels, SUFFIXES)
         if paired.faults:
@@ -170,22 +185,33 @@ def pair_files(
     return found
 
 
-def _pair_slices(
-    labels: Path, image: Path | None, choice: SliceChoice | None
-) -> list[tuple[Path | ReadLayers, Path | None]]:
+def files_and_folders(labels: Location, image: Location) -> UserError:
+    """What is wrong if one is a file and the other is a folder."""
+    return UserError(
+        f"{labels} and {image} must both be files, or both folders: choose the labels of the "
+        "image, or the folder of the images."
+    )
+
+
+def choose_label_maps(files: Iterable[Path]) -> list[Path]:
+    """The label maps in a folder: those that samlet wrote, or else all images; sorted."""
+    maps = sorted(path for path in files if path.suffix.lower() in SUFFIXES)
+    return [path for path in maps if path.name.endswith(LABELS_SUFFIXES)] or maps
+
+
+def _pair_slices(labels: Path, image: Path | None, choice: SliceChoice | None) -> list[Pair]:
     """A label map and its image, or the slices of a label stack and of its image."""
     if image is None:
         return [(path, None) for path in list_slices([labels], choice)]
     numbers = SlicePath.parse(image).numbers
     slices = list_slices([image], choice)
-    if slices == [image] and not numbers:
-        return [(labels, image)]
+    is_slice = len(slices) == 1 and SlicePath.parse(labels).numbers
+    if is_slice or (slices == [image] and not numbers):
+        return [(labels, slices[0])]
     return [(own, path) for path, own in pair_slices(labels, slices, numbers)]
 
 
-def _pair_other_labels(
-    labels: Path, image: Path | None, choice: SliceChoice | None
-) -> list[tuple[Path | ReadLayers, Path | None]]:
+def _pair_other_labels(labels: Path, image: Path | None, choice: SliceChoice | None) -> list[Pair]:
     """Labels that are no label maps, and so do not have the size of their images."""
     if image is None:
         raise UserError(

@@ -239,12 +239,17 @@ def results_beside(label_map: Path) -> Results | None:
     Returns:
         None if samlet did not write it, or the records are gone or not samlet's.
     """
-    for suffix in LABELS_SUFFIXES:
-        if label_map.name.endswith(suffix):
-            with suppress(UserError):
-                image = label_map.with_name(label_map.name[: -len(suffix)])
-                return read_results(label_map.parent, image)
+    image = image_of_label_map(label_map.name)
+    if image is not None:
+        with suppress(UserError):
+            return read_results(label_map.parent, label_map.with_name(image))
     return None
+
+
+def image_of_label_map(name: str) -> str | None:
+    """The name of the image whose label map has this name; None if samlet did not write it."""
+    own = (suffix for suffix in LABELS_SUFFIXES if name.endswith(suffix))
+    return next((name.removesuffix(suffix) for suffix in own), None)
 
 
 def read_earlier(folder: Path, image_path: Path, replace: bool) -> Results | None:

@@ -92,3 +92,18 @@ def parse_location(text: str) -> Location:
     if not rest.strip("/"):
         raise UserError(f"{text} does not say which bucket or server: add it after ://.")
     return Url(f"{protocol}://{rest.rstrip('/')}")
+
+
+def parse_writable(text: str) -> Location:
+    """As `parse_location`, of a place to write to.
+
+    Raises:
+        UserError: of a protocol that is not supported, or that of a web server.
+    """
+    place = parse_location(text)
+    if isinstance(place, Url) and place.protocol in READ_ONLY:
+        raise UserError(
+            f"Results cannot be written to {text}: give a path here, or a URL of object storage "
+            "such as s3://bucket/results."
+        )
+    return place

@@ -182,8 +182,8 @@ class DistillSettings(ImageSettings):
     """The settings of `samlet distill`."""
 
     images: str
-    """Folder of images or of tar shards in SA-1B's layout; a text file with one path or URL per
-    line; or a single shard (path or URL)."""
+    """Folder of images or of tar shards in SA-1B's layout, a single shard, or the URL of one of
+    these; or a text file with one path or URL per line."""
     teacher: str
     """Name or checkpoint file of the teacher model."""
     student: str = "tiny_vit_5m"

@@ -1,6 +1,7 @@
 """Images and results in S3, against moto's server."""
 
 import io
+import shutil
 import socket
 import tarfile
 from collections.abc import Callable, Iterator
@@ -299,6 +300,67 @@ def test_slices_of_stacks_in_a_bucket(s3: Any, call: Callable[..., str], tmp_pat
         assert {n: c.replace(b"s3://images/in", where) for n, c in found.items()} == alone
     with pytest.raises(UserError, match=r"s3://images/in/stack\.tif has no slice z=7"):
         call(BUCKET / "in", "--out", there, "--slice", "7")
+
+
+def measured(*arguments: object) -> str:
+    """What `samlet measure` says; what it ends with, if it fails."""
+    done = CliRunner().invoke(app, ["measure", *map(str, arguments)])
+    if done.exception is not None and not isinstance(done.exception, UserError):
+        raise done.exception
+    return str(done.exception or done.stdout)
+
+
+def test_tables_of_a_bucket_are_those_of_a_folder(
+    s3: Any, call: Callable[..., str], folder: Path, tmp_path: Path
+) -> None:
+    planes = np.random.default_rng(0).integers(0, 256, (2, 40, 50), np.uint8)
+    tifffile.imwrite(folder / "stack.tif", planes, metadata={"axes": "ZYX"}, ome=True)
+    results = tmp_path / "out"
+    call(folder, "--out", results, "--also", "rois")
+    rois = tmp_path / "rois"
+    rois.mkdir()
+    shutil.move(results / "a.png.rois.zip", rois)
+    for place in (folder, results, rois):
+        for path in place.rglob("*.*"):
+            put(s3, path.relative_to(tmp_path).as_posix(), path.read_bytes())
+
+    def tables(*arguments: str) -> list[bytes]:
+        """Of label maps and images here, and in the bucket."""
+        here, there = tmp_path / "t.csv", BUCKET / "tables" / "t.csv"
+        for table, root in ((here, tmp_path), (there, BUCKET)):
+            said = measured(*(root / one if "/" in one else one for one in arguments),
+                            "--table", table)  # fmt: skip
+            assert said.startswith(f"{table}: "), said
+        return [here.read_bytes(), s3.cat_file(there.text)]
+
+    for arguments in (
+        ("out/", "in/"),
+        ("rois/", "in/"),
+        ("out/",),
+        ("out/", "in/", "--slice", "z=0"),
+        ("out/a.png.labels.png", "in/a.png"),
+        ("out/stack.tif.labels.tif.z1", "in/stack.tif.z1"),
+    ):
+        here, there = tables(*arguments)
+        assert here == there and here.count(b"\n") > 1
+    mixed = tmp_path / "mixed.csv"
+    measured(results, BUCKET / "in", "--table", mixed)
+    assert mixed.read_bytes() == tables("out/", "in/")[0]
+    assert b",predicted_iou" in mixed.read_bytes()
+
+    put(s3, "out/a.png.labels.png", b"half")
+    table = ("--table", BUCKET / "t.csv")
+    said = measured(BUCKET / "out", BUCKET / "in", *table)
+    assert "1 of 4 label maps failed:\ns3://images/out/a.png.labels.png" in said
+    assert "\n" not in measured(BUCKET / "out" / "nothing.png", *table)
+    mistakes: dict[tuple[object, ...], str] = {
+        (BUCKET / "out" / "a.png.labels.png", BUCKET / "in"): "must both be files, or both folders",
+        (BUCKET / "no", BUCKET / "in"): "s3://images/no has no label maps or zips of ImageJ ROIs",
+        (Url("s3://no-such-bucket/out"),): "does not exist: check the URL",
+        (results, "--table", "https://example.org/t.csv"): "Results cannot be written to https://",
+    }
+    for given, sentence in mistakes.items():
+        assert sentence in measured(*given, *(() if "--table" in given else table))
 
 
 def test_an_empty_bucket_and_one_that_is_read_only(

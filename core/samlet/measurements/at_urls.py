@@ -1,0 +1,145 @@
+"""Measuring labels and images at URLs, which are brought here one image at a time."""
+
+from contextlib import nullcontext
+from pathlib import Path
+
+from samlet.datasets import imagej_rois, label_maps
+from samlet.datasets.pairing import pair_files_by_name
+from samlet.errors import UserError
+from samlet.images import SliceChoice, find, is_folder_of_images
+from samlet.images.finding import ALL_SUFFIXES
+from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
+from samlet.images.listing import find_at_url, parse_slice
+from samlet.measurements.files import (
+    Measured,
+    choose_label_maps,
+    files_and_folders,
+    measure_pairs,
+    pair_files,
+)
+from samlet.outputs.results import COCO_SUFFIX, image_of_label_map, label_map_of
+from samlet.storage.locations import Location, Url
+from samlet.storage.remote import list_files
+from samlet.storage.staging import staged_files, staged_image
+from samlet.utils.files import walk_files
+
+LABEL_SUFFIXES = (*label_maps.SUFFIXES, *imagej_rois.SUFFIXES)
+"""Of files that have the labels of one image."""
+
+
+def pair_at_urls(
+    labels: Location, image: Location | None
+) -> list[tuple[Location, Location | None]]:
+    """Find the image of each file of labels, where one or both are at URLs.
+
+    Args:
+        labels: a label map, ImageJ's ROIs, or a folder of one of these.
+        image: the image, or the folder of the images; None to measure shapes alone.
+
+    Returns:
+        files of labels and the image of each; of stacks the whole files.
+
+    Raises:
+        UserError: nothing was found, or one is a folder and the other is not, or a name is
+            ambiguous.
+    """
+    labels = parse_slice(labels) if isinstance(labels, Url) else labels
+    image = parse_slice(image) if isinstance(image, Url) else image
+    is_folder = _is_folder(labels, LABEL_SUFFIXES)
+    if image is not None and is_folder != _is_folder(image, ALL_SUFFIXES):
+        raise files_and_folders(labels, image)
+    if not is_folder:
+        return [(labels, image)]
+    inside = list_files(labels) if isinstance(labels, Url) else walk_files(labels)
+    files = {_as_path(file): file for file in inside}
+    found: list[tuple[Location, Location | None]]
+    if image is None:
+        found = [(files[path], None) for path in choose_label_maps(files)]
+    else:
+        found = [*_pair_by_name(labels, files, image)]
+    if not found:
+        raise UserError(
+            f"{labels} has no label maps or zips of ImageJ ROIs"
+            f"{'' if image is None else f' with the names of images in {image}'}: check the URL. "
+            "Labels in other formats are read together with images in a folder of this machine."
+        )
+    return found
+
+
+def measure_at_urls(
+    labels: Location,
+    image: Location | None,
+    choice: SliceChoice | None = None,
+    pixel_size: float | None = None,
+    max_pixels: int = DEFAULT_MAX_PIXELS,
+) -> Measured:
+    """Bring labels and their image here and measure them, or each of their slices.
+
+    Args:
+        labels: a file from `pair_at_urls`.
+        image: the image that it belongs to.
+        choice: see `pair_files`.
+        pixel_size: see `samlet.measurements.files.measure_file`.
+        max_pixels: see there.
+    """
+    file = labels.name.removesuffix(labels.ending) if isinstance(labels, Url) else labels.name
+    owner = image_of_label_map(file)
+    beside = [] if owner is None else [f"{owner}{COCO_SUFFIX}"]
+    try:
+        with (
+            staged_files(labels.parent, [file, *beside]) as folder,
+            nullcontext() if image is None else staged_image(image, folder) as here,
+        ):
+            pairs = pair_files(folder / labels.name, None if here is None else here.path, choice)
+            originals = {} if here is None else {here.path: str(image)}
+            measured = measure_pairs(pairs, pixel_size, max_pixels)
+            return measured.naming(originals | {folder: str(labels.parent)})
+    except UserError as error:
+        return Measured(failed=[str(error)])
+
+
+def measure_result(image: Location, results: Location, max_pixels: int) -> Measured:
+    """Measure the objects that were found in an image, or in each slice of a stack.
+
+    Args:
+        image: the image.
+        results: the folder of its results; nothing is measured without a label map there.
+        max_pixels: see `samlet.images.read`.
+    """
+    try:
+        with staged_image(image, results) as here:
+            labels = label_map_of(here.folder, here.path)
+            pairs = [] if labels is None else pair_files(labels, here.path)
+            measured = measure_pairs(pairs, None, max_pixels)
+            return measured.naming({here.path: str(image), here.folder: str(results)})
+    except UserError as error:
+        return Measured(failed=[str(error)])
+
+
+def _is_folder(place: Location, suffixes: tuple[str, ...]) -> bool:
+    if isinstance(place, Path):
+        return is_folder_of_images(place)
+    return place.suffix.lower() not in suffixes
+
+
+def _pair_by_name(
+    labels: Location, files: dict[Path, Location], image: Location
+) -> list[tuple[Location, Location]]:
+    listed = find_at_url(image) if isinstance(image, Url) else find(image)
+    images: dict[Path, Location] = {_as_path(path): path for path in listed}
+    for suffixes in (label_maps.SUFFIXES, imagej_rois.SUFFIXES):
+        chosen = sorted(file for file in files if file.suffix.lower() in suffixes)
+        paired = pair_files_by_name(_as_path(image), [*images], _as_path(labels), chosen)
+        if paired.faults:
+            fault = paired.faults[0]
+            for place in (labels, image):
+                fault = fault.replace(str(_as_path(place)), str(place))
+            raise UserError(fault)
+        if paired.pairs:
+            return [(files[file], images[path]) for path, file in paired.pairs]
+    return []
+
+
+def _as_path(place: Location) -> Path:
+    """A URL as a path to compare names, which nobody opens."""
+    return place if isinstance(place, Path) else Path(place.text)
