@@ -4,6 +4,7 @@ import json
 import os
 import signal
 import socket
+import subprocess
 import sys
 import threading
 import time
@@ -302,6 +303,42 @@ def test_everything_gives_the_bytes_of_one_process(
     # And on one process again: all the same work.
     said, _ = samlet_call(*command, tmp_path / "ray")
     assert "5 of 6 were finished before" in said
+
+
+def test_a_killed_run_is_resumed(connection: Any, small_file: Path, tmp_path: Path) -> None:
+    """The command's process is killed; Ray ends its workers once it has noticed."""
+    images, out = tmp_path / "in", tmp_path / "ray"
+    images.mkdir()
+    rng = np.random.default_rng(0)
+    for number in range(16):
+        Image.fromarray(rng.integers(0, 256, (60, 90), np.uint8)).save(images / f"{number}.png")
+    command = ("everything", images, *EVERYTHING, "--model", small_file, "--out")
+    on_ray = ("--ray", connection.address, "--worker-cores", 1)
+    given = [str(each) for each in (*command, out, *on_ray)]
+    code = "from samlet.cli.main import main; main()"
+    with subprocess.Popen([sys.executable, "-c", code, *given]) as running:
+        while not list(out.glob("*.coco.json")):
+            assert running.poll() is None
+            time.sleep(0.01)
+        running.kill()
+    while ray.available_resources().get("CPU", 0) < 2:
+        time.sleep(0.05)
+
+    def written() -> dict[str, int]:
+        return {path.name: path.stat().st_mtime_ns for path in out.glob("*.coco.json")}
+
+    before = written()
+    assert 0 < len(before) < 16
+    said, failed = samlet_call(*command, out, *on_ray)
+    assert not failed
+    assert f"{len(before)} of 16 were finished before" in said
+    after = written()
+    assert before.items() <= after.items()
+    assert len(after) == 16
+    samlet_call(*command, tmp_path / "alone")
+    # What the workers were writing stays, and is read by nobody.
+    visible = {name: it for name, it in files_in(out).items() if not name.startswith(".samlet-")}
+    assert visible == files_in(tmp_path / "alone")
 
 
 def test_encode_fills_the_same_cache(
