@@ -36,13 +36,20 @@ WITH_SERVER = tuple(
     f"tests/labelstudio/test_{name}.py"
     for name in (
         "label_studio",
+        "label_studio_bad_input",
         "label_studio_elsewhere",
+        "label_studio_order",
         "label_studio_predictions",
+        "label_studio_stopped",
+        "label_studio_tags",
         "label_studio_training",
         "browser",
+        "browser_setup",
+        "browser_tags",
         "access",
         "batches",
         "container",
+        "guide",
     )
 )
 """These need a Label Studio, which takes long to start."""
@@ -66,6 +73,10 @@ LONGEST = (
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Start with what takes longest, so that no process works alone at the end."""
+    for item in items:
+        fixtures = getattr(item, "fixturenames", ())
+        if "server" in fixtures and not item.nodeid.startswith(WITH_SERVER):
+            raise pytest.UsageError(f"{item.nodeid} needs a Label Studio: name it in WITH_SERVER.")
     place = {name: number for number, name in enumerate(LONGEST)}
     items.sort(key=lambda item: place.get(item.nodeid.partition("::")[0], len(place)))
 

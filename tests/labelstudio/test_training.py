@@ -23,6 +23,7 @@ from samlet_labelstudio.training.run import TrainingRun
 from samlet_labelstudio.training.versions import Versions
 from tests.labelstudio import payloads
 from tests.labelstudio.test_images import Host
+from tests.models import nuclei_at
 
 NAMES = ("stained_1", "fluorescence_3")
 WAIT_S = 300
@@ -147,8 +148,10 @@ def shown_version(client: Any, project: str = "3") -> str:
 
 
 def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
+    base = str(tmp_path / "quick.safetensors")
+    samlet.save(nuclei_at(256), base)
     serve(host, *NAMES)
-    service = service_of(host, tmp_path)
+    service = service_of(host, tmp_path, model=base)
     client = create_app(service, 4).test_client()
     answer = hook(client, "START_TRAINING").json["status"]
     assert answer.startswith("Training on project 3 has started: the backend's page (/) and its ")
@@ -157,14 +160,14 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     assert answer.endswith("): try again when it has finished.")
     started_job(service)
     measuring = "training: checking the labels, and measuring how long a step takes"
-    assert shown_version(client) == f"microscopy ({measuring})"
-    assert shown_version(client, "4") == "microscopy"
+    assert shown_version(client) == f"{base} ({measuring})"
+    assert shown_version(client, "4") == base
     # Meanwhile annotators go on.
     nucleus = payloads.objects(NAMES[0])[0]
     task = payloads.task(payloads.image_file(NAMES[0]))
-    body = payloads.request([task], [payloads.click_in(nucleus)], project="3.17")
+    body = payloads.request([task], [payloads.box_around(nucleus)], project="3.17")
     assert service.trainer.running == "3"
-    assert client.post("/predict", json=body).json["model_version"] == "microscopy"
+    assert client.post("/predict", json=body).json["model_version"] == base
     wait(lambda: service.trainer.running is None)
     outcome = service.trainer.outcome("3")
     assert (
@@ -174,15 +177,15 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     (version,) = service.versions.all("3")
     facts = version.facts
     for when in ("before", "after"):
-        assert 0.3 < facts[when]["click"] <= 1 and 0.3 < facts[when]["box"] <= 1
-    assert (facts["base"], facts["project"], facts["images"]) == ("microscopy", "3", 2)
+        assert 0.1 < facts[when]["click"] <= 1 and 0.3 < facts[when]["box"] <= 1
+    assert (facts["base"], facts["project"], facts["images"]) == (base, "3", 2)
     assert facts["notes"] == ["2 of 2 images have labels."]
-    assert version.name.startswith("microscopy.project-3.2-images.20")
+    assert version.name.startswith("quick.project-3.2-images.20")
     mean = {when: facts[when]["click"] + facts[when]["box"] for when in ("before", "after")}
     is_better = mean["after"] > mean["before"]
     assert (service.versions.chosen("3") == version) == is_better
     names = client.post("/versions", json={"project": "3"}).json["versions"]
-    assert names == ["microscopy", version.name]
+    assert names == [base, version.name]
 
     # It is a model that answers, and what it was made from is as it was.
     service.versions.choose("3", version.name)
@@ -190,14 +193,14 @@ def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     answer = client.post("/predict", json=body).json
     assert answer["model_version"] == version.name
     assert iou(payloads.mask_of(answer["results"][0]["result"], nucleus.shape), nucleus) > 0.3
-    before, after = samlet.load("microscopy"), samlet.load(str(version.path))
+    before, after = samlet.load(base), samlet.load(str(version.path))
     assert encoder_fingerprint(after) == encoder_fingerprint(before)
     weights = after.mask_decoder.state_dict()
     assert any(
         not weights[name].equal(value) for name, value in before.mask_decoder.state_dict().items()
     )
     body["project"] = "4.17"
-    assert client.post("/predict", json=body).json["model_version"] == "microscopy"
+    assert client.post("/predict", json=body).json["model_version"] == base
 
 
 def test_a_killed_training(tmp_path: Path, host: Host, caplog: pytest.LogCaptureFixture) -> None:
