@@ -162,9 +162,9 @@ class PairMeasurer:
     max_pixels: int
     choice: "SliceChoice"
 
-    def open(self, device: str) -> "Callable[[tuple[int, AnyPair], Callable[[], None]], Measured]":
-        """See `samlet.cluster.run.RayRun`; items have their place in the table."""
-        return lambda item, check: self.measure(item[1])
+    def open(self, device: str) -> "Callable[[AnyPair, Callable[[], None]], Measured]":
+        """See `samlet.cluster.run.RayRun`."""
+        return lambda pair, check: self.measure(pair)
 
     def measure(self, pair: "AnyPair") -> "Measured":
         """Measure labels, or say why that cannot be done."""
@@ -182,14 +182,14 @@ def _measure_on_ray(
     run: "RayRun", measurer: PairMeasurer, pairs: "Sequence[AnyPair]", progress: "Progress"
 ) -> "list[Measured]":
     """What `measurer` finds, in the order of the pairs."""
-    from samlet.cluster.run import died_message
+    from samlet.cluster.run import Numbered, died_message
     from samlet.cluster.workers import Died
     from samlet.measurements.files import Measured
 
     results: dict[int, Measured] = {}
     first = next(each for each in pairs[0] if isinstance(each, Path | Url))
-    items = list(enumerate(pairs))
-    with closing(run.process(measurer, items, first, None, progress, "Measuring")) as made:
+    work, items = Numbered(measurer), list(enumerate(pairs))
+    with closing(run.process(work, items, first, None, progress, "Measuring")) as made:
         for (number, pair), result in made:
             if isinstance(result, Died):
                 result = Measured(failed=[died_message(pair[1] or pair[0], result)])

@@ -10,6 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic.fields import FieldInfo
 
+from samlet.cli.common import refuse_url
 from samlet.training.settings import TrainSettings, resolve_settings
 
 S = TypeVar("S", bound=TrainSettings)
@@ -44,7 +45,10 @@ def settings_command(
                 "out",
                 Annotated[
                     Path,
-                    typer.Option(help="Folder of the run; the same command resumes a run there."),
+                    typer.Option(
+                        help="Folder of the run; the same command resumes a run there.",
+                        callback=refuse_url,
+                    ),
                 ],
                 inspect.Parameter.empty,
             ),

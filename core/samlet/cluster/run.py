@@ -76,8 +76,8 @@ class _OnWorker:
 
 
 @dataclass(frozen=True)
-class _Numbered:
-    """Work on items of which each has a number before it."""
+class Numbered:
+    """Work on pairs of a number and an item, which tell where a result belongs."""
 
     work: Opens
 
@@ -163,7 +163,7 @@ class RayRun:
                 yield number, item
 
         expected = 0
-        with closing(self._results(_Numbered(work), numbered(), None, None, "", say)) as results:
+        with closing(self._results(Numbered(work), numbered(), None, None, "", say)) as results:
             for (number, item), result in results:
                 waiting[number] = item, result
                 while expected in waiting:

@@ -3,7 +3,7 @@
 from contextlib import nullcontext
 from pathlib import Path
 
-from samlet.datasets import imagej_rois, label_maps
+from samlet.datasets import imagej_rois, label_maps, yolo
 from samlet.datasets.pairing import pair_files_by_name
 from samlet.errors import UserError
 from samlet.images import SliceChoice, find, is_folder_of_images
@@ -23,8 +23,8 @@ from samlet.storage.remote import list_files
 from samlet.storage.staging import staged_files, staged_image
 from samlet.utils.files import walk_files
 
-LABEL_SUFFIXES = (*label_maps.SUFFIXES, *imagej_rois.SUFFIXES)
-"""Of files that have the labels of one image."""
+LABEL_SUFFIXES = (*label_maps.SUFFIXES, *imagej_rois.SUFFIXES, yolo.SUFFIX, ".json")
+"""Of files of labels; a URL that ends otherwise is a folder."""
 
 
 def pair_at_urls(
@@ -33,7 +33,7 @@ def pair_at_urls(
     """Find the image of each file of labels, where one or both are at URLs.
 
     Args:
-        labels: a label map, ImageJ's ROIs, or a folder of one of these.
+        labels: the labels of one image in any format, or a folder of label maps or ImageJ's ROIs.
         image: the image, or the folder of the images; None to measure shapes alone.
 
     Returns:
@@ -61,7 +61,7 @@ def pair_at_urls(
         raise UserError(
             f"{labels} has no label maps or zips of ImageJ ROIs"
             f"{'' if image is None else f' with the names of images in {image}'}: check the URL. "
-            "Labels in other formats are read together with images in a folder of this machine."
+            "Folders of labels in other formats have to be on this machine, as their images."
         )
     return found
 
@@ -84,7 +84,7 @@ def measure_at_urls(
     """
     file = labels.name.removesuffix(labels.ending) if isinstance(labels, Url) else labels.name
     owner = image_of_label_map(file)
-    beside = [] if owner is None else [f"{owner}{COCO_SUFFIX}"]
+    beside = yolo.NAMES_FILES if owner is None else (f"{owner}{COCO_SUFFIX}",)
     try:
         with (
             staged_files(labels.parent, [file, *beside]) as folder,

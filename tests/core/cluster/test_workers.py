@@ -28,6 +28,9 @@ from samlet.errors import UserError
 from samlet.storage import run_mark
 from samlet.storage.run_mark import marked_run
 from samlet.training.distillation import batches, embedding_store
+from samlet.training.distillation.batches import LoadedImage, SkippedImages
+from samlet.training.distillation.embed_images import embed_on_ray
+from samlet.training.distillation.embedding_store import Entry
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (samlet[ray])")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Ray's test cluster needs POSIX")
@@ -385,6 +388,28 @@ def test_embed_stores_the_same_embeddings(
     alone, on_workers = files_in(tmp_path / "alone"), files_in(tmp_path / "ray")
     assert len(alone) == 4
     assert on_workers == alone
+
+
+def test_images_that_kill_their_workers_are_not_embedded(connection: Any) -> None:
+    class Work:
+        def open(self, device: str) -> Callable[[Any, Callable[[], None]], np.ndarray]:
+            return self.work
+
+        def work(self, batch: Any, check: Callable[[], None]) -> np.ndarray:
+            if batch[0][0].key == "2":
+                os.kill(os.getpid(), signal.SIGKILL)
+            return np.full((len(batch), 1, 1, 1), int(batch[0][0].key), np.float16)
+
+    pixels = np.zeros((2, 2, 3), np.uint8)
+    images = [(Entry(str(n), "", ""), LoadedImage(str(n), "", pixels)) for n in range(8)]
+    pairs = (images[n : n + 2] for n in range(0, 8, 2))
+    skipped = SkippedImages(8)
+    found = list(embed_on_ray(RayRun(SIZE, 2), Work(), skipped, pairs))
+    assert [(entry.key, int(value.item())) for entry, value in found] == [
+        ("0", 0), ("1", 0), ("4", 4), ("5", 4), ("6", 6), ("7", 6),
+    ]  # fmt: skip
+    assert list(skipped.reasons) == ["2", "3"]
+    assert "give a smaller --batch-size" in skipped.reasons["3"]
 
 
 @pytest.mark.slow

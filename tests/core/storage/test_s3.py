@@ -316,7 +316,7 @@ def test_tables_of_a_bucket_are_those_of_a_folder(
     planes = np.random.default_rng(0).integers(0, 256, (2, 40, 50), np.uint8)
     tifffile.imwrite(folder / "stack.tif", planes, metadata={"axes": "ZYX"}, ome=True)
     results = tmp_path / "out"
-    call(folder, "--out", results, "--also", "rois")
+    call(folder, "--out", results, "--also", "rois,yolo")
     rois = tmp_path / "rois"
     rois.mkdir()
     shutil.move(results / "a.png.rois.zip", rois)
@@ -338,7 +338,7 @@ def test_tables_of_a_bucket_are_those_of_a_folder(
         ("rois/", "in/"),
         ("out/",),
         ("out/", "in/", "--slice", "z=0"),
-        ("out/a.png.labels.png", "in/a.png"),
+        *((f"out/a{end}", "in/a.png") for end in (".png.labels.png", ".png.coco.json", ".txt")),
         ("out/stack.tif.labels.tif.z1", "in/stack.tif.z1"),
     ):
         here, there = tables(*arguments)

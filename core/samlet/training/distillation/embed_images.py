@@ -12,7 +12,7 @@ import numpy as np
 from torch import nn
 
 import samlet
-from samlet.cluster.run import RayRun, check_same_model
+from samlet.cluster.run import Opens, RayRun, check_same_model
 from samlet.cluster.workers import Died
 from samlet.errors import UserError
 from samlet.images import SliceChoice
@@ -84,8 +84,10 @@ def embed_images(
     with connect(model) as run, marked_run(out):
         # Each GPU has its own fastest precision; processors are to give the digits of this one.
         precision = "auto" if run.device == "cuda" else accelerator.mixed_precision
-        worker = TeacherWorker(teacher, image_size, precision, encoder_fingerprint(model))
-        run_here(embed_elsewhere=partial(_embed_on_ray, run, worker, skipped))
+        worker = TeacherWorker(
+            teacher, image_size, cast(Precision, precision), encoder_fingerprint(model)
+        )
+        run_here(embed_elsewhere=partial(embed_on_ray, run, worker, skipped))
     return store, skipped.reasons
 
 
@@ -102,12 +104,12 @@ class TeacherWorker:
 
     teacher: str
     image_size: int | None
-    precision: str
+    precision: Precision
     encoder: str
 
     def open(self, device: str) -> Callable[[Batch, Callable[[], None]], np.ndarray]:
         """Load the teacher; see `samlet.cluster.run.RayRun`."""
-        accelerator = open_accelerator(cast(Precision, self.precision))
+        accelerator = open_accelerator(self.precision)
         model = at_size(samlet.load(self.teacher, accelerator.device), self.image_size)
         check_same_model(self.encoder, encoder_fingerprint(model))
         computing = threading.Lock()
@@ -120,10 +122,18 @@ class TeacherWorker:
         return embed_batch
 
 
-def _embed_on_ray(
-    run: RayRun, worker: TeacherWorker, skipped: SkippedImages, batches: Iterator[Batch]
+def embed_on_ray(
+    run: RayRun, work: Opens, skipped: SkippedImages, batches: Iterator[Batch]
 ) -> Embedded:
-    with closing(run.process_in_order(worker, batches, MAX_WAITING, print_status)) as made:
+    """Embed batches in workers.
+
+    Args:
+        run: the workers.
+        work: from a batch to embeddings, see `TeacherWorker`.
+        skipped: takes the images of batches on which workers die.
+        batches: with few images each.
+    """
+    with closing(run.process_in_order(work, batches, MAX_WAITING, print_status)) as made:
         for batch, embeddings in made:
             if isinstance(embeddings, Died):
                 reason = (
