@@ -4,7 +4,7 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 from rich.console import Console
@@ -134,10 +134,10 @@ def find_images(
     """
     from samlet import images
 
-    choice = images.SliceChoice.parse(slices, series)
+    options = _slice_options(channels, slices, series)
     is_folder = images.is_folder_of_images(image)
     found = images.find(image, out) if is_folder else [image]
-    paths = images.list_slices(found, choice, channels=parse_channels(channels), note=console.print)
+    paths = images.list_slices(found, **options)
     return paths, image if is_folder else image.parent
 
 
@@ -154,17 +154,21 @@ def list_locations(
     Raises:
         UserError: there is no image, or an option is wrong.
     """
-    from samlet.images import SliceChoice
     from samlet.images.listing import list_images, list_slices_at
 
-    slices_of = partial(
-        list_slices_at,
-        choice=SliceChoice.parse(slices, series),
-        channels=parse_channels(channels),
-        along=along,
-        note=console.print,
-    )
-    return list_images(images, results, slices_of)
+    options = _slice_options(channels, slices, series)
+    return list_images(images, results, partial(list_slices_at, along=along, **options))
+
+
+def _slice_options(channels: str | None, slices: str | None, series: str | None) -> dict[str, Any]:
+    """Those of `samlet.images.list_slices`."""
+    from samlet.images import SliceChoice
+
+    return {
+        "choice": SliceChoice.parse(slices, series),
+        "channels": parse_channels(channels),
+        "note": console.print,
+    }
 
 
 @contextmanager
