@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from samlet.errors import UserError
+from samlet.images.formats.decoded_image import IMAGE_SUFFIXES
 from samlet.images.rgb import parse_channels
 from samlet.storage.locations import PROTOCOLS, Location
 from samlet.storage.staging import staged_files
@@ -36,6 +37,35 @@ def refuse_url(path: Path | None) -> Path | None:
     return path
 
 
+FILE_SUFFIXES = frozenset(
+    (*IMAGE_SUFFIXES, ".csv", ".json", ".onnx", ".pt", ".pth", ".safetensors", ".xml", ".zip")
+)
+
+
+def check_folder(path: Path | None) -> Path | None:
+    """Check an option for a folder, there or not, of several files; for `callback` of typer.
+
+    Raises:
+        UserError: it was given as a URL; a file is there, or its name is that of a file.
+    """
+    refuse_url(path)
+    if path is None:
+        return None
+    if path.is_file() or (path.suffix.lower() in FILE_SUFFIXES and not path.is_dir()):
+        raise UserError(
+            f"--out is for a folder with several files, not for a file such as {path}: name a "
+            f"folder, such as {path.with_suffix('')}."
+        )
+    return path
+
+
+def check_folder_or_url(text: str) -> str:
+    """As `check_folder`, where a URL will do."""
+    if "://" not in text:
+        check_folder(Path(text))
+    return text
+
+
 Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, torch or openvino (the fastest on a CPU).")
@@ -48,9 +78,15 @@ PrecisionName = Annotated[
         "in it).",
     ),
 ]
-Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=refuse_url)]
+Out = Annotated[Path, typer.Option(help="Folder for the results.", callback=check_folder)]
 OutOrUrl = Annotated[
-    str, typer.Option("--out", metavar="FOLDER|URL", help="Folder for the results, or its URL.")
+    str,
+    typer.Option(
+        "--out",
+        metavar="FOLDER|URL",
+        help="Folder for the results, or its URL.",
+        callback=check_folder_or_url,
+    ),
 ]
 Images = Annotated[
     str,

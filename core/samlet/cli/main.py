@@ -7,6 +7,7 @@ import typer
 
 import samlet
 from samlet.cli import classify, encode, everything, measure, models, segment, training
+from samlet.cli.common import check_folder
 from samlet.utils.console import print_log, run_app
 
 app = typer.Typer(
@@ -34,7 +35,9 @@ def _about(
 
 
 def demo(
-    out: Annotated[Path, typer.Option(help="Folder for the pictures.")] = Path("demo_output"),
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pictures.", callback=check_folder)
+    ] = Path("demo_output"),
 ) -> None:
     """Segment the bundled sample images and compare with their labels."""
     from samlet.cli.demo import run

@@ -1,5 +1,6 @@
 """`samlet measure`: a table of the objects of label maps."""
 
+import sys
 from collections.abc import Callable, Sequence
 from contextlib import closing
 from dataclasses import dataclass
@@ -36,11 +37,12 @@ ResultsTable = Annotated[
     ),
 ]
 Table = Annotated[
-    str,
+    str | None,
     typer.Option(
         "--table",
         metavar="FILE|URL",
         help="CSV file for the measurements, a line for each object.",
+        show_default="standard output",
     ),
 ]
 
@@ -54,7 +56,6 @@ def measure(
             "ImageJ ROIs, YOLO or COCO.",
         ),
     ],
-    table: Table,
     image: Annotated[
         str | None,
         typer.Argument(
@@ -62,6 +63,7 @@ def measure(
             help="Its image, or their folder, or the URL of one of these, to measure intensities.",
         ),
     ] = None,
+    table: Table = None,
     pixel_size: Annotated[
         float | None,
         typer.Option(help="Micrometres a pixel.", show_default="what the file says, if it does"),
@@ -91,7 +93,7 @@ def measure(
         raise UserError(f"--pixel-size takes micrometres, such as 0.65, not {pixel_size}.")
     choice = SliceChoice.parse(slices, series)
     source, own = parse_location(labels), None if image is None else parse_location(image)
-    out = parse_writable(table)
+    out = None if table is None else parse_writable(table)
     pairs: Sequence[AnyPair]
     if isinstance(source, Url) or isinstance(own, Url):
         pairs = pair_at_urls(source, own)
@@ -142,16 +144,21 @@ def measure_results(
     _write_table(table, [result._replace(left_out=result.failed) for result in results])
 
 
-def _write_table(table: Location, results: "Sequence[Measured]", of: str = "") -> None:
-    from samlet.utils.csv_files import write_csv
+def _write_table(table: Location | None, results: "Sequence[Measured]", of: str = "") -> None:
+    from samlet.utils.csv_files import print_csv, write_csv
 
     rows = [row for result in results for row in result.rows]
+    reasons = [reason for result in results for reason in result.left_out]
+    if table is None:
+        print_csv(sys.stdout, rows)
+        for reason in reasons:
+            print(f"Left out: {reason}", file=sys.stderr)
+        return
     with staged_files(table.parent, []) as here:
         write_csv(here / table.name, rows)
     console.print(f"{table}: {pluralize(len(rows), 'object')}{of}")
-    for result in results:
-        for reason in result.left_out:
-            console.print(f"Left out of {table}: {reason}")
+    for reason in reasons:
+        console.print(f"Left out of {table}: {reason}")
 
 
 @dataclass(frozen=True)

@@ -10,7 +10,7 @@ from typing import Annotated, Any, TypeVar
 import typer
 from pydantic.fields import FieldInfo
 
-from samlet.cli.common import refuse_url
+from samlet.cli.common import check_folder
 from samlet.training.settings import TrainSettings, resolve_settings
 
 S = TypeVar("S", bound=TrainSettings)
@@ -47,7 +47,7 @@ def settings_command(
                     Path,
                     typer.Option(
                         help="Folder of the run; the same command resumes a run there.",
-                        callback=refuse_url,
+                        callback=check_folder,
                     ),
                 ],
                 inspect.Parameter.empty,

@@ -16,9 +16,9 @@ from samlet.cli.common import (
     PrecisionName,
     Series,
     Slice,
+    check_folder,
     graceful_exit,
     parse_channels,
-    refuse_url,
 )
 from samlet.cli.settings_command import field_help, settings_command
 from samlet.cluster.options import RayAddress, WorkerCores, Workers
@@ -65,7 +65,7 @@ def distill(settings: DistillSettings, out: Path) -> None:
 def embed(
     images: Annotated[str, typer.Argument(help=field_help(_DISTILL["images"]))],
     teacher: Annotated[str, typer.Option(help=field_help(_DISTILL["teacher"]))],
-    out: Annotated[Path, typer.Option(help="Folder of the embeddings.", callback=refuse_url)],
+    out: Annotated[Path, typer.Option(help="Folder of the embeddings.", callback=check_folder)],
     image_size: Annotated[int | None, typer.Option(help=field_help(_DISTILL["image_size"]))] = None,
     batch_size: Annotated[
         int, typer.Option(help=field_help(_DISTILL["embed_batch_size"]), min=1)
@@ -162,7 +162,8 @@ def evaluate(
     slices: Slice = None,
     series: Series = None,
     out: Annotated[
-        Path | None, typer.Option(help="Folder for the figures (JSON, CSV) and plots.")
+        Path | None,
+        typer.Option(help="Folder for the figures (JSON, CSV) and plots.", callback=check_folder),
     ] = None,
 ) -> None:
     """Measure mask quality: one click, box, corrective clicks (NoC), everything mode, agreement.

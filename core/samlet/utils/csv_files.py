@@ -4,7 +4,7 @@ import csv
 import io
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TextIO
 
 from samlet.errors import UserError
 from samlet.utils.files import atomic_path
@@ -70,20 +70,26 @@ def read_csv(file: Path, faults: list[str]) -> tuple[list[str], Iterator[CsvLine
 
 
 def write_csv(path: str | Path, rows: Iterable[Mapping[str, Any]]) -> None:
-    """Write mappings as the lines of a CSV file (UTF-8).
-
-    The header has the keys of all of them, in the order in which they first occur; what a line
-    lacks is left empty.
+    """Write mappings as the lines of a CSV file (UTF-8); see `print_csv`.
 
     Raises:
         UserError: the file cannot be written.
     """
-    lines = list(rows)
-    header = dict.fromkeys(key for line in lines for key in line)
     with (
         atomic_path(path) as temporary,
         temporary.open("w", newline="", encoding="utf-8") as file,
     ):
-        writer = csv.DictWriter(file, list(header))
-        writer.writeheader()
-        writer.writerows(lines)
+        print_csv(file, rows)
+
+
+def print_csv(file: TextIO, rows: Iterable[Mapping[str, Any]]) -> None:
+    """Write mappings as lines of CSV.
+
+    The header has the keys of all of them, in the order in which they first occur; what a line
+    lacks is left empty.
+    """
+    lines = list(rows)
+    header = dict.fromkeys(key for line in lines for key in line)
+    writer = csv.DictWriter(file, list(header))
+    writer.writeheader()
+    writer.writerows(lines)

@@ -143,9 +143,9 @@ def explain_write_errors(path: str | Path, folder: Path) -> Iterator[None]:
         reason = _reason(error, folder)
         if reason is None:
             raise
-        raise UserError(
-            f"Cannot write {path}: {reason}. Choose another folder or free space."
-        ) from error
+        is_folder = reason == os.strerror(errno.EISDIR)
+        remedy = "Name a file" if is_folder else "Choose another folder or free space"
+        raise UserError(f"Cannot write {path}: {reason}. {remedy}.") from error
 
 
 def _reason(error: Exception, folder: Path) -> str | None:

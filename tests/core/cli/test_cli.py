@@ -113,6 +113,9 @@ def test_more_prompts(
         (["segment", "IMAGE", "--point", "1,x"], "--point takes X,Y"),
         (["segment", "IMAGE", "--box", "1,2,3"], "--box takes X1,Y1,X2,Y2"),
         (["segment", "s3://in/a.png", "--point", "1,1"], "s3://in/a.png is a URL, where"),
+        (["segment", "IMAGE", "--point", "1,1", "--out", "m.png"], "name a folder, such as m."),
+        (["everything", "IMAGE", "--out", "TEXT"], "--out is for a folder"),
+        (["finetune", "EMPTY", "--out", "m.safetensors"], "--out is for a folder"),
         (["segment", "IMAGE"], "Give a prompt"),
         (["segment", "IMAGE", "--negative", "1,1"], "Give a prompt"),
         (["segment", "IMAGE", "--point", "1,1", "--model", "nuclie"], "There is no model nuclie"),
@@ -152,7 +155,7 @@ def test_mistakes_get_one_sentence(
         "EMPTY": tmp_path / "empty",
     }
     given: list[str | Path] = [places.get(a, a) for a in arguments]
-    if arguments[0] != "convert":
+    if arguments[0] != "convert" and "--out" not in arguments:
         given += ["--out", tmp_path / "out"]
     code, out, err = call(capsys, monkeypatch, *given)
     assert code == 1

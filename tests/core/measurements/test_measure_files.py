@@ -75,6 +75,8 @@ def test_a_table_of_a_sample(tmp_path: Path) -> None:
         assert int(row["area_px"]) == region.area
         assert float(row["mean_1"]) == pytest.approx(region.intensity_mean[1])
         assert float(row["solidity"]) == pytest.approx(region.solidity)
+    printed = RUNNER.invoke(app, ["measure", str(labels), str(image)]).stdout
+    assert list(csv.DictReader(printed.splitlines())) == rows
     run("measure", labels, "--table", tmp_path / "t.csv", "--pixel-size", "0.5")
     (first, *_) = table(tmp_path / "t.csv")
     assert float(first["area_um2"]) == regions[0].area / 4 and "mean_1" not in first
