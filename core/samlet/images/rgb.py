@@ -86,6 +86,8 @@ def select_channels(array: np.ndarray, channels: Sequence[int] | None, name: str
     Raises:
         UserError: see `to_rgb`.
     """
+    if array.ndim == 0 and array.dtype.kind in "OSU":
+        raise UserError(f"{name} is no array: a file is read by samlet.images.read(path).")
     if array.ndim not in (2, 3) or array.size == 0 or array.dtype.kind not in "buif":
         raise UserError(
             f"{name} is {array.dtype} of shape {array.shape}: "

@@ -72,7 +72,8 @@ def test_images(predictor: samlet.SamPredictor, kind: str) -> None:
         (np.zeros((0, 300, 3), np.uint8), "not empty"),
         (np.zeros((1, 200, 300, 3), np.uint8), "H x W"),
         (np.zeros((200, 300), complex), "real numbers"),
-        (None, "real numbers"),
+        (None, "is no array"),
+        ("image.png", "is no array"),
     ],
 )
 def test_what_is_no_image(predictor: samlet.SamPredictor, given: Any, sentence: str) -> None:
