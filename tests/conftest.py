@@ -38,6 +38,7 @@ WITH_SERVER = tuple(
         "label_studio",
         "label_studio_bad_input",
         "label_studio_elsewhere",
+        "label_studio_learning",
         "label_studio_order",
         "label_studio_predictions",
         "label_studio_stopped",
