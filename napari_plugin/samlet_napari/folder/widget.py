@@ -20,6 +20,7 @@ from qtpy.QtWidgets import (
 )
 
 from samlet.errors import UserError
+from samlet_napari.drawing import drawn_later
 from samlet_napari.folder import commands
 from samlet_napari.folder.controller import FolderController
 from samlet_napari.folder.image_folder import State
@@ -227,7 +228,8 @@ class FolderWidget(QWidget):
 
     def _on_search_progress(self, fraction: float) -> None:
         self.search_progress.setVisible(fraction >= 0)
-        self.search_progress.setValue(max(0, round(100 * fraction)))
+        with drawn_later(self.search_progress):
+            self.search_progress.setValue(max(0, round(100 * fraction)))
         self.buttons["Stop"].setEnabled(fraction >= 0)
 
     def _save_or_ask(self, may_stay: bool) -> bool:

@@ -4,8 +4,9 @@ Everything here runs in the GUI thread. What takes longer than a blink runs else
 and is brought back to this thread.
 """
 
+import gc
 from collections.abc import Callable, Sequence
-from functools import partial
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -46,6 +47,10 @@ from samlet_napari.viewer.workspace import Workspace
 MEMORY_BYTES = 1 << 28
 CONTRAST_PAUSE_MS = 400
 """Time without a change before pixels that have changed are read again."""
+
+_collect_once = cache(gc.collect)
+"""Looks for garbage among all that was imported by then, at its end: Python would do so later, and
+block the window for a third of a second amid a click."""
 
 
 class Controller:
@@ -374,6 +379,7 @@ class Controller:
         if snapshot is None:
             return
         self._snapshot = None
+        _collect_once()
         embeddings = EmbeddingProvider(predictor, snapshot, self._cache(workspace.require_image()))
         workspace.embeddings, self._used_model = embeddings, self.model
         self._worker.set_image(embeddings)

@@ -13,6 +13,7 @@ from qtpy.QtWidgets import QFileDialog, QScrollArea, QSizePolicy, QVBoxLayout, Q
 
 from samlet.errors import UserError
 from samlet_napari.aligned_labels import AlignedLabels
+from samlet_napari.drawing import drawn_later
 from samlet_napari.inference import models
 from samlet_napari.ui import commands
 from samlet_napari.ui.controller import Controller
@@ -267,9 +268,11 @@ class SegmentWidget(QWidget):
 
     def _on_busy(self, is_busy: bool) -> None:
         if not self.controller.tasks.is_running:
-            # Without a range, Qt animates the bar.
-            self.progress.native.setRange(0, 0 if is_busy else 100)
-            self.progress.native.setTextVisible(False)
+            bar = self.progress.native
+            with drawn_later(bar):
+                # Without a range, Qt animates the bar.
+                bar.setRange(0, 0 if is_busy else 100)
+                bar.setTextVisible(False)
 
     def _on_download(self, fraction: float) -> None:
         if not self.controller.tasks.is_running:
@@ -279,6 +282,8 @@ class SegmentWidget(QWidget):
         self.form.model.value = name
 
     def _on_progress(self, fraction: float) -> None:
-        self.progress.native.setRange(0, 100)
-        self.progress.native.setTextVisible(fraction >= 0)
-        self.progress.value = max(0, round(100 * fraction))
+        bar = self.progress.native
+        with drawn_later(bar):
+            bar.setRange(0, 100)
+            bar.setTextVisible(fraction >= 0)
+            bar.setValue(max(0, round(100 * fraction)))
