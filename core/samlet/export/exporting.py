@@ -55,8 +55,9 @@ def export(
         the files that were written, including the description.
 
     Raises:
-        UserError: no such format, a part that cannot be exported, no or damaged images for
-            calibration, a package that is not installed, or a folder that cannot be written.
+        UserError: no such format, `out` holds the other one, a part that cannot be exported, no or
+            damaged images for calibration, a package that is not installed, or a folder that cannot
+            be written.
     """
     if format not in SUFFIXES:
         raise UserError(f"There is no format {format}: choose one of {', '.join(SUFFIXES)}.")
@@ -74,6 +75,7 @@ def export(
             f"{error.name} is missing: install what exporting needs with "
             'pip install "samlet[export]"'
         ) from error
+    _check_format(Path(out), format)
     calibration_images = images.find(samples.IMAGES if calibration is None else calibration)
     graphs = {
         "encoder": onnx_graphs.encoder_graph(model),
@@ -91,6 +93,19 @@ def export(
         description = _description(model, graphs, SUFFIXES[format], int8)
         (folder / DESCRIPTION).write_text(json.dumps(description, indent=1), encoding="utf-8")
         return sorted(out / path.name for path in folder.iterdir())
+
+
+def _check_format(folder: Path, format: str) -> None:
+    """Refuse a folder with an export in another format, which `DESCRIPTION` would describe no more.
+
+    Raises:
+        UserError: it has one.
+    """
+    for other in SUFFIXES.keys() - {format}:
+        if (folder / f"encoder{SUFFIXES[other]}").exists():
+            raise UserError(
+                f"{folder} holds a model as {other} already: give {format} a folder of its own."
+            )
 
 
 def _inputs(model: Sam, paths: Sequence[Path]) -> Iterator[np.ndarray]:

@@ -449,6 +449,11 @@ def test_mistakes_are_explained(
     file.write_text("not an image")
     with pytest.raises(UserError, match=r"file\.png"):
         export(small_model, "onnx", out, True, tmp_path)
+    other = tmp_path / "other"
+    other.mkdir()
+    (other / "encoder.xml").touch()
+    with pytest.raises(UserError, match="holds a model as openvino already: give onnx a folder"):
+        export(small_model, "onnx", other)
     with pytest.raises(UserError, match=f"Cannot write {file}: File exists"):
         export(small_model, "onnx", file)
     with pytest.raises(UserError, match="Cannot write /proc/no: "):
