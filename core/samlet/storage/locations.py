@@ -88,7 +88,9 @@ def parse_location(text: str) -> Location:
         return Path(text)
     protocol, rest = match[1].lower(), match[2]
     if protocol not in PROTOCOLS:
-        raise UserError(f"{text}: URLs can begin with {nearest(protocol, PROTOCOLS)}, and ://.")
+        raise UserError(
+            f"{text} begins with {protocol}://: choose {nearest(protocol, PROTOCOLS)} in its place."
+        )
     if not rest.strip("/"):
         raise UserError(f"{text} does not say which bucket or server: add it after ://.")
     return Url(f"{protocol}://{rest.rstrip('/')}")

@@ -370,5 +370,5 @@ def test_an_empty_bucket_and_one_that_is_read_only(
         call(BUCKET / "in", "--out", BUCKET / "out")
     with pytest.raises(UserError, match="Results cannot be written to https://"):
         call(folder, "--out", "https://example.org/out")
-    with pytest.raises(UserError, match="URLs can begin with"):
+    with pytest.raises(UserError, match="begins with ftp://: choose "):
         call("ftp://example.org/in", "--out", folder)
