@@ -9,6 +9,7 @@ import typer
 
 import samlet
 from samlet.cli.common import EngineName, Out, PrecisionName
+from samlet.errors import UserError
 from samlet.utils.console import console
 
 if TYPE_CHECKING:
@@ -59,6 +60,8 @@ def get(
 
     # Unknown names come first, and no download begins.
     for name in sorted(names, key=MODELS.__contains__):
+        if name not in MODELS and Path(name).exists():
+            raise UserError(f"{name} is here already: give names from `samlet models`.")
         console.print(f"{name}: {resolve_path(name)}")
 
 

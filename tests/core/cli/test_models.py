@@ -76,6 +76,14 @@ def test_get_checks_all_names_before_it_downloads(
     assert "There is no model vit_b_ml: choose vit_b_lm or " in err
 
 
+def test_get_refuses_a_file(
+    capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch, small_file: Path
+) -> None:
+    code, told, err = call(capsys, monkeypatch, "models", "get", small_file)
+    assert (code, told) == (1, "")
+    assert err == f"Error: {small_file} is here already: give names from `samlet models`.\n"
+
+
 def test_speed(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
