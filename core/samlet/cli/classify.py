@@ -19,6 +19,7 @@ from samlet.cli.common import (
     PrecisionName,
     Series,
     Slice,
+    check_table,
     class_names,
     parse_channels,
     refuse_url,
@@ -58,7 +59,10 @@ def classify(
     ] = None,
     table: Annotated[
         Path | None,
-        typer.Option(help="CSV file for the class and its probability, a line for each object."),
+        typer.Option(
+            help="CSV file for the class and its probability, a line for each object.",
+            callback=check_table,
+        ),
     ] = None,
     also: Also = None,
     model: Model = "microscopy",

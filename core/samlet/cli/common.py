@@ -66,6 +66,24 @@ def check_folder_or_url(text: str) -> str:
     return text
 
 
+def check_table(path: Path | None) -> Path | None:
+    """Check an option for a file that is written at the end; for `callback` of typer.
+
+    Raises:
+        UserError: it was given as a URL, or is a folder.
+    """
+    if path is not None and path.is_dir():
+        raise UserError(f"{path} is a folder: give a file in it, such as {path / 'table.csv'}.")
+    return refuse_url(path)
+
+
+def check_table_or_url(text: str | None) -> str | None:
+    """As `check_table`, where a URL will do."""
+    if text is not None and "://" not in text:
+        check_table(Path(text))
+    return text
+
+
 Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, torch or openvino (the fastest on a CPU).")

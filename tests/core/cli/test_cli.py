@@ -132,6 +132,8 @@ def test_more_prompts(
         (["everything", "IMAGE", "--foreground-threshold", "0.4"], "does not apply to prompts by"),
         (["everything", "IMAGE", "--like", "s3://in/labels"], "--like is for images and labels on"),
         (["everything", "IMAGE", "--table", "https://in/t.csv"], "Results cannot be written to"),
+        (["everything", "IMAGE", "--table", "EMPTY"], "empty is a folder: give a file in it"),
+        (["classify", "IMAGE", "IMAGE", "--table", "EMPTY"], "empty is a folder: give a file"),
         (["convert", "microscopy", "model.onnx"], "must end in"),
         (["convert", "TEXT", "model.pt"], "cannot be read"),
     ],
