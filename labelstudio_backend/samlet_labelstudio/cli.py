@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from samlet.cluster.options import RayAddress, WorkerCores
+from samlet.cluster.options import RayAddress, WorkerCores, check_ray_options
 from samlet.errors import UserError
 from samlet.utils.console import console, run_app
 
@@ -180,6 +180,7 @@ def preannotate(
         raise UserError("Say what to pre-annotate: --project N, or --images FOLDER.")
     if ray is not None and project is not None:
         raise UserError("--ray is for --images: tasks of a project are fetched by this machine.")
+    check_ray_options(ray, worker_cores=worker_cores)  # --workers has a meaning without Ray, too.
     service = _service(
         {
             "model": model,

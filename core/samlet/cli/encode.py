@@ -19,7 +19,7 @@ from samlet.cli.common import (
     parse_channels,
     refuse_url,
 )
-from samlet.cluster.options import RayAddress, WorkerCores, Workers
+from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
@@ -70,6 +70,7 @@ def encode(
     from samlet.utils.cache_folder import embeddings_dir, embeddings_limit
     from samlet.utils.progress import progress_bar
 
+    check_ray_options(ray, workers=workers, worker_cores=worker_cores)
     limit = embeddings_limit()
     parse_channels(channels)
     folder = embeddings_dir() if cache is None else cache

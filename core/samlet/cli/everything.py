@@ -23,7 +23,7 @@ from samlet.cli.common import (
     write_class_names,
 )
 from samlet.cli.measure import ResultsTable, measure_results
-from samlet.cluster.options import RayAddress, WorkerCores, Workers
+from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
@@ -173,6 +173,7 @@ def everything(
     from samlet.storage.locations import Url, parse_location, parse_writable
     from samlet.utils.progress import progress_bar
 
+    check_ray_options(ray, workers=workers, worker_cores=worker_cores)
     formats = parse_formats(also)
     parse_axis(axis)
     parse_channels(channels)

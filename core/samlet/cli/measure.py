@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from samlet.cli.common import MaxPixels, Series, Slice, check_table_or_url
-from samlet.cluster.options import RayAddress, WorkerCores, Workers
+from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.storage.locations import Location, Url, parse_location, parse_writable
@@ -91,6 +91,7 @@ def measure(
     from samlet.measurements.files import pair_files
     from samlet.utils.progress import progress_bar
 
+    check_ray_options(ray, workers=workers, worker_cores=worker_cores)
     if pixel_size is not None and not pixel_size > 0:
         raise UserError(f"--pixel-size takes micrometres, such as 0.65, not {pixel_size}.")
     choice = SliceChoice.parse(slices, series)

@@ -21,7 +21,7 @@ from samlet.cli.common import (
     parse_channels,
 )
 from samlet.cli.settings_command import field_help, settings_command
-from samlet.cluster.options import RayAddress, WorkerCores, Workers
+from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images import SliceChoice
 from samlet.training.settings import DistillSettings, FinetuneSettings
@@ -85,6 +85,7 @@ def embed(
     With --ray, any number of machines compute them: see docs/scale.md. Images are read and
     embeddings are written by this machine alone.
     """
+    check_ray_options(ray, workers=workers, worker_cores=worker_cores)
     with _training_extra():
         from samlet.training.distillation.embed_images import embed_images
     connect = None

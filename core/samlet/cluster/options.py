@@ -4,6 +4,8 @@ from typing import Annotated
 
 import typer
 
+from samlet.errors import UserError
+
 RayAddress = Annotated[
     str | None,
     typer.Option(
@@ -27,3 +29,16 @@ WorkerCores = Annotated[
         min=1,
     ),
 ]
+
+
+def check_ray_options(
+    ray: str | None, *, workers: int | None = None, worker_cores: int | None = None
+) -> None:
+    """Make sure that the number of workers and their cores are not given in vain.
+
+    Raises:
+        UserError: one of them was given without --ray.
+    """
+    for option, value in (("--workers", workers), ("--worker-cores", worker_cores)):
+        if ray is None and value is not None:
+            raise UserError(f"{option} is for --ray: add --ray auto, or leave it out.")

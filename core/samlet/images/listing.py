@@ -164,7 +164,14 @@ def images_among(files: Iterable[Url]) -> list[Url]:
 
 def _in_list(source: Location, results: Location, slices_of: SlicesOf) -> ImageList:
     names = read_list(source)
-    paths = slices_of([place_in_list(source.parent, name) for name in dict.fromkeys(names)])
+    places = [place_in_list(source.parent, name) for name in dict.fromkeys(names)]
+    # Usually the first one exists, and the others are not looked at before their turn.
+    if not any(isinstance(each, Url) or SlicePath.parse(each).file.exists() for each in places):
+        raise UserError(
+            f"{source} is read as a list of images, and none of its lines, such as {names[0]}, is "
+            "the path of a file: write one path or URL per line."
+        )
+    paths = slices_of(places)
     return ImageList([*paths], [results / _own_folder(path, source.parent) for path in paths])
 
 

@@ -132,6 +132,8 @@ def test_more_prompts(
         (["everything", "IMAGE", "--foreground-threshold", "0.4"], "does not apply to prompts by"),
         (["everything", "IMAGE", "--like", "s3://in/labels"], "--like is for images and labels on"),
         (["everything", "IMAGE", "--table", "https://in/t.csv"], "Results cannot be written to"),
+        (["everything", "IMAGE", "--workers", "2"], "--workers is for --ray: add --ray auto"),
+        (["everything", "LIST"], "list.txt is read as a list of images, and none of its lines"),
         (["everything", "IMAGE", "--table", "EMPTY"], "empty is a folder: give a file in it"),
         (["classify", "IMAGE", "IMAGE", "--table", "EMPTY"], "empty is a folder: give a file"),
         (["convert", "microscopy", "model.onnx"], "must end in"),
@@ -150,11 +152,13 @@ def test_mistakes_get_one_sentence(
     (tmp_path / "text.png").write_text("hello")
     (tmp_path / "cut.png").write_bytes(STAINED.read_bytes()[:20000])
     (tmp_path / "empty").mkdir()
+    (tmp_path / "list.txt").write_text("hello\n")
     places = {
         "IMAGE": STAINED,
         "TEXT": tmp_path / "text.png",
         "CUT": tmp_path / "cut.png",
         "EMPTY": tmp_path / "empty",
+        "LIST": tmp_path / "list.txt",
     }
     given: list[str | Path] = [places.get(a, a) for a in arguments]
     if arguments[0] != "convert" and "--out" not in arguments:

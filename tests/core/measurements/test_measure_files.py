@@ -121,6 +121,7 @@ def test_mistakes_are_told_in_a_sentence(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     for words, told in (
         ([labels, tmp_path], "both be files, or both folders"),
+        ([tmp_path, tmp_path / "nowhere"], "nowhere does not exist: check the path"),
         ([tmp_path / "empty"], "has no label maps"),
         ([tmp_path / "empty", samples.IMAGES], "with the name of an image in"),
         ([labels, "--pixel-size", "0"], "--pixel-size takes micrometres"),
