@@ -100,6 +100,7 @@ def _refused(address: str, error: Exception) -> UserError:
             "are the cluster's): install the same on this machine."
         )
     reason = str(error.__cause__ or error).strip().partition("\n")[0]
+    reason = reason.partition(". Last connection error: Traceback")[0]
     return UserError(
         f"The Ray cluster at {address} cannot be used ({reason}): check that `ray status` works "
         "on this machine, which has to be one of the cluster's."
