@@ -328,6 +328,11 @@ def test_not_images(tmp_path: Path) -> None:
     for name in ("text.png", "empty.jpg", "program.eps"):
         with pytest.raises(UserError, match=rf"{name} is not an image that samlet reads"):
             images.read(tmp_path / name)
+    for suffix in ("czi", "nd2", "lif"):
+        (tmp_path / f"empty.{suffix}").touch()
+        told = rf"empty\.{suffix} does not begin as a {suffix.upper()} file does: copy it again"
+        with pytest.raises(UserError, match=told):
+            images.read(tmp_path / f"empty.{suffix}")
     with pytest.raises(UserError, match=r"none\.png does not exist"):
         images.read(tmp_path / "none.png")
     with pytest.raises(UserError, match="is a folder"):

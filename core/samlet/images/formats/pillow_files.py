@@ -12,7 +12,12 @@ import numpy as np
 from PIL import Image, ImageFile, ImageOps
 
 from samlet.errors import UserError
-from samlet.images.formats.decoded_image import IMAGE_FORMATS, ChannelKind, DecodedImage
+from samlet.images.formats.decoded_image import (
+    IMAGE_FORMATS,
+    MICROSCOPE_SUFFIXES,
+    ChannelKind,
+    DecodedImage,
+)
 
 PILLOW_FORMATS = ("PNG", "JPEG", "BMP", "GIF", "WEBP", "PPM", "JPEG2000", "AVIF")
 """Pillow's names of the formats that are read: no programs (EPS), no wrappers, nothing untested."""
@@ -76,6 +81,9 @@ def open_pillow(path: Path, stream: IO[bytes], formats: tuple[str, ...]) -> Imag
         if accept is not None and accept(prefix) is True:
             stream.seek(0)
             return factory(stream, str(path))
+    if path.suffix.lower() in MICROSCOPE_SUFFIXES:
+        kind = path.suffix[1:].upper()
+        raise UserError(f"{path} does not begin as a {kind} file does: copy it again.")
     raise UserError(f"{path} is not an image that samlet reads ({IMAGE_FORMATS}).")
 
 
