@@ -149,6 +149,7 @@ def has_saved_mask(project: Project, name: str) -> bool:
     return any(region["from_name"] == "mask" for draft in drafts for region in draft["result"])
 
 
+@pytest.mark.slow
 def test_all_objects_like_the_clicked_one(
     server: LabelStudio, backend: Backend, browser: Browser
 ) -> None:

@@ -82,7 +82,7 @@ def read_again(region: dict[str, Any], truth: np.ndarray) -> float:
     return iou(to_mask(region, Path("image"), truth.shape[:2], "The region"), truth)
 
 
-@pytest.mark.parametrize("shape", ["Brush", "Bitmask"])
+@pytest.mark.parametrize("shape", ["Brush", pytest.param("Bitmask", marks=pytest.mark.slow)])
 def test_strokes_are_not_sent(
     server: LabelStudio, backend: Backend, browser: Browser, shape: str
 ) -> None:
@@ -124,7 +124,7 @@ def test_tags_without_a_smart_tool(
 
 
 @pytest.mark.parametrize(
-    "shape", [*SHAPES[:3], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[3:])]
+    "shape", [*SHAPES[:1], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])]
 )
 def test_tags_whose_label_is_in_a_labels_tag(
     server: LabelStudio, backend: Backend, browser: Browser, shape: str

@@ -46,6 +46,7 @@ def its_backend(
         yield started
 
 
+@pytest.mark.slow
 def test_uploads_and_local_files(elsewhere: LabelStudio, its_backend: Backend, files: Path) -> None:
     project = connect_project(elsewhere, its_backend, "brush.xml", [NAME])
     uploaded = project.tasks[NAME]

@@ -60,7 +60,13 @@ OTHERS = {
 }
 
 
-@pytest.mark.parametrize("kind", OTHERS)
+@pytest.mark.parametrize(
+    "kind",
+    [
+        pytest.param(kind, marks=pytest.mark.slow if kind in ("smaller", "zarr") else ())
+        for kind in OTHERS
+    ],
+)
 def test_other_data_is_clicked_on_as_it_is(
     desk: Desk, cells: Image, picture: np.ndarray, truth: np.ndarray, kind: str
 ) -> None:

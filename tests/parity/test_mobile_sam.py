@@ -104,7 +104,7 @@ def test_same_masks_at_the_edges(
     assert any(0.02 < mask.mean() < 0.98 for mask in answer[0])
 
 
-@pytest.mark.parametrize("image_name", ["wide", "tall"])
+@pytest.mark.parametrize("image_name", [pytest.param("wide", marks=pytest.mark.slow), "tall"])
 def test_same_masks_for_every_prompt(
     image_name: str,
     predictors: tuple[Any, samlet.SamPredictor, samlet.Predictor],
