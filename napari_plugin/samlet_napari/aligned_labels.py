@@ -22,7 +22,7 @@ class AlignedLabels(QObject):
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Act on the event that the container is shown; see Qt."""
         if event.type() == QEvent.Type.Show:
-            texts = {row.label for row in self._container}
+            texts = {row.label for row in self._container if row.label.strip() and row.visible}
             found = self._container.native.findChildren(QLabel)
             labels = [label for label in found if label.text() in texts]
             width = max((label.sizeHint().width() for label in labels), default=0)

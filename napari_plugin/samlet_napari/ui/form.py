@@ -92,7 +92,7 @@ class Form:
             text="overwrite", tooltip="Objects may take pixels of other objects."
         )
         self.slices = ComboBox(
-            label="everything in",
+            label="slices",
             choices=[THIS_SLICE, ALL_SLICES],
             tooltip="Where Everything searches a stack. In all slices, objects that overlap from "
             "slice to slice get the same number.",
