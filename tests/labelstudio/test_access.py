@@ -223,6 +223,7 @@ def test_the_server_does_not_open_without_a_password(
     assert output.err.startswith(expected)
 
 
+@pytest.mark.slow
 def test_the_server_opens_with_one(tmp_path: Path) -> None:
     port = free_port()
     user, password = PASSWORD.values()

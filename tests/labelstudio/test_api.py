@@ -485,6 +485,7 @@ def test_too_many_at_once(tmp_path: Path, slow_host: str) -> None:
     assert send(3).status_code == 200
 
 
+@pytest.mark.slow
 def test_health_while_the_server_works(quick_model: Path, tmp_path: Path) -> None:
     port = free_port()
     url = f"http://127.0.0.1:{port}"

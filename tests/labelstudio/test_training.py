@@ -147,6 +147,7 @@ def shown_version(client: Any, project: str = "3") -> str:
     return str(client.post("/setup", json=body).json["model_version"])
 
 
+@pytest.mark.slow
 def test_from_annotations_to_a_model(tmp_path: Path, host: Host) -> None:
     base = str(tmp_path / "quick.safetensors")
     samlet.save(nuclei_at(256), base)

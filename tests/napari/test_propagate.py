@@ -78,6 +78,7 @@ def volumes(embeddings: EmbeddingProvider, truth: np.ndarray) -> dict[int, np.nd
     return volumes
 
 
+@pytest.mark.slow
 def test_nuclei_are_followed_through_the_stack(
     volumes: dict[int, np.ndarray], truth: np.ndarray
 ) -> None:

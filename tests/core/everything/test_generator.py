@@ -347,7 +347,7 @@ def test_wrong_arguments_are_told(discs: Discovery, options: dict[str, Any], sen
     ("name", "least"),
     [
         ("fluorescence_2", 15),
-        ("stained_2", 15),
+        pytest.param("stained_2", 15, marks=pytest.mark.slow),
         pytest.param("brightfield_1", 1, marks=pytest.mark.slow),
     ],
 )

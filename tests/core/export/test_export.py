@@ -357,7 +357,9 @@ def test_the_example_is_short_and_needs_little() -> None:
     assert names <= {"json", "sys", "pathlib", "numpy", "onnxruntime", "PIL"}
 
 
-@pytest.mark.parametrize("encoder", ["sam_vit", "efficientnet_lite0"])
+@pytest.mark.parametrize(
+    "encoder", ["sam_vit", pytest.param("efficientnet_lite0", marks=pytest.mark.slow)]
+)
 def test_other_encoders_can_be_exported(encoder: str, tmp_path: Path) -> None:
     torch.manual_seed(0)
     sam_vit = SamViTConfig(32, 2, 2, (1,)) if encoder == "sam_vit" else None
