@@ -168,7 +168,7 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary, screen():
-        os.environ["XDG_CACHE_HOME"] = temporary
+        os.environ["SAMLET_CACHE"] = temporary
         # Otherwise napari shows a message about it on some processors.
         os.environ["SAMLET_PRECISION"] = "float32"
         take(arguments.out)
