@@ -123,6 +123,18 @@ def test_tags_without_a_smart_tool(
     assert not any(name.endswith("-dynamic") for name in browser.driver.execute_script(TOOLS))
 
 
+def submit_clicked(browser: Browser, labels: str) -> np.ndarray:
+    """Click on a nucleus as debris, accept what is suggested and submit it; gives the nucleus."""
+    nucleus = payloads.objects(NAMES[0])[1]
+    browser.choose_smart_tool("KeyPointTool")
+    browser.choose_label(labels, "debris")
+    browser.click(*at(deepest_point(nucleus), nucleus))
+    browser.wait_for_suggestions()
+    browser.accept_suggestions()
+    browser.submit()
+    return nucleus
+
+
 @pytest.mark.parametrize(
     "shape", [*SHAPES[:1], *(pytest.param(shape, marks=pytest.mark.slow) for shape in SHAPES[1:])]
 )
@@ -130,13 +142,7 @@ def test_tags_whose_label_is_in_a_labels_tag(
     server: LabelStudio, backend: Backend, browser: Browser, shape: str
 ) -> None:
     project = open_new_project(server, browser, f"Bare {shape}", bare(shape), backend)
-    nucleus = payloads.objects(NAMES[0])[1]
-    browser.choose_smart_tool("KeyPointTool")
-    browser.choose_label("kind", "debris")
-    browser.click(*at(deepest_point(nucleus), nucleus))
-    browser.wait_for_suggestions()
-    browser.accept_suggestions()
-    browser.submit()
+    nucleus = submit_clicked(browser, "kind")
     region, label = submitted(server, project)
     assert (region["from_name"], region["type"]) == ("mask", shape.lower())
     assert (label["id"], label["type"], label["value"]["labels"]) == (
@@ -173,13 +179,7 @@ def test_labels_of_the_task_and_pages(
     urls = [payloads.data_uri(payloads.image_file(name)) for name in NAMES]
     data = {"pages": urls, "kinds": [{"value": "cell"}, {"value": "debris"}]}
     project = open_new_project(server, browser, kind, CONFIGS[kind], backend, data)
-    nucleus = payloads.objects(NAMES[0])[1]
-    browser.choose_smart_tool("KeyPointTool")
-    browser.choose_label("click", "debris")
-    browser.click(*at(deepest_point(nucleus), nucleus))
-    browser.wait_for_suggestions()
-    browser.accept_suggestions()
-    browser.submit()
+    nucleus = submit_clicked(browser, "click")
     (region,) = without_repetitions(submitted(server, project))
     assert region["from_name"] == "mask" and region.get("item_index", 0) == 0
     assert region["value"][region["type"]] == ["debris"]

@@ -2,6 +2,7 @@
 
 import gc
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import numpy as np
@@ -16,9 +17,10 @@ import napari
 import samlet
 from samlet import images, samples
 from samlet.checkpoints.loading import BUNDLED
+from samlet.modeling.sam import Sam
 from samlet.outputs import read_label_map
 from tests.file_server import FileServer, running_server
-from tests.models import nuclei_at
+from tests.models import nuclei_at, quick_nuclei
 from tests.napari.desk import Desk, blocked, wait
 from tests.napari.screen import screen
 
@@ -43,8 +45,22 @@ def _smaller_model(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
 
     Tests of how well it finds objects are elsewhere, and here those that use `full_size`.
     """
-    path = tmp_path_factory.mktemp("models") / "smaller.safetensors"
-    samlet.save(nuclei_at(768), path)
+    with _bundled(nuclei_at(768), tmp_path_factory):
+        yield
+
+
+@pytest.fixture(scope="module")
+def small_model(_smaller_model: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """One for 256 px, which finds few objects, for what does not depend on them."""
+    with _bundled(quick_nuclei(), tmp_path_factory):
+        yield
+
+
+@contextmanager
+def _bundled(model: Sam, folders: pytest.TempPathFactory) -> Iterator[None]:
+    """Put a model in the place of the bundled one."""
+    path = folders.mktemp("models") / "model.safetensors"
+    samlet.save(model, path)
     with pytest.MonkeyPatch.context() as patch:
         for name in BUNDLED:
             patch.setitem(BUNDLED, name, path)

@@ -13,31 +13,18 @@ from qtpy.QtTest import QTest
 from qtpy.QtWidgets import QApplication
 
 import napari
-import samlet
-from samlet.checkpoints.loading import BUNDLED
 from samlet.datasets.label_map_classes import read_classes
 from samlet.datasets.labelled_images import ObjectClass
 from samlet.masks import deepest_point
 from samlet_napari.classes.widget import GIVEN, NAME, PREDICTED, ClassesWidget
 from samlet_napari.labels.labels_file import read_labels
 from samlet_napari.ui.commands import controller_of
-from tests.models import quick_nuclei
 from tests.napari.desk import Desk, wait
 from tests.napari.folder_desk import FolderDesk
 
 PART = np.s_[150:406, 200:456]
 """Of the image and its labels: a model for 256 pixels sees it as a whole."""
 KEYS = {0: Qt.Key.Key_0, 1: Qt.Key.Key_1, 2: Qt.Key.Key_2, 3: Qt.Key.Key_3}
-
-
-@pytest.fixture(scope="module")
-def small_model(_smaller_model: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    path = tmp_path_factory.mktemp("quick") / "quick.safetensors"
-    samlet.save(quick_nuclei(), path)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in BUNDLED:
-            patch.setitem(BUNDLED, name, path)
-        yield
 
 
 class ClassesDesk:

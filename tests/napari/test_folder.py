@@ -2,7 +2,6 @@
 
 import gc
 import weakref
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +16,6 @@ from qtpy.QtWidgets import QMessageBox
 import napari
 import samlet
 from samlet import Predictor
-from samlet.checkpoints.loading import BUNDLED
 from samlet.errors import UserError
 from samlet.masks import deepest_point
 from samlet_napari.folder.image_folder import ImageFolder, State
@@ -25,23 +23,12 @@ from samlet_napari.labels.labels_file import read_labels, write_labels
 from samlet_napari.viewer.overlays import CLICKS, PREVIEW
 from tests.disks import small_disk
 from tests.microscope_files import WRITERS
-from tests.models import quick_nuclei
 from tests.napari.desk import Desk, wait
 from tests.napari.folder_desk import FolderDesk
 
 PART = np.s_[150:406, 200:456]
 """Of the image and its labels: a model for 256 pixels sees it as a whole."""
 CELL = 27
-
-
-@pytest.fixture(scope="module")
-def small_model(_smaller_model: None, tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
-    path = tmp_path_factory.mktemp("quick") / "quick.safetensors"
-    samlet.save(quick_nuclei(), path)
-    with pytest.MonkeyPatch.context() as patch:
-        for name in BUNDLED:
-            patch.setitem(BUNDLED, name, path)
-        yield
 
 
 @pytest.fixture

@@ -11,7 +11,7 @@ from contextlib import contextmanager, suppress
 from typing import Any
 
 from samlet.errors import UserError
-from samlet.storage.locations import Location, Url
+from samlet.storage.locations import Location
 from samlet.storage.staging import exists, staged_files
 from samlet.utils.files import atomic_path
 
@@ -127,7 +127,7 @@ def check_visible(file: Location) -> None:
     Raises:
         UserError: it does not.
     """
-    if not exists(file.text if isinstance(file, Url) else str(file)):
+    if not exists(str(file)):
         raise UserError(
             f"{file} does not exist on {socket.gethostname()}: give images in a folder that all "
             "machines share, or by URL."

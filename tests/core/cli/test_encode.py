@@ -7,14 +7,13 @@ import numpy as np
 import pytest
 import tifffile
 from PIL import Image
-from typer.testing import CliRunner
 
 import samlet
 from samlet import Predictor, images
-from samlet.cli.main import app
 from samlet.errors import UserError
 from samlet.predict.embedding_cache import EmbeddingCache
 from samlet.utils.cache_folder import embeddings_dir, embeddings_limit
+from tests.core.command import run_command
 
 Encode = Callable[..., str]
 
@@ -24,11 +23,7 @@ def encode(small_file: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) ->
     monkeypatch.setenv("SAMLET_CACHE", str(tmp_path / "cache"))
 
     def run(*arguments: str | Path) -> str:
-        given = ["encode", *map(str, arguments), "--model", str(small_file)]
-        done = CliRunner().invoke(app, given)
-        if isinstance(done.exception, UserError):
-            raise done.exception
-        return done.stdout
+        return run_command("encode", *arguments, "--model", small_file)
 
     return run
 

@@ -17,6 +17,7 @@ from samlet.cli.main import app
 from samlet.errors import UserError
 from samlet.masks import deepest_point, from_label_map
 from samlet.outputs import read_label_map
+from tests.core.command import run_command
 
 Segment = Callable[..., str]
 
@@ -31,11 +32,7 @@ def rois_in(path: Path) -> list[ImagejRoi]:
 def segment(nuclei_file: Path, tmp_path: Path) -> Segment:
     def run(*arguments: str | Path) -> str:
         given = ["segment", tmp_path / "images", "--out", tmp_path / "out", "--model", nuclei_file]
-        done = CliRunner().invoke(app, [str(part) for part in (*given, *arguments)])
-        if isinstance(done.exception, UserError):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.stdout
+        return run_command(*given, *arguments)
 
     return run
 

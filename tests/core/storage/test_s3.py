@@ -24,6 +24,7 @@ from samlet.storage.run_mark import NAME, check_mark, marked_run
 from samlet.storage.staging import staged_image
 from samlet.training.distillation.shards import check_shard, read_shard
 from samlet.training.distillation.sources import TarShards, open_source
+from tests.core.command import run_command
 
 pytest.importorskip("s3fs", reason="s3fs is not installed (samlet[remote])")
 server = pytest.importorskip("moto.server", reason="moto is not installed")
@@ -235,13 +236,8 @@ def test_training_reads_images(s3: Any, folder: Path, tmp_path: Path) -> None:
 @pytest.fixture
 def call(small_file: Path) -> Callable[..., str]:
     def run(*arguments: object) -> str:
-        given = ["everything", *map(str, arguments), "--model", str(small_file)]
         fast = ["--points-per-side", "2", "--pred-iou-thresh", "0", "--stability-score-thresh", "0"]
-        done = CliRunner().invoke(app, given + fast)
-        if isinstance(done.exception, UserError):
-            raise done.exception
-        assert done.exit_code == 0, done.output
-        return done.stdout
+        return run_command("everything", *arguments, "--model", small_file, *fast)
 
     return run
 
