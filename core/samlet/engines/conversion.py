@@ -19,6 +19,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
+from samlet.engines.fusing import fused
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -32,7 +33,7 @@ INSTANCE_DECODER = "instance_decoder"
 """The graph of those that have one; the last."""
 ONCE_PER_IMAGE = ("encoder", INSTANCE_DECODER)
 """Graphs that do most of the work, and so may run in half precision."""
-FORMAT = 3
+FORMAT = 4
 """Raised whenever the graphs change, so that those of an older samlet are not used."""
 MANIFEST = "manifest.json"
 
@@ -102,7 +103,7 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
     pixels = torch.zeros(1, 3, size, size)
     any_dense = [-1, EMBED_DIM, -1, -1]
     parts = {
-        "encoder": _traced(model.image_encoder, (pixels,), [list(pixels.shape)]),
+        "encoder": _traced(fused(model.image_encoder), (pixels,), [list(pixels.shape)]),
         "image_branch": _traced(image, (features, dense), [_batched(features), any_dense]),
         "prompt_branch": _traced(
             prompt, (sparse, *shared), [[-1, -1, EMBED_DIM], *map(_batched, shared)]

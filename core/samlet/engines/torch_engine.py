@@ -5,17 +5,17 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.engines.engine import DecoderTokens, Engine
+from samlet.engines.fusing import fused
 from samlet.engines.precision import Precision
-from samlet.modeling.layers import ConvNorm
 from samlet.modeling.sam import Sam
 
 
 class TorchEngine(Engine):
-    """Convolutions with their BatchNorm folded in, channels last.
+    """The encoder fused (see `fused`), its convolutions channels last.
 
     Args:
         model: on the device where it is to run.
@@ -27,7 +27,7 @@ class TorchEngine(Engine):
     def __init__(self, model: Sam, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
         model = copy.deepcopy(model).eval()
-        self._encoder = _folded(model.image_encoder).to(memory_format=torch.channels_last)
+        self._encoder = fused(model.image_encoder).to(memory_format=torch.channels_last)
         self._image, self._prompt = ImageBranch(model), PromptBranch(model)
         self._upscaling = Upscaling(model).to(model.device)
         # Not channels last, where its normalisations take twice as long on a CPU.
@@ -68,13 +68,3 @@ class TorchEngine(Engine):
     def _autocast(self, enabled: bool) -> torch.autocast:
         # A caller's own autocast would change the precision that was chosen.
         return torch.autocast(self.device.type, torch.bfloat16, enabled)
-
-
-def _folded(module: nn.Module) -> nn.Module:
-    """Replace each convolution and its BatchNorm by one convolution, in place."""
-    for name, child in module.named_children():
-        if isinstance(child, ConvNorm):
-            setattr(module, name, child.fuse())
-        else:
-            _folded(child)
-    return module

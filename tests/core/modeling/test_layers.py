@@ -6,6 +6,7 @@ from timm.layers import LayerNorm2d as TimmLayerNorm2d
 from timm.models import tiny_vit as timm_tiny_vit
 from torch import nn
 
+from samlet.engines.fusing import fused
 from samlet.modeling.layers import ConvNorm, LayerNorm2d
 from samlet.modeling.tiny_vit_blocks import ConvStage, PatchEmbed, TinyVitStage
 
@@ -67,4 +68,6 @@ def test_stage_with_attention(window_size: int, size: tuple[int, int]) -> None:
         )
         theirs.get_submodule("downsample.conv2.conv").stride = (stride, stride)  # type: ignore[assignment]
         ours = TinyVitStage(16, 32, 2, 4, window_size, stride)
-        assert_same(ours, theirs, torch.randn(2, 16, *size))
+        inputs = torch.randn(2, 16, *size)
+        assert_same(ours, theirs, inputs)
+        torch.testing.assert_close(fused(ours)(inputs), ours.eval()(inputs))
