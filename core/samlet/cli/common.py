@@ -1,6 +1,6 @@
 """Options that several commands have, and how their values are read."""
 
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
@@ -59,13 +59,6 @@ def check_folder(path: Path | None) -> Path | None:
     return path
 
 
-def check_folder_or_url(text: str) -> str:
-    """As `check_folder`, where a URL will do."""
-    if "://" not in text:
-        check_folder(Path(text))
-    return text
-
-
 def check_table(path: Path | None) -> Path | None:
     """Check an option for a file that is written at the end; for `callback` of typer.
 
@@ -77,11 +70,17 @@ def check_table(path: Path | None) -> Path | None:
     return refuse_url(path)
 
 
-def check_table_or_url(text: str | None) -> str | None:
-    """As `check_table`, where a URL will do."""
-    if text is not None and "://" not in text:
-        check_table(Path(text))
-    return text
+def unless_url(
+    check: Callable[[Path | None], Path | None],
+) -> Callable[[str | None], str | None]:
+    """As `check_folder` or `check_table`, where a URL will do."""
+
+    def check_text(text: str | None) -> str | None:
+        if text is not None and "://" not in text:
+            check(Path(text))
+        return text
+
+    return check_text
 
 
 Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
@@ -103,7 +102,7 @@ OutOrUrl = Annotated[
         "--out",
         metavar="FOLDER|URL",
         help="Folder for the results, or its URL.",
-        callback=check_folder_or_url,
+        callback=unless_url(check_folder),
     ),
 ]
 Images = Annotated[
@@ -202,8 +201,9 @@ def list_locations(
     slices: str | None,
     series: str | None,
     along: str | None = None,
+    opened: Collection[Location] = (),
 ) -> "ImageList":
-    """Find the images of a command, here or by URL; see `find_images` and `list_images`.
+    """Find the images of a command, here or by URL; see `find_images` and `list_slices_at`.
 
     Raises:
         UserError: there is no image, or an option is wrong.
@@ -211,7 +211,8 @@ def list_locations(
     from samlet.images.listing import list_images, list_slices_at
 
     options = _slice_options(channels, slices, series)
-    return list_images(images, results, partial(list_slices_at, along=along, **options))
+    slices_of = partial(list_slices_at, along=along, opened=opened, **options)
+    return list_images(images, results, slices_of)
 
 
 def _slice_options(channels: str | None, slices: str | None, series: str | None) -> dict[str, Any]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samlet.cli.common import MaxPixels, Series, Slice, check_table_or_url
+from samlet.cli.common import MaxPixels, Series, Slice, check_table, unless_url
 from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
@@ -34,7 +34,7 @@ ResultsTable = Annotated[
         "--table",
         metavar="FILE|URL",
         help="CSV file for measurements of the objects; see `samlet measure`.",
-        callback=check_table_or_url,
+        callback=unless_url(check_table),
     ),
 ]
 Table = Annotated[
@@ -43,7 +43,7 @@ Table = Annotated[
         "--table",
         metavar="FILE|URL",
         help="CSV file for the measurements, a line for each object.",
-        callback=check_table_or_url,
+        callback=unless_url(check_table),
         show_default="standard output",
     ),
 ]

@@ -18,8 +18,8 @@ from samlet.cluster.capacity import WorkerSize, choose_size
 from samlet.cluster.connection import connected
 from samlet.cluster.workers import Died, run_on_workers
 from samlet.errors import UserError
-from samlet.images import SlicePath
-from samlet.storage.locations import Location, Url
+from samlet.images import split_slice
+from samlet.storage.locations import Location
 from samlet.storage.run_mark import check_mark, check_visible, marked_run
 from samlet.utils.console import console
 
@@ -132,7 +132,7 @@ class RayRun:
             description: of the task.
         """
         task = progress.add_task(description, total=len(items))
-        first = SlicePath.parse(first).file if isinstance(first, Path) else Url(first.text)
+        first, _ = split_slice(first)
         with nullcontext("") if out is None else marked_run(out) as run:
             results = self._results(work, items, first, out, run, progress.console.print)
             with closing(results):

@@ -7,7 +7,7 @@ from samlet.images.image_file import ImageFile, open_image, read_pixel_size
 from samlet.images.reading import read
 from samlet.images.resizing import resize_longest, resized_shape
 from samlet.images.rgb import to_rgb
-from samlet.images.slice_paths import SliceChoice, SlicePath, slice_path
+from samlet.images.slice_paths import SliceChoice, SlicePath, slice_path, split_slice
 from samlet.images.slices import list_series, list_slices
 from samlet.images.stacks import ImageStack, is_stack, open_stack
 
@@ -32,5 +32,6 @@ __all__ = [
     "resize_longest",
     "resized_shape",
     "slice_path",
+    "split_slice",
     "to_rgb",
 ]

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from samlet.errors import UserError
+from samlet.storage.locations import Location, Url
 
 LETTERS = {"T": "t", "Z": "z"}
 """In paths and options, by the axis in OME's order of axes."""
@@ -82,6 +83,14 @@ class SlicePath:
     def stem(self) -> str:
         """The name without the suffix of the file: "film.s2.t0.z3"."""
         return f"{self.file.stem}{self.ending}"
+
+
+def split_slice(place: Location) -> tuple[Location, str]:
+    """The file of a slice, and the ending that tells the slice; "" of a whole file."""
+    if isinstance(place, Url):
+        return Url(place.text), place.ending
+    parsed = SlicePath.parse(place)
+    return parsed.file, parsed.ending
 
 
 def slice_path(

@@ -12,9 +12,8 @@ With few images one side may happen to have none, and gets one from the other:
 import hashlib
 import unicodedata
 from collections.abc import Collection, Mapping
-from pathlib import Path
 
-from samlet.images import SlicePath
+from samlet.images import split_slice
 from samlet.storage.locations import Location
 
 MAX_EVALUATED = 50
@@ -49,11 +48,7 @@ def held_out_slices(paths: Mapping[str, Location], share: float) -> list[str]:
     Returns:
         names, by rising hash of the file's name.
     """
-    endings = {
-        name: SlicePath.parse(path).ending if isinstance(path, Path) else path.ending
-        for name, path in paths.items()
-    }
-    files = {name: name.removesuffix(ending) for name, ending in endings.items()}
+    files = {name: name.removesuffix(split_slice(path)[1]) for name, path in paths.items()}
     if len({*files.values()}) == 1:
         return held_out_names(paths, share)
     ranks = {file: rank for rank, file in enumerate(held_out_names(files.values(), share))}
