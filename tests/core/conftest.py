@@ -13,6 +13,7 @@ from samlet.datasets.examples import Example
 from samlet.modeling.sam import Sam, SamConfig
 from samlet.modeling.tiny_vit import TINY_VITS, TinyViTConfig
 from samlet.outputs import read_label_map
+from tests.core.s3 import endpoint, s3  # noqa: F401
 from tests.models import nuclei_at
 
 SMALL = SamConfig(

@@ -100,9 +100,9 @@ def everything(
     like: Annotated[
         str | None,
         typer.Option(
-            metavar="PATH",
+            metavar="PATH|URL",
             help="Find only objects like these: a label map of the image, or labels of a folder, "
-            "as for finetuning.",
+            "as for finetuning; a folder at a URL has label maps or zips of ImageJ ROIs.",
         ),
     ] = None,
     likeness: Annotated[
@@ -164,13 +164,14 @@ def everything(
     their names), are not read as images.
     """
     from samlet.cli.everything_work import EverythingWork, segment_on_ray
+    from samlet.cli.example_objects import list_with_examples
     from samlet.everything.batch import segment_images
     from samlet.everything.similar import DEFAULT_LIKENESS
     from samlet.images.stacks import parse_axis
     from samlet.outputs.further_formats import check_names, parse_formats
     from samlet.outputs.records import DEFAULT_CATEGORY
     from samlet.stacks.batch import segment_stacks
-    from samlet.storage.locations import Url, parse_location, parse_writable
+    from samlet.storage.locations import parse_location, parse_writable
     from samlet.utils.progress import progress_bar
 
     check_ray_options(ray, workers=workers, worker_cores=worker_cores)
@@ -179,22 +180,15 @@ def everything(
     parse_channels(channels)
     source, results = parse_location(image), parse_writable(out)
     results_table = None if table is None else parse_writable(table)
-    examples = None
-    if like is not None:
-        labels = parse_location(like)
-        if isinstance(source, Url) or isinstance(labels, Url):
-            raise UserError(
-                "--like is for images and labels on this machine, since each image is looked for "
-                "by its name: copy them here."
-            )
-        examples = (source, labels)
-    elif likeness is not None:
+    if like is None and likeness is not None:
         raise UserError(
             "--likeness needs examples: give their labels with --like, or leave it out."
         )
-    # Examples belong to a slice, so that each slice is an image then.
-    along = axis if like is None else None
-    listed = list_locations(source, results, channels, slices, series, along)
+    listing = (results, channels, slices, series)
+    if like is None:
+        listed, examples = list_locations(source, *listing, axis), None
+    else:
+        listed, examples = list_with_examples(source, parse_location(like), *listing)
     options = {
         "prompts": prompts,
         "points_per_side": points_per_side,
@@ -225,7 +219,7 @@ def everything(
         formats=formats,
     )
     opened = work.open()
-    images = listed if opened.labelled is None else listed.only(opened.labelled)
+    images = listed if examples is None else listed.only(examples.by_image)
     if len(images.paths) < len(listed.paths):
         left_out = len(listed.paths) - len(images.paths)
         console.print(f"{left_out} of {len(listed.paths)} have no labels: left out.")

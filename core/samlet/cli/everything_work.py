@@ -16,7 +16,7 @@ from rich.progress import Progress
 import samlet
 from samlet import Predictor, images
 from samlet.cli.common import parse_channels
-from samlet.cli.example_objects import find_examples
+from samlet.cli.example_objects import Examples
 from samlet.cluster.run import RayRun, check_same_model, died_message
 from samlet.cluster.workers import Died
 from samlet.everything.batch import ImageBatch, ImageResult, Outcome, StackFile
@@ -42,7 +42,6 @@ class OpenedWork(NamedTuple):
         segment: see `ImageBatch`.
         open_stack: see `samlet.stacks.batch.segment_stacks`.
         info: how results are made.
-        labelled: images that have labels; None without --like.
     """
 
     predictor: Predictor
@@ -50,7 +49,6 @@ class OpenedWork(NamedTuple):
     segment: Callable[..., list[dict[str, Any]]]
     open_stack: Callable[[Path], ImageStack]
     info: dict[str, Any]
-    labelled: set[Location] | None
 
 
 @dataclass(frozen=True)
@@ -59,7 +57,7 @@ class EverythingWork:
 
     Attributes:
         settings: those of everything mode that were given, by their names in Python.
-        examples: the image or folder and the labels of --like; None without.
+        examples: those of --like; None without.
     """
 
     model: str
@@ -68,7 +66,7 @@ class EverythingWork:
     settings: dict[str, Any]
     tile: int | None
     overlap: int | None
-    examples: tuple[Path, Path] | None
+    examples: Examples | None
     likeness: float
     channels: str | None
     axis: str
@@ -87,10 +85,6 @@ class EverythingWork:
         Raises:
             UserError: there is no such model, or the settings are wrong.
         """
-        labelled, read_examples = None, None
-        if self.examples is not None:
-            own = self.out if isinstance(self.out, Path) else None
-            labelled, read_examples = find_examples(*self.examples, own)
         model = samlet.load(self.model, device)
         predictor = samlet.Predictor(model, self.engine, precision=self.precision)
         given = cast(EverythingSettings, self.settings)
@@ -121,14 +115,14 @@ class EverythingWork:
             info,
             self.replace,
             partial(images.is_stack, axis=axis, channels=channels),
-            read_examples,
+            None if self.examples is None else self.examples.read,
             categories=self.categories,
             formats=self.formats,
         )
         open_stack = partial(
             images.open_stack, axis=axis, channels=channels, max_pixels=self.max_pixels
         )
-        return OpenedWork(predictor, batch, segment, open_stack, info, labelled)
+        return OpenedWork(predictor, batch, segment, open_stack, info)
 
 
 @dataclass(frozen=True)

@@ -95,9 +95,8 @@ def segment_prompt_file(
     info = made | {"channels": channels}
     categories = class_names(out, prompted.categories)
 
-    def prepare(path: Location) -> ImageInput:
-        assert isinstance(path, Path)
-        objects = prompted.by_image[path]
+    def prepare(path: Location, here: Path) -> ImageInput:
+        objects = prompted.by_image[here]
         return ImageInput(
             {"objects": objects}, {"prompts": [made | _described(o) for o in objects]}
         )

@@ -4,7 +4,7 @@ import re
 import unicodedata
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from samlet.datasets.label_stacks import pair_slices
@@ -110,6 +110,31 @@ def pair_files_by_name(
                 f"belong to {path}: rename or remove one."
             )
     return found
+
+
+def slices_named(
+    images: Path, paths: Sequence[Path], labels: Path, found_files: Sequence[Path]
+) -> list[Path]:
+    """The slices of image files that files of labels have the names of ("stack.tif.z3.png").
+
+    Args:
+        images: see `pair_files_by_name`, as the others.
+        paths: whole files.
+        labels: the folder of the files.
+        found_files: files below it.
+    """
+    by_key: dict[str, Path] = {}
+    for path in paths:
+        name = _name(path.relative_to(images))
+        by_key |= {name: path, _stem(name): path}
+    found = []
+    for file in found_files:
+        for key in _keys(_name(file.relative_to(labels)), may_be_same=True):
+            named = SlicePath.of_name(key)
+            whole = by_key.get(named.file.as_posix())
+            if key not in by_key and whole is not None:
+                found.append(replace(named, file=whole).path)
+    return list(dict.fromkeys(found))
 
 
 def _files(root: Path, suffixes: tuple[str, ...]) -> list[Path]:

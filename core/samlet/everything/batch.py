@@ -129,7 +129,8 @@ class ImageBatch:
         info: model and settings; images with such results of the same file are skipped.
         replace: write over all results.
         is_stack: whether a file is left out as a stack; raises UserError for a bad file.
-        prepare: gives what `segment` takes beside the image; raises UserError if it cannot be used.
+        prepare: gives what `segment` takes beside an image, which it gets as it was given and as a
+            file on this machine; raises UserError if it cannot be used.
         is_kept: whether results that differ are not replaced; by default those that hold objects
             made by prompts.
         categories: see `samlet.outputs.write_coco`.
@@ -144,7 +145,7 @@ class ImageBatch:
         info: Mapping[str, Any],
         replace: bool = False,
         is_stack: Callable[[Path], bool] = lambda path: False,
-        prepare: Callable[[Location], ImageInput] | None = None,
+        prepare: Callable[[Location, Path], ImageInput] | None = None,
         is_kept: Callable[[Results], bool] = has_prompts,
         categories: Sequence[str] = (),
         formats: Sequence[str] = (),
@@ -174,7 +175,9 @@ class ImageBatch:
                 own = {**self._info, **source}
                 if self._is_stack(here.path):
                     return StackFile(path, folder, own)
-                more = ImageInput({}, {}) if self._prepare is None else self._prepare(path)
+                more = ImageInput({}, {})
+                if self._prepare is not None:
+                    more = self._prepare(path, here.path)
                 own |= more.info
                 before = read_earlier(here.folder, here.path, self._replace)
                 own |= further_formats(self.formats, before)

@@ -14,8 +14,8 @@ from samlet.images.finding import (
     is_folder_of_images,
     is_result,
 )
-from samlet.images.slice_paths import SliceChoice, SlicePath
-from samlet.images.slices import list_slices
+from samlet.images.slice_paths import SliceChoice, SlicePath, split_slice
+from samlet.images.slices import PLAIN_SUFFIXES, list_slices
 from samlet.images.stacks import SliceAxis
 from samlet.storage.locations import Location, Url, parse_location
 from samlet.storage.remote import list_files
@@ -84,16 +84,20 @@ def list_slices_at(
     channels: Sequence[int] | None = None,
     along: SliceAxis | str | None = None,
     note: Callable[[str], object] = lambda text: None,
+    opened: Collection[Location] = (),
 ) -> list[Location]:
     """As `samlet.images.list_slices`, which see, also for files at URLs.
 
-    Such a file is brought here only if slices are chosen; otherwise it is listed as a whole.
+    Such a file is brought here only if slices are chosen, or if it is among `opened` and may be a
+    stack; otherwise it is listed as a whole.
     """
     found: list[Location] = []
     for path in paths:
         if isinstance(path, Path):
             found += list_slices([path], choice, channels=channels, along=along, note=note)
-        elif choice is None or choice == SliceChoice():
+        elif choice in (None, SliceChoice()) and (
+            split_slice(path)[0] not in opened or path.suffix.lower() in PLAIN_SUFFIXES
+        ):
             found.append(path)
         else:
             found += _slices_of_url(

@@ -12,7 +12,7 @@ from samlet.images.image_file import ImageFile, open_image
 from samlet.images.slice_paths import SliceChoice, SlicePath
 from samlet.images.stacks import SliceAxis
 
-_PLAIN_SUFFIXES = {*IMAGE_SUFFIXES} - {".tif", ".tiff"}
+PLAIN_SUFFIXES = {*IMAGE_SUFFIXES} - {".tif", ".tiff"}
 """Of formats that have no stacks, so that large folders of them are listed at once."""
 
 
@@ -41,7 +41,7 @@ def list_slices(
     found: list[Path] = []
     for path in paths:
         parsed = SlicePath.parse(path)
-        if choice == SliceChoice() and parsed.file.suffix.lower() in _PLAIN_SUFFIXES:
+        if choice == SliceChoice() and parsed.file.suffix.lower() in PLAIN_SUFFIXES:
             found.append(path)
             continue
         try:
@@ -67,7 +67,7 @@ def list_series(paths: Iterable[Path]) -> list[Path]:
     every = SliceChoice(series="all")
     found: list[Path] = []
     for path in paths:
-        if path.suffix.lower() in _PLAIN_SUFFIXES:
+        if path.suffix.lower() in PLAIN_SUFFIXES:
             found.append(path)
             continue
         try:

@@ -1,12 +1,13 @@
 """Measuring labels and images at URLs, which are brought here one image at a time."""
 
-from contextlib import nullcontext
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 from samlet.datasets import imagej_rois, label_maps, yolo
-from samlet.datasets.pairing import pair_files_by_name
+from samlet.datasets.pairing import pair_files_by_name, slices_named
 from samlet.errors import UserError
-from samlet.images import SliceChoice, find, is_folder_of_images
+from samlet.images import SliceChoice, SlicePath, find, is_folder_of_images, split_slice
 from samlet.images.finding import ALL_SUFFIXES
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.images.listing import find_at_url, parse_slice
@@ -45,8 +46,8 @@ def pair_at_urls(
     """
     labels = parse_slice(labels) if isinstance(labels, Url) else labels
     image = parse_slice(image) if isinstance(image, Url) else image
-    is_folder = _is_folder(labels, LABEL_SUFFIXES)
-    if image is not None and is_folder != _is_folder(image, ALL_SUFFIXES):
+    is_folder = is_folder_at(labels, LABEL_SUFFIXES)
+    if image is not None and is_folder != is_folder_at(image):
         raise files_and_folders(labels, image)
     if not is_folder:
         return [(labels, image)]
@@ -66,6 +67,20 @@ def pair_at_urls(
     return found
 
 
+@contextmanager
+def staged_labels(labels: Location) -> Iterator[Path]:
+    """Bring a file of labels here, or a slice of one, with the files that name its classes.
+
+    Raises:
+        UserError: see `samlet.storage.staging.staged_files`.
+    """
+    file = split_slice(labels)[0].name
+    owner = image_of_label_map(file)
+    beside = yolo.NAMES_FILES if owner is None else (f"{owner}{COCO_SUFFIX}",)
+    with staged_files(labels.parent, [file, *beside]) as folder:
+        yield folder / labels.name
+
+
 def measure_at_urls(
     labels: Location,
     image: Location | None,
@@ -82,18 +97,15 @@ def measure_at_urls(
         pixel_size: see `samlet.measurements.files.measure_file`.
         max_pixels: see there.
     """
-    file = labels.name.removesuffix(labels.ending) if isinstance(labels, Url) else labels.name
-    owner = image_of_label_map(file)
-    beside = yolo.NAMES_FILES if owner is None else (f"{owner}{COCO_SUFFIX}",)
     try:
         with (
-            staged_files(labels.parent, [file, *beside]) as folder,
-            nullcontext() if image is None else staged_image(image, folder) as here,
+            staged_labels(labels) as own,
+            nullcontext() if image is None else staged_image(image, own.parent) as here,
         ):
-            pairs = pair_files(folder / labels.name, None if here is None else here.path, choice)
+            pairs = pair_files(own, None if here is None else here.path, choice)
             originals = {} if here is None else {here.path: str(image)}
             measured = measure_pairs(pairs, pixel_size, max_pixels)
-            return measured.naming(originals | {folder: str(labels.parent)})
+            return measured.naming(originals | {own.parent: str(labels.parent)})
     except UserError as error:
         return Measured(failed=[str(error)])
 
@@ -116,7 +128,13 @@ def measure_result(image: Location, results: Location, max_pixels: int) -> Measu
         return Measured(failed=[str(error)])
 
 
-def _is_folder(place: Location, suffixes: tuple[str, ...]) -> bool:
+def is_folder_at(place: Location, suffixes: tuple[str, ...] = ALL_SUFFIXES) -> bool:
+    """Whether a place is a folder, which of a URL its suffix tells.
+
+    Args:
+        place: files, or a folder of them.
+        suffixes: of the files.
+    """
     if isinstance(place, Path):
         return is_folder_of_images(place)
     return place.suffix.lower() not in suffixes
@@ -129,7 +147,12 @@ def _pair_by_name(
     images: dict[Path, Location] = {_as_path(path): path for path in listed}
     for suffixes in (label_maps.SUFFIXES, imagej_rois.SUFFIXES):
         chosen = sorted(file for file in files if file.suffix.lower() in suffixes)
-        paired = pair_files_by_name(_as_path(image), [*images], _as_path(labels), chosen)
+        folders = _as_path(image), _as_path(labels)
+        for one in slices_named(folders[0], [*images], folders[1], chosen):
+            named = SlicePath.of_name(one)
+            whole = images[named.file]
+            images[one] = one if isinstance(whole, Path) else Url(whole.text, named.ending)
+        paired = pair_files_by_name(folders[0], [*images], folders[1], chosen)
         if paired.faults:
             fault = paired.faults[0]
             for place in (labels, image):

@@ -130,7 +130,10 @@ def test_more_prompts(
         (["everything", "IMAGE", "--prompts", "random"], "prompts must be proposals, distances"),
         (["everything", "IMAGE", "--prompts", "watershed"], "has no instance decoder"),
         (["everything", "IMAGE", "--foreground-threshold", "0.4"], "does not apply to prompts by"),
-        (["everything", "IMAGE", "--like", "s3://in/labels"], "--like is for images and labels on"),
+        (
+            ["everything", "LIST", "--like", "IMAGE"],
+            "list.txt is a list, and --like finds the labels",
+        ),
         (["everything", "IMAGE", "--table", "https://in/t.csv"], "Results cannot be written to"),
         (["everything", "IMAGE", "--workers", "2"], "--workers is for --ray: add --ray auto"),
         (["everything", "LIST"], "list.txt is read as a list of images, and none of its lines"),

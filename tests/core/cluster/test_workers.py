@@ -26,11 +26,13 @@ from samlet.cluster.run import RayRun
 from samlet.cluster.workers import ITEMS_PER_WORKER, Died, run_on_workers
 from samlet.errors import UserError
 from samlet.storage import run_mark
+from samlet.storage.locations import Url
 from samlet.storage.run_mark import marked_run
 from samlet.training.distillation import batches, embedding_store
 from samlet.training.distillation.batches import LoadedImage, SkippedImages
 from samlet.training.distillation.embed_images import embed_on_ray
 from samlet.training.distillation.embedding_store import Entry
+from tests.core.s3 import BUCKET, put, variables
 
 ray = pytest.importorskip("ray", reason="Ray is not installed (samlet[ray])")
 pytestmark = pytest.mark.skipif(os.name == "nt", reason="Ray's test cluster needs POSIX")
@@ -45,12 +47,14 @@ SIZE = WorkerSize(cores=1, gpus=0, memory=MEMORY // 4)
 
 
 @pytest.fixture(scope="module")
-def cluster() -> Iterator[Any]:
+def cluster(endpoint: str) -> Iterator[Any]:
     from ray.cluster_utils import Cluster
 
     # By default other processes of a busy machine would leave them no time.
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("RAY_worker_niceness", "0")
+        for name, value in variables(endpoint).items():
+            patch.setenv(name, value)
         yield from _started(Cluster)
 
 
@@ -410,6 +414,50 @@ def test_images_that_kill_their_workers_are_not_embedded(connection: Any) -> Non
     ]  # fmt: skip
     assert list(skipped.reasons) == ["2", "3"]
     assert "give a smaller --batch-size" in skipped.reasons["3"]
+
+
+def test_a_bucket_gives_the_bytes_of_a_folder_in_one_process(
+    connection: Any, s3: Any, folder: Path, small_file: Path, tmp_path: Path
+) -> None:
+    (folder / "broken.png").unlink()
+    marked = np.zeros((2, 60, 90), np.uint8)
+    marked[0, 5:25, 8:30] = 1
+    labels = tmp_path / "labels"
+    (labels / "day 2").mkdir(parents=True)
+    for name in ("a.png", "day 2/c.png"):
+        Image.fromarray(marked[0]).save(labels / name)
+    tifffile.imwrite(labels / "stack.tif", marked[:, :50, :60], photometric="minisblack")
+    for place in (folder, labels):
+        for name, content in files_in(place).items():
+            put(s3, f"{place.name}/{name}", content)
+    on_ray = ("--ray", connection.address, "--worker-cores", 1)
+
+    def work(place: Path | Url, *options: object) -> str:
+        """Find objects like examples, and measure them."""
+        images, out, table = place / "in", place / "out", place / "t.csv"
+        fast = ("--model", small_file, "--likeness", 0.99)
+        like = ("--like", place / "labels", "--out", out)
+        said, failed = samlet_call("everything", images, *like, *fast, *options)
+        assert not failed, failed
+        measured, failed = samlet_call("measure", out, images, "--table", table, *options)
+        assert not failed, failed
+        return said + measured
+
+    said, said_on_ray = work(tmp_path), work(BUCKET, *on_ray)
+    assert "3 of 6 have no labels: left out." in said
+    assert sorted(said_on_ray.replace(str(BUCKET), str(tmp_path))) == sorted(said)
+    here = files_in(tmp_path / "out") | {"t.csv": (tmp_path / "t.csv").read_bytes()}
+    names = [name.removeprefix("images/") for name in s3.find(BUCKET.text)]
+    there = {
+        name.removeprefix("out/"): s3.cat_file(f"{BUCKET}/{name}").replace(
+            str(BUCKET).encode(), str(tmp_path).encode()
+        )
+        for name in names
+        if name.startswith(("out/", "t.csv"))
+    }
+    assert there.keys() == here.keys() >= {"day 2/c.png.coco.json", "stack.tif.z0.coco.json"}
+    assert [name for name in here if there[name] != here[name]] == []
+    assert here["t.csv"].count(b"\n") > 2
 
 
 @pytest.mark.slow

@@ -1,10 +1,11 @@
 """Images and results in S3, against moto's server."""
 
 import io
+import re
 import shutil
 import socket
 import tarfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.request import Request, urlopen
@@ -19,56 +20,13 @@ from samlet.cli.main import app
 from samlet.errors import UserError
 from samlet.images import SliceChoice
 from samlet.storage import remote
-from samlet.storage.locations import Url
+from samlet.storage.locations import Location, Url
 from samlet.storage.run_mark import NAME, check_mark, marked_run
 from samlet.storage.staging import staged_image
 from samlet.training.distillation.shards import check_shard, read_shard
 from samlet.training.distillation.sources import TarShards, open_source
 from tests.core.command import run_command
-
-pytest.importorskip("s3fs", reason="s3fs is not installed (samlet[remote])")
-server = pytest.importorskip("moto.server", reason="moto is not installed")
-
-BUCKET = Url("s3://images")
-
-
-@pytest.fixture(scope="module")
-def endpoint() -> Iterator[str]:
-    started = server.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
-    started.start()
-    host, port = started.get_host_and_port()
-    yield f"http://{host}:{port}"
-    started.stop()
-
-
-@pytest.fixture
-def s3(endpoint: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
-    """An empty bucket, and the file system that everything in this process uses."""
-    for name, value in {
-        "AWS_ENDPOINT_URL": endpoint,
-        "AWS_ACCESS_KEY_ID": "key",
-        "AWS_SECRET_ACCESS_KEY": "secret",
-        "AWS_DEFAULT_REGION": "us-east-1",
-    }.items():
-        monkeypatch.setenv(name, value)
-    reset()
-    urlopen(Request(f"{endpoint}/moto-api/reset", method="POST"))
-    system = remote._file_system("s3")
-    system.mkdir(BUCKET.text)
-    yield system
-    reset()
-
-
-def reset() -> None:
-    """Forget connections, which have the credentials and limits of their time."""
-    remote._file_system.cache_clear()
-    import s3fs
-
-    s3fs.S3FileSystem.clear_instance_cache()
-
-
-def put(system: Any, name: str, content: bytes) -> None:
-    system.pipe_file(f"{BUCKET}/{name}", content)
+from tests.core.s3 import BUCKET, put, reset
 
 
 def test_files_are_listed_read_and_written(s3: Any, tmp_path: Path) -> None:
@@ -296,6 +254,73 @@ def test_slices_of_stacks_in_a_bucket(s3: Any, call: Callable[..., str], tmp_pat
         assert {n: c.replace(b"s3://images/in", where) for n, c in found.items()} == alone
     with pytest.raises(UserError, match=r"s3://images/in/stack\.tif has no slice z=7"):
         call(BUCKET / "in", "--out", there, "--slice", "7")
+
+
+def test_examples_in_a_bucket(s3: Any, folder: Path, small_file: Path, tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    planes = rng.integers(0, 256, (3, 40, 50), np.uint8)
+    tifffile.imwrite(folder / "stack.tif", planes, metadata={"axes": "ZYX"}, ome=True)
+    Image.fromarray(planes[0]).save(folder / "without.png")
+    labels = tmp_path / "labels"
+    (labels / "day 2").mkdir(parents=True)
+    marked = np.zeros((3, 60, 90), np.uint8)
+    # The first and the last slice of the stack have no object.
+    marked[1, 5:25, 8:30] = 1
+    for name in ("a.png", "day 2/b_masks.png"):
+        Image.fromarray(marked[1]).save(labels / name)
+    tifffile.imwrite(labels / "stack.tif", marked[:, :40, :50], photometric="minisblack")
+    for place in (folder, labels):
+        for path in place.rglob("*.*"):
+            put(s3, path.relative_to(tmp_path).as_posix(), path.read_bytes())
+    fast = ("--model", small_file, "--likeness", "0.99", "--pred-iou-thresh", "0.9")
+
+    def found(image: Location, like: Location) -> dict[str, bytes]:
+        """What is written of images and examples, and what is said."""
+        out = tmp_path / "out"
+        said = run_command("everything", image, "--like", like, "--out", out, *fast)
+        where = str(folder).encode()
+        written = {
+            path.relative_to(out).as_posix(): path.read_bytes().replace(b"s3://images/in", where)
+            for path in out.rglob("*.*")
+            if path.is_file()
+        }
+        shutil.rmtree(out)
+        return written | {"said": "".join(sorted(said)).encode()}
+
+    whole = found(folder, labels)
+    assert {name for name in whole if name.endswith(".coco.json")} == {
+        "a.png.coco.json",
+        "day 2/b.png.coco.json",
+        "stack.tif.z1.coco.json",
+    }
+    there = BUCKET / "labels"
+    assert found(BUCKET / "in", there) == whole
+    assert found(folder, there) == whole
+    assert found(BUCKET / "in", labels) == whole
+    alone = found(folder / "a.png", labels / "a.png")
+    for like in (there / "a.png", there):
+        assert found(BUCKET / "in" / "a.png", like) == alone
+    some = "stack.tif.z1-2"
+    assert found(BUCKET / "in" / some, there / "stack.tif") == found(
+        folder / some, labels / "stack.tif"
+    )
+    # Labels of a single slice.
+    named = tmp_path / "named"
+    named.mkdir()
+    Image.fromarray(marked[1, :40, :50]).save(named / "stack.z1_masks.png")
+    put(s3, "named/stack.z1_masks.png", (named / "stack.z1_masks.png").read_bytes())
+    assert found(BUCKET / "in", BUCKET / "named") == found(folder, named)
+    put(s3, "in/list.txt", b"a.png")
+    mistakes: dict[tuple[Location, Location], str] = {
+        (BUCKET / "in", there / "a.png"): "must both be files, or both folders",
+        (BUCKET / "in" / "list.txt", there): "s3://images/in/list.txt is a list, and --like",
+        (BUCKET / "in" / "stack.tif.z0", there / "stack.tif"): "has no labels of s3://",
+        (BUCKET / "in" / "a.png", there / "no.png"): "s3://images/labels/no.png is neither",
+        (folder / "without.png", there): "s3://images/labels has no labels of",
+    }
+    for given, sentence in mistakes.items():
+        with pytest.raises(UserError, match=re.escape(sentence)):
+            found(*given)
 
 
 def measured(*arguments: object) -> str:
