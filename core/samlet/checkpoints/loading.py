@@ -83,8 +83,32 @@ def resolve_path(name: str | Path, on_progress: Progress | None = None) -> Path:
     return _locate(name, on_progress)[0]
 
 
+def check_name(name: str | Path) -> None:
+    """Make sure that a model has such a name, or that there is such a file, without reading it.
+
+    Args:
+        name: see `load`.
+
+    Raises:
+        UserError: no such name or file.
+    """
+    key, path = str(name), Path(name)
+    if key in RENAMED or key in BUNDLED or key in MODELS or path.is_file():
+        return
+    if path.suffix or path.parent != Path():
+        raise UserError(f"There is no checkpoint {path}; check the path.")
+    if key in UNVERIFIABLE:
+        raise UserError(
+            f"{key} is not downloaded, as its publisher states no checksum: download "
+            f"{UNVERIFIABLE[key]} yourself, and give the file's path in place of the name."
+        )
+    near = nearest(key, (*BUNDLED, *MODELS))
+    raise UserError(f"There is no model {key}: choose {near}, or give a file's path.")
+
+
 def _locate(name: str | Path, on_progress: Progress | None = None) -> tuple[Path, Path | None]:
     """The model's file and, if it has one of its own, the instance decoder's."""
+    check_name(name)
     key = str(name)
     if key in RENAMED:
         _say_renamed(key)
@@ -95,18 +119,8 @@ def _locate(name: str | Path, on_progress: Progress | None = None) -> tuple[Path
         files = [fetch(file, on_progress=on_progress) for file in MODELS[key].files]
         return files[0], files[1] if len(files) > 1 else None
     path = Path(name)
-    if path.is_file():
-        decoder = path.with_name(f"{path.stem}_decoder{path.suffix}")
-        return path, decoder if decoder.is_file() else None
-    if path.suffix or path.parent != Path():
-        raise UserError(f"There is no checkpoint {path}; check the path.")
-    if key in UNVERIFIABLE:
-        raise UserError(
-            f"{key} is not downloaded, as its publisher states no checksum: download "
-            f"{UNVERIFIABLE[key]} yourself, and give the file's path in place of the name."
-        )
-    near = nearest(key, (*BUNDLED, *MODELS))
-    raise UserError(f"There is no model {key}: choose {near}, or give a file's path.")
+    decoder = path.with_name(f"{path.stem}_decoder{path.suffix}")
+    return path, decoder if decoder.is_file() else None
 
 
 @cache

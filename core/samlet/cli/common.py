@@ -53,7 +53,7 @@ def check_folder(path: Path | None) -> Path | None:
         return None
     if path.is_file() or (path.suffix.lower() in FILE_SUFFIXES and not path.is_dir()):
         raise UserError(
-            f"--out is for a folder with several files, not for a file such as {path}: name a "
+            f"{path} is the name of a file, where a folder for several files is needed: name a "
             f"folder, such as {path.with_suffix('')}."
         )
     return path
@@ -83,7 +83,22 @@ def unless_url(
     return check_text
 
 
-Model = Annotated[str, typer.Option(help="Model name (see `samlet models`) or checkpoint file.")]
+def check_model(name: str) -> str:
+    """Check an option for a model, before anything else is read; for `callback` of typer.
+
+    Raises:
+        UserError: there is no such name or file.
+    """
+    from samlet.checkpoints.loading import check_name
+
+    check_name(name)
+    return name
+
+
+Model = Annotated[
+    str,
+    typer.Option(help="Model name (see `samlet models`) or checkpoint file.", callback=check_model),
+]
 EngineName = Annotated[
     str, typer.Option("--engine", help="auto, torch or openvino (the fastest on a CPU).")
 ]
@@ -189,7 +204,11 @@ def find_images(
 
     options = _slice_options(channels, slices, series)
     is_folder = images.is_folder_of_images(image)
-    found = images.find(image, out) if is_folder else [image]
+    if is_folder:
+        found = images.find(image, out)
+    else:
+        images.check_exists(image)
+        found = [image]
     paths = images.list_slices(found, **options)
     return paths, image if is_folder else image.parent
 

@@ -14,10 +14,10 @@ from samlet.cli.common import (
     PrecisionName,
     Series,
     Slice,
+    check_folder,
     graceful_exit,
     list_locations,
     parse_channels,
-    refuse_url,
 )
 from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
@@ -46,7 +46,7 @@ def encode(
         Path | None,
         typer.Option(
             help="Folder of the embeddings.",
-            callback=refuse_url,
+            callback=check_folder,
             show_default="that of napari and Label Studio's backend",
         ),
     ] = None,

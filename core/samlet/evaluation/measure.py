@@ -9,6 +9,7 @@ import numpy as np
 
 import samlet
 from samlet import images
+from samlet.checkpoints.loading import check_name
 from samlet.datasets import find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import Example, LabelledDataset
@@ -67,6 +68,11 @@ def run_evaluation(
         UserError: an unknown measurement, labels or teacher missing for one, or a file that cannot
             be used.
     """
+    # Before labels are checked or a model is loaded, which may take minutes.
+    found = images.find(data)
+    for name in (model, teacher):
+        if name is not None:
+            check_name(name)
     wanted = _choose(only, labels is not None, teacher is not None)
     checked = None
     if labels is not None and wanted & {*WITH_LABELS}:
@@ -81,7 +87,6 @@ def run_evaluation(
         report = measure_with_labels(predictor, LabelledDataset(checked.usable), only=wanted)
         report.notes = checked.messages()
     if teacher is not None and "agreement" in wanted:
-        found = images.find(data)
         paths = images.list_slices(found, slices, channels=channels, note=print_status)[:limit]
         reference = Predictor(samlet.load(teacher), engine, precision=precision)
         both = reference, predictor

@@ -1,6 +1,6 @@
 """Reading image files and stacks, and converting arrays: RGB, uint8, H x W x 3."""
 
-from samlet.images.finding import find, is_folder_of_images, is_result
+from samlet.images.finding import check_exists, find, is_folder_of_images, is_result
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS, IMAGE_SUFFIXES
 from samlet.images.formats.pixel_size import PixelSize
 from samlet.images.image_file import ImageFile, open_image, read_pixel_size
@@ -19,6 +19,7 @@ __all__ = [
     "PixelSize",
     "SliceChoice",
     "SlicePath",
+    "check_exists",
     "find",
     "is_folder_of_images",
     "is_result",

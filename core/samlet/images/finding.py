@@ -7,7 +7,9 @@ from pathlib import Path, PurePath
 
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import IMAGE_SUFFIXES, MICROSCOPE_SUFFIXES
+from samlet.images.formats.read_errors import explain_read_errors
 from samlet.images.formats.zarr_planes import is_zarr
+from samlet.images.slice_paths import SlicePath
 from samlet.utils.files import walk_files
 
 ALL_SUFFIXES = IMAGE_SUFFIXES + MICROSCOPE_SUFFIXES
@@ -63,6 +65,17 @@ def holds_no_image(folder: object, suffixes: Sequence[str] = ALL_SUFFIXES) -> Us
 def is_folder_of_images(path: Path) -> bool:
     """Whether a path is a folder, and not one that holds a single image in Zarr."""
     return path.is_dir() and not is_zarr(path)
+
+
+def check_exists(path: Path) -> None:
+    """Make sure that there is such a file or folder, or the file of such a slice.
+
+    Raises:
+        UserError: there is none, or it may not be looked at.
+    """
+    file = SlicePath.parse(path).file
+    with explain_read_errors(file):
+        file.stat()
 
 
 def is_result(path: PurePath) -> bool:

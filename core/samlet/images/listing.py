@@ -9,6 +9,7 @@ from typing import NamedTuple
 from samlet.errors import UserError
 from samlet.images.finding import (
     ALL_SUFFIXES,
+    check_exists,
     find,
     holds_no_image,
     is_folder_of_images,
@@ -73,6 +74,8 @@ def list_images(
     elif is_folder:
         own = results if isinstance(results, Path) else None
         return _below(source, slices_of(find(source, own)), results)
+    else:
+        check_exists(source)
     paths = slices_of([source])
     return ImageList([*paths], [results] * len(paths))
 

@@ -5,9 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 
 from samlet.errors import UserError
+from samlet.utils.messages import join_and, pluralize
 
 PERCENTILES = (0.1, 99.9)
 """The values that become black and full intensity, so that a few outliers do not matter."""
+
+MAX_SHOWN = 3
+"""Channels that fit in RGB."""
 
 MAX_CHANNELS_LAST = 32
 """With more than this on the last axis and at most 4 on the first, the first holds the channels."""
@@ -96,11 +100,14 @@ def select_channels(array: np.ndarray, channels: Sequence[int] | None, name: str
     array = array[:, :, None] if array.ndim == 2 else array
     count = array.shape[2]
     if channels is not None:
-        if not 1 <= len(channels) <= 3 or not all(0 <= c < count for c in channels):
-            raise UserError(
-                f"{name} has no channels {list(channels)}: "
-                f"choose 1 to 3 of its {count}, counted from 0."
+        unknown = [c for c in channels if not 0 <= c < count]
+        if unknown or not 1 <= len(channels) <= MAX_SHOWN:
+            wrong = (
+                f"{name} has no channel{'s' * (len(unknown) > 1)} {join_and(unknown)}"
+                if unknown
+                else f"Of {name}, {pluralize(len(channels), 'channel')} cannot be shown"
             )
+            raise UserError(f"{wrong}: choose 1 to {MAX_SHOWN} of its {count}, counted from 0.")
         return array[:, :, list(channels)]
     if count == 4:
         return drop_alpha(array)
@@ -124,12 +131,14 @@ def parse_channels(text: str | None) -> list[int] | None:
     """Read the option --channels; None if it is not given.
 
     Raises:
-        UserError: the channels are no numbers.
+        UserError: the channels are no numbers from 0, or more than three.
     """
-    try:
-        return None if text is None else [int(part) for part in text.split(",")]
-    except ValueError as error:
-        raise UserError(f"--channels takes numbers such as 0,2, not {text!r}.") from error
+    if text is None:
+        return None
+    parts = [part.strip() for part in text.split(",")]
+    if len(parts) > MAX_SHOWN or not all(part.isdecimal() for part in parts):
+        raise UserError(f"--channels takes one to three numbers such as 0,2, not {text!r}.")
+    return [int(part) for part in parts]
 
 
 def check_percentiles(percentiles: tuple[float, float]) -> None:

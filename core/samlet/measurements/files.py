@@ -18,6 +18,7 @@ from samlet.images import (
     PixelSize,
     SliceChoice,
     SlicePath,
+    check_exists,
     find,
     is_folder_of_images,
     list_slices,
@@ -186,10 +187,14 @@ def pair_files(
 
 
 def files_and_folders(labels: Location, image: Location) -> UserError:
-    """What is wrong if one is a file and the other is a folder, or one of them is missing."""
+    """What is wrong if one is a file and the other is a folder.
+
+    Raises:
+        UserError: one of them is missing.
+    """
     for place in (labels, image):
-        if isinstance(place, Path) and not SlicePath.parse(place).file.exists():
-            return UserError(f"{place} does not exist: check the path.")
+        if isinstance(place, Path):
+            check_exists(place)
     return UserError(
         f"{labels} and {image} must both be files, or both folders: choose the labels of the "
         "image, or the folder of the images."

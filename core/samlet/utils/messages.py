@@ -24,6 +24,12 @@ def join_first(names: Sequence[object], limit: int = 5) -> str:
     return text if len(names) <= limit else f"{text} and {len(names) - limit:,} more"
 
 
+def join_and(items: Sequence[object]) -> str:
+    """All items of a list: "7", "7 and 8" or "7, 8 and 9"."""
+    *others, last = map(str, items)
+    return f"{', '.join(others)} and {last}" if others else last
+
+
 def nearest(word: str, known: Sequence[str]) -> str:
     """Those of `known` that `word` may be a misspelling of, or else all: "one of a, b, c"."""
     return " or ".join(get_close_matches(word, known)) or f"one of {', '.join(known)}"

@@ -96,6 +96,17 @@ def test_older_embeddings_make_room_and_that_is_said(
     assert "0 images encoded, 14 were" in encode(folder)
 
 
+def test_a_file_in_place_of_the_cache_is_refused_before_a_model_is_loaded(
+    encode: Encode, folder: Path, small_file: Path
+) -> None:
+    # Loading it would tell that it is damaged.
+    small_file.write_bytes(b"")
+    with pytest.raises(UserError, match=r"a\.png is the name of a file, where a folder"):
+        encode(folder, "--cache", folder / "a.png")
+    with pytest.raises(UserError, match=r"absent\.png does not exist"):
+        encode(folder / "absent.png")
+
+
 def test_large_images_are_said_to_be_different_in_napari(encode: Encode, folder: Path) -> None:
     Image.fromarray(np.zeros((50, 200), np.uint8)).save(folder / "wide.png")
     assert "1 image with more than 192 pixels along a side" in encode(folder)

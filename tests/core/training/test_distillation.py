@@ -529,6 +529,11 @@ def test_evaluate_prints_tables_and_writes_files(tmp_path: Path, nuclei_file: Pa
     assert result.exit_code == 0, result.output
     assert "random click" in result.output
     assert (tmp_path / "out" / "prompts.csv").read_text().startswith("image,")
+    absent = RUNNER.invoke(app, ["evaluate", "microscopy", str(tmp_path / "absent")])
+    assert "absent is not a folder: give one that holds images" in str(absent.exception)
+    unknown = RUNNER.invoke(app, [*command, "--teacher", "nope"])
+    assert "There is no model nope" in str(unknown.exception)
+    assert "labels" not in unknown.output
     lone = RUNNER.invoke(app, ["evaluate", "microscopy", str(samples.IMAGES)])
     assert "Nothing to compare with: add --labels" in str(lone.exception)
     asked = RUNNER.invoke(app, ["evaluate", "microscopy", str(samples.IMAGES), "--only", "clicks"])

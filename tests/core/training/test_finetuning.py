@@ -122,6 +122,10 @@ def test_labels_that_do_not_match_are_told(data: Path, small_file: Path) -> None
         (data / "labels" / f"{image}.png").rename(data / "labels" / f"{label_map}.png")
     for kind, name in (("images", "Zelle \u00fc.png"), ("labels", "Zelle u\u0308.png")):
         (data / kind / "3.png").rename(data / kind / name)
+    nowhere = RUNNER.invoke(app, command(data, Path("nope")))
+    assert "There is no model nope" in str(nowhere.exception)
+    assert "have labels" not in nowhere.output
+
     told = "8 of 10 images have labels. Without labels: 1.png, 2.png. "
     told += "Labels without an image: one.png, two.png."
     result = RUNNER.invoke(app, command(data, small_file))

@@ -16,7 +16,7 @@ def explain_read_errors(path: Path) -> Iterator[None]:
     """
     try:
         yield
-    except FileNotFoundError as error:
+    except (FileNotFoundError, NotADirectoryError) as error:
         raise UserError(f"{path} does not exist: check the path.") from error
     except PermissionError as error:
         raise UserError(f"{path} cannot be read: check its permissions.") from error

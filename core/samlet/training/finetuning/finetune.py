@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 import samlet
+from samlet.checkpoints.loading import check_name
 from samlet.datasets import find_labelled_images
 from samlet.datasets.checking import check_labels
 from samlet.datasets.examples import LabelledDataset
@@ -91,6 +92,7 @@ def finetune(settings: FinetuneSettings, out: Path) -> Finetuned:
             with disk or state.
         KeyboardInterrupt: Ctrl-C was pressed; what was done is saved.
     """
+    check_name(settings.model)
     accelerator = open_accelerator(settings.precision, settings.accumulate, all_used=False)
     share = settings.batch_size_per_process(accelerator.num_processes)
     found = find_labelled_images(
