@@ -11,7 +11,7 @@ from napari.layers import Labels
 from PIL import Image as PillowImage
 from pytestqt.qtbot import QtBot
 from qtpy.QtCore import Qt
-from qtpy.QtWidgets import QMessageBox
+from qtpy.QtWidgets import QMessageBox, QScrollArea
 
 import napari
 import samlet
@@ -76,6 +76,9 @@ def fill(ballast: Path) -> None:
 def test_going_through_a_folder(at: FolderDesk, images: Path, truth: np.ndarray) -> None:
     first = [weakref.ref(layer) for layer in at.desk.viewer.layers]
     assert at.shown == "cells 1.png"
+    # Two widgets below each other: the form is beside its scrollbar, not behind it.
+    (form,) = at.desk.widget.findChildren(QScrollArea)
+    assert form.verticalScrollBar().isVisible() and not form.horizontalScrollBar().maximum()
     at.commit(cell(truth, 1))
     committed = at.desk.labels().copy()
     x, y = deepest_point(cell(truth, 1))

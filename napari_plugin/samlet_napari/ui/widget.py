@@ -9,7 +9,7 @@ from napari.layers import Image, Labels
 from napari.viewer import Viewer
 from qtpy.QtCore import QEvent, Qt
 from qtpy.QtOpenGLWidgets import QOpenGLWidget
-from qtpy.QtWidgets import QFileDialog, QScrollArea, QSizePolicy, QVBoxLayout, QWidget
+from qtpy.QtWidgets import QFileDialog, QSizePolicy, QVBoxLayout, QWidget
 
 from samlet.errors import UserError
 from samlet_napari.aligned_labels import AlignedLabels
@@ -19,6 +19,7 @@ from samlet_napari.ui import commands
 from samlet_napari.ui.controller import Controller
 from samlet_napari.ui.form import ALL_LAYERS, ALL_SLICES, AS_SHOWN, OTHER_FILE, Form
 from samlet_napari.ui.input_bindings import InputBindings, MouseMode
+from samlet_napari.ui.scroll_down import ScrollDown
 from samlet_napari.viewer.overlays import Overlays
 
 
@@ -141,9 +142,9 @@ class SegmentWidget(QWidget):
         below = [self.form.likeness, self.progress, self.status]
         panel = Container(widgets=[*self.form.controls, *rows, *below])
         AlignedLabels(panel)
-        scroll = QScrollArea()
+        scroll = ScrollDown()
         scroll.setWidgetResizable(True)
-        scroll.setFrameShape(QScrollArea.Shape.NoFrame)
+        scroll.setFrameShape(ScrollDown.Shape.NoFrame)
         scroll.setWidget(panel.native)
         layout = QVBoxLayout(self)
         layout.setContentsMargins(0, 0, 0, 0)
