@@ -16,7 +16,7 @@ from samlet.utils.cache_folder import cache_dir
 from samlet.utils.messages import format_duration, pluralize
 from samlet.utils.progress import progress_of_part
 from samlet_napari.folder.image_folder import ImageFolder, State
-from samlet_napari.folder.layer_files import read_layers
+from samlet_napari.folder.layer_files import layers_of
 from samlet_napari.inference.embeddings import EmbeddingProvider
 from samlet_napari.inference.everything import find_linked_objects, find_objects
 from samlet_napari.labels import pyramid
@@ -168,7 +168,15 @@ def _find(
     progress: Callable[[float], None],
 ) -> FoundInImage:
     path, name = folder.images[index], folder.name(index)
-    channels = read_layers(path, name)
+    file = images.open_image(path)
+    surely, perhaps = (file.slice_axes(None, are_pages_slices=taken) for taken in (False, True))
+    if surely != perhaps:
+        file.close()
+        raise UserError(
+            f"{path} has pages that may be channels: open it, and use Everything in the widget "
+            "Segment."
+        )
+    channels = layers_of(file, name)
     seen = channels
     if channel is not None and len(channels) > 1:
         if channel >= len(channels):
@@ -181,13 +189,6 @@ def _find(
     # Everything mode encodes by itself: nothing is kept here.
     embeddings = EmbeddingProvider(predictor, snapshot, EmbeddingCache(cache_dir(), 0, 0))
     *counts, height, width = shape = snapshot.shape
-    with images.open_image(path) as file:
-        may_be_channels = len(file.slice_axes(None, are_pages_slices=False)) < len(counts)
-    if may_be_channels:
-        raise UserError(
-            f"{path} has pages that may be channels: open it, and use Everything in the widget "
-            "Segment."
-        )
     labels = pyramid.make_labels_layer(channels[0], pyramid.empty_labels(shape))
     labels.name = f"{name} objects"
     writer = LabelWriter()

@@ -36,9 +36,17 @@ def read_layers(path: Path, name: str) -> tuple[Image, ...]:
         UserError: the file is missing, damaged, too large, or holds no image; or what reads it is
             not installed.
     """
+    return layers_of(images.open_image(path), name)
+
+
+def layers_of(file: images.ImageFile, name: str) -> tuple[Image, ...]:
+    """As `read_layers`, of a file that is open; it is closed once its values are not needed.
+
+    Raises:
+        UserError: it is damaged.
+    """
     # Embeddings beside the image need its path, which napari's own opening notes like this.
-    with layer_source(path=str(path)):
-        file = images.open_image(path)
+    with layer_source(path=str(file.path.path)):
         data: Any
         if file.slice_axes(None, are_pages_slices=True):
             data, kind, axes = read_slices(file)
