@@ -168,7 +168,8 @@ def test_mistakes(tmp_path: Path) -> None:
         images.open_stack(path, axis="depth")  # type: ignore[arg-type]
     with pytest.raises(UserError, match="more than the limit"):
         images.open_stack(path, max_pixels=1000)
-    with images.open_stack(path, channels=[1]) as stack, pytest.raises(UserError, match="no channel 1:"):
+    wrong = pytest.raises(UserError, match="no channel 1:")
+    with images.open_stack(path, channels=[1]) as stack, wrong:
         stack[0]
     for number in (5, -1):
         with images.open_stack(path) as stack, pytest.raises(IndexError):
