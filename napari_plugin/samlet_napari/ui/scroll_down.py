@@ -13,8 +13,8 @@ class ScrollDown(QScrollArea):
 
     def eventFilter(self, watched: QObject, event: QEvent) -> bool:  # noqa: N802
         """Act on the event that the widget inside is laid out; see Qt."""
-        if event.type() == QEvent.Type.LayoutRequest and watched is self.widget():
+        inside = self.widget()
+        if event.type() == QEvent.Type.LayoutRequest and inside is not None and watched is inside:
             bar = self.verticalScrollBar().sizeHint().width()
-            inside = self.widget().minimumSizeHint().width()
-            self.setMinimumWidth(inside + bar + 2 * self.frameWidth())
+            self.setMinimumWidth(inside.minimumSizeHint().width() + bar + 2 * self.frameWidth())
         return bool(super().eventFilter(watched, event))
