@@ -51,7 +51,7 @@ def main(
         deep(desk, slices)
         viewer.close()
     for what, longest in blocked.items():
-        print(f"longest time that the window was blocked: {longest:.0f} ms, {what}")
+        print(f"longest time that the window was blocked by {what}: {longest}")
 
 
 def small(desk: Desk) -> None:

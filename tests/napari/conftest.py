@@ -29,7 +29,7 @@ FULL_SIZE = dict(BUNDLED)
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
     for what, longest in blocked.items():
-        terminalreporter.write_line(f"napari's window was blocked for {longest:.0f} ms by {what}")
+        terminalreporter.write_line(f"napari's window was blocked for {longest} by {what}")
 
 
 @pytest.fixture(autouse=True)
