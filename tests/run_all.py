@@ -3,7 +3,8 @@
     python -m tests.run_all [PYTEST'S OPTIONS]
 
 A Qt window must not share a process with servers. Both runs compete for the processors, so that
-none is idle while a server starts or one of them is done early.
+none is idle while a server starts or one of them is done early: napari's gives way, and lasts until
+the others are done.
 """
 
 import os
@@ -23,10 +24,6 @@ next used: a sixth of the processor time of tests that compute."""
 
 def main(options: list[str]) -> int:
     """Run all, show napari's results last, and give the exit status of the first that failed."""
-    # Trainings that tests start give way to all other programs. With the lowest priority for the
-    # tests, too, they need not wait until everything else is done.
-    if hasattr(os, "nice"):
-        os.nice(19)
     with (
         tempfile.TemporaryDirectory(prefix="samlet-tests-") as cache,
         tempfile.TemporaryFile() as shown_later,
@@ -36,8 +33,10 @@ def main(options: list[str]) -> int:
         # Over a hundred processes would each compile samlet's modules again.
         variables.pop("PYTHONDONTWRITEBYTECODE", None)
         single = variables | {"OMP_NUM_THREADS": "1", "MKL_NUM_THREADS": "1"}
-        napari = beside.submit(_run, ("tests/napari", *options), single, shown_later)
-        statuses = (_run((*OTHERS, *options), variables), napari.result())
+        napari = beside.submit(_run, ("tests/napari", *options), single, 19, shown_later)
+        # Trainings that tests start give way to all other programs. With a priority that is hardly
+        # higher, tests need not wait for them until everything else is done.
+        statuses = (_run((*OTHERS, *options), variables, 17), napari.result())
         shown_later.seek(0)
         print("\nnapari:", flush=True)
         sys.stdout.buffer.write(shown_later.read())
@@ -47,10 +46,15 @@ def main(options: list[str]) -> int:
 
 
 def _run(
-    arguments: tuple[str, ...], variables: dict[str, str], output: IO[bytes] | None = None
+    arguments: tuple[str, ...],
+    variables: dict[str, str],
+    nice: int,
+    output: IO[bytes] | None = None,
 ) -> int:
     command = (sys.executable, "-m", "pytest", *arguments)
     with subprocess.Popen(command, env=variables, stdout=output, stderr=output) as process:
+        if hasattr(os, "setpriority"):
+            os.setpriority(os.PRIO_PROCESS, process.pid, nice)
         # Ctrl-C reaches it, too, and it ends by itself.
         while process.poll() is None:
             try:

@@ -60,6 +60,7 @@ def test_a_picture_and_figures_of_each_sample(
         )
 
 
+@pytest.mark.slow
 def test_it_needs_only_what_is_installed(tmp_path: Path) -> None:
     """No network and an empty cache: the bundled model, engine and precision as users get them."""
     code = (
