@@ -144,9 +144,10 @@ class FusedAttention(nn.Module):
     result it takes apart.
 
     Args:
-        norm, proj: of the `Attention`.
+        norm: of the `Attention`.
         projections: from tokens to queries, keys and values.
         biases: num_heads x window_size² x window_size².
+        proj: of the `Attention`.
     """
 
     biases: Tensor
