@@ -3,8 +3,8 @@
     python -m tests.run_all [PYTEST'S OPTIONS]
 
 A Qt window must not share a process with servers. Both runs compete for the processors, so that
-none is idle while a server starts or one of them is done early: napari's gives way, and lasts until
-the others are done.
+none is idle while a server starts or one of them is done early: napari's gives way to the
+others.
 """
 
 import os

@@ -4,6 +4,7 @@ Only this module uses OpenVINO's PyTorch frontend below its public API; if that 
 `tests/core/engines/test_engines.py` fails.
 """
 
+import copy
 import json
 import warnings
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from rich.console import Console
 from torch import Tensor, nn
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
-from samlet.engines.fusing import fused
+from samlet.engines.fusing import fuse
 from samlet.errors import UserError
 from samlet.modeling.fingerprint import model_fingerprint
 from samlet.modeling.sam import EMBED_DIM, Sam
@@ -101,9 +102,10 @@ def graphs(model: Sam) -> dict[str, ov.Model]:
         shared = image(features, dense)
         tokens, kernels, _ = prompt(sparse, *shared)
     pixels = torch.zeros(1, 3, size, size)
+    encoder = fuse(copy.deepcopy(model.image_encoder))
     any_dense = [-1, EMBED_DIM, -1, -1]
     parts = {
-        "encoder": _traced(fused(model.image_encoder), (pixels,), [list(pixels.shape)]),
+        "encoder": _traced(encoder, (pixels,), [list(pixels.shape)]),
         "image_branch": _traced(image, (features, dense), [_batched(features), any_dense]),
         "prompt_branch": _traced(
             prompt, (sparse, *shared), [[-1, -1, EMBED_DIM], *map(_batched, shared)]

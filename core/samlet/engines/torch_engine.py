@@ -9,13 +9,13 @@ from torch import Tensor
 
 from samlet.engines.decoder import ImageBranch, PromptBranch, Upscaling
 from samlet.engines.engine import DecoderTokens, Engine
-from samlet.engines.fusing import fused
+from samlet.engines.fusing import fuse
 from samlet.engines.precision import Precision
 from samlet.modeling.sam import Sam
 
 
 class TorchEngine(Engine):
-    """The encoder fused (see `fused`), its convolutions channels last.
+    """The encoder fused (see `fuse`), its convolutions channels last.
 
     Args:
         model: on the device where it is to run.
@@ -27,7 +27,7 @@ class TorchEngine(Engine):
     def __init__(self, model: Sam, precision: Precision = "float32") -> None:
         super().__init__(model, precision)
         model = copy.deepcopy(model).eval()
-        self._encoder = fused(model.image_encoder).to(memory_format=torch.channels_last)
+        self._encoder = fuse(model.image_encoder).to(memory_format=torch.channels_last)
         self._image, self._prompt = ImageBranch(model), PromptBranch(model)
         self._upscaling = Upscaling(model).to(model.device)
         # Not channels last, where its normalisations take twice as long on a CPU.

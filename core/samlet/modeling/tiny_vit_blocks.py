@@ -110,7 +110,7 @@ class Attention(nn.Module):
         # Queries, keys and values of a head stand side by side.
         qkv = self.qkv(self.norm(x)).view(batch, tokens, self.num_heads, -1)
         query, key, value = qkv.permute(0, 2, 1, 3).chunk(3, dim=-1)
-        return self.proj(_attend(query, key, value, self._biases()))
+        return self.proj(_attention(query, key, value, self._biases()))
 
     def fuse(self) -> "FusedAttention":
         """The same for inference alone: see `FusedAttention`."""
@@ -168,10 +168,10 @@ class FusedAttention(nn.Module):
             projection(x).view(batch, tokens, len(self.biases), -1).transpose(1, 2)
             for projection in self.projections
         )
-        return self.proj(_attend(query, key, value, self.biases))
+        return self.proj(_attention(query, key, value, self.biases))
 
 
-def _attend(query: Tensor, key: Tensor, value: Tensor, biases: Tensor) -> Tensor:
+def _attention(query: Tensor, key: Tensor, value: Tensor, biases: Tensor) -> Tensor:
     """From B x heads x tokens x channels to B x tokens x (heads times channels)."""
     if query.is_cuda:
         mixed = F.scaled_dot_product_attention(query, key, value, attn_mask=biases)
