@@ -6,7 +6,7 @@
 import math
 import time
 from collections.abc import Callable, Generator, Iterator
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from samlet.errors import UserError
 from samlet.training.batch_norm import synchronize_batch_norm
 from samlet.training.graceful_stop import graceful_stop
+from samlet.training.run_lock import run_lock
 from samlet.training.run_state import RunState
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
@@ -53,13 +54,26 @@ def train(
 
     Raises:
         UserError: `out` holds a state of another architecture or number of processes, or has no
-            room for the states of this run, or the loss is no longer a number.
+            room for the states of this run, or another training is at work in it, or the loss is
+            no longer a number.
         UnsavedError: the state cannot be written.
         KeyboardInterrupt: Ctrl-C was pressed, or the process was asked to end; the state is saved.
     """
     # Subnormal numbers in tiny gradients slow a CPU down many times and change no result.
     torch.set_flush_denormal(True)
     accelerator = accelerator or Accelerator(cpu=not torch.cuda.is_available())
+    # One process locks for all of its run, and the others end with it.
+    with run_lock(out) if accelerator.is_main_process else nullcontext():
+        return _train(learner, batches, settings, out, accelerator)
+
+
+def _train(
+    learner: nn.Module,
+    batches: Batches,
+    settings: LoopSettings,
+    out: Path,
+    accelerator: Accelerator,
+) -> nn.Module:
     learner.to(accelerator.device)
     ema = _open_ema(learner, settings.ema)
     averaged: nn.Module = ema.module.requires_grad_(False)

@@ -26,6 +26,7 @@ from samlet.training import train_logger
 from samlet.training.accelerator import open_accelerator
 from samlet.training.batch_norm import SynchronizedBatchNorm2d, synchronize_batch_norm
 from samlet.training.loop import _EMA_OFFSET, _open_ema, train
+from samlet.training.run_lock import LOCK, run_lock
 from samlet.training.settings import LoopSettings
 from samlet.training.stream import Batches, Position
 from samlet.utils.messages import pluralize
@@ -112,6 +113,21 @@ def test_stopped_and_resumed_equals_never_stopped(
     b = torch.load(tmp_path / "result.pt", weights_only=True)
     assert all(torch.equal(a[k], b[k]) for k in a)
     assert losses(whole) == losses(tmp_path)
+
+
+def test_a_second_training_in_the_same_folder_changes_nothing(tmp_path: Path) -> None:
+    with run_lock(tmp_path):
+        with pytest.raises(samlet.UserError, match="Another training is at work"):
+            run(tmp_path)
+        assert [path.name for path in tmp_path.iterdir()] == [LOCK]
+    process = start(tmp_path, pause=0.2)
+    while not (tmp_path / "state.pt").exists():
+        assert process.poll() is None
+        time.sleep(0.02)
+    with pytest.raises(samlet.UserError, match="Another training is at work"):
+        run(tmp_path)
+    finish(process)
+    assert len(losses(tmp_path)) == STEPS
 
 
 def test_two_processes_with_half_the_batch_equal_one(whole: Path, tmp_path: Path) -> None:
