@@ -83,8 +83,10 @@ microscopy: $(READY) ## Train the bundled model again from DATA=data and RUNS/nu
 	$(BIN)/python -m recipes.microscopy train $(RUNS)/nuclei.safetensors kinds $(DATA) $(RUNS)/kinds
 	$(BIN)/python -m recipes.microscopy train $(RUNS)/kinds general $(DATA) $(RUNS)/general
 	$(BIN)/python -m recipes.microscopy train $(RUNS)/general dense $(DATA) $(RUNS)/dense
-	$(BIN)/python -m recipes.microscopy average $(RUNS)
-	$(BIN)/python -m recipes.microscopy train $(RUNS)/average head $(DATA) $(RUNS)/head
+	$(BIN)/python -m recipes.microscopy average $(RUNS) average
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/average long $(DATA) $(RUNS)/long
+	$(BIN)/python -m recipes.microscopy average $(RUNS) second-average
+	$(BIN)/python -m recipes.microscopy train $(RUNS)/second-average head $(DATA) $(RUNS)/head
 	$(BIN)/python -m recipes.microscopy measure $(DATA) $(RUNS)/head
 	$(BIN)/python -m recipes.microscopy bundle $(RUNS)
 

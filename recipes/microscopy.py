@@ -3,8 +3,10 @@
     python -m recipes.microscopy train   runs/nuclei.safetensors kinds   DATA runs/kinds
     python -m recipes.microscopy train   runs/kinds              general DATA runs/general
     python -m recipes.microscopy train   runs/general            dense   DATA runs/dense
-    python -m recipes.microscopy average runs
-    python -m recipes.microscopy train   runs/average            head    DATA runs/head
+    python -m recipes.microscopy average runs                    average
+    python -m recipes.microscopy train   runs/average            long    DATA runs/long
+    python -m recipes.microscopy average runs                    second-average
+    python -m recipes.microscopy train   runs/second-average     head    DATA runs/head
     python -m recipes.microscopy measure DATA runs/head
     python -m recipes.microscopy bundle  runs
 
@@ -94,7 +96,7 @@ PLAN = replace(
 DENSE_PLAN = replace(PLAN, objects=6, correction_share=0.08, corrections=3)
 """More prompts a crop, and hardly any corrective clicks: more is learnt in the same time."""
 
-StageName = Literal["kinds", "general", "dense", "head"]
+StageName = Literal["kinds", "general", "dense", "long", "head"]
 
 STAGES: dict[StageName, Stage] = {
     "kinds": Stage(
@@ -108,6 +110,10 @@ STAGES: dict[StageName, Stage] = {
     "dense": Stage(
         {"fluorescence": 0.19, "stained": 0.16, "brightfield": 0.15, "cells": 0.33, "axons": 0.17},
         0.25, DENSE_PLAN, steps=220, learning_rate=8e-4, ema=0.999, seed=22,
+    ),
+    "long": Stage(
+        {"fluorescence": 0.17, "stained": 0.15, "brightfield": 0.14, "cells": 0.35, "axons": 0.19},
+        0.18, DENSE_PLAN, steps=1450, learning_rate=8e-4, ema=0.999, seed=51,
     ),
     "head": Stage(
         {"fluorescence": 0.18, "stained": 0.16, "brightfield": 0.16, "cells": 0.3, "axons": 0.2},
@@ -141,8 +147,13 @@ CARD = {
     "everything": nuclei.EVERYTHING | {"stability_score_thresh": 0.4},
 }
 
-WEIGHTS: dict[StageName, float] = {"kinds": 0.4, "general": 0.3, "dense": 0.3}
-"""Of each stage in the average."""
+AverageName = Literal["average", "second-average"]
+
+AVERAGES: dict[AverageName, dict[str, float]] = {
+    "average": {"kinds": 0.4, "general": 0.3, "dense": 0.3},
+    "second-average": {"average": 0.5, "long": 0.5},
+}
+"""How much of each run is in an average."""
 
 app = typer.Typer(no_args_is_help=True, add_completion=False)
 Data = Annotated[Path, typer.Argument(help="Folder of the three sets.")]
@@ -231,14 +242,17 @@ class _Joined:
 
 
 @app.command()
-def average(runs: Runs) -> None:
-    """Average the weights of the stages into runs/average: better than each, arXiv 2203.05482."""
-    model = samlet.load(runs / "dense" / MODEL)
-    states = {stage: samlet.load(runs / stage / MODEL).state_dict() for stage in WEIGHTS}
-    for name, value in model.state_dict().items():
+def average(
+    runs: Runs, name: Annotated[AverageName, typer.Argument(help="Of the run to write.")]
+) -> None:
+    """Average the weights of runs, which is better than each of them: arXiv 2203.05482."""
+    shares = AVERAGES[name]
+    states = {run: samlet.load(runs / run / MODEL).state_dict() for run in shares}
+    model = samlet.load(runs / next(reversed(shares)) / MODEL)
+    for key, value in model.state_dict().items():
         if value.is_floating_point():
-            value.copy_(sum(WEIGHTS[stage] * state[name] for stage, state in states.items()))
-    out = runs / "average"
+            value.copy_(sum(share * states[run][key] for run, share in shares.items()))
+    out = runs / name
     out.mkdir(exist_ok=True)
     samlet.save(model, out / MODEL)
 

@@ -89,7 +89,7 @@ def test_second_click_refines_the_first(browser: Browser, project: Project) -> N
 
 
 def test_box_then_another_object_with_an_alt_click(browser: Browser, project: Project) -> None:
-    boxed, clicked = (payloads.objects(CROWDED)[number] for number in (6, 28))
+    boxed, clicked = (payloads.objects(CROWDED)[number] for number in (6, 14))
     x0, y0, x1, y1 = box_xyxy(boxed)
     height, width = boxed.shape
     start(browser, project, CROWDED, "RectangleTool")

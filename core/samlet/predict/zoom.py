@@ -3,7 +3,8 @@
 A model sees an image with its longest side at the input size, and predicts masks at a quarter of
 that. An object that is a few pixels wide there cannot be outlined. So prompts are answered in two
 passes: a coarse pass on the whole image, which tells how large the object is (a box tells it by
-itself), then a fine pass on a square ROI around the object.
+itself), then a fine pass on a square ROI around the object. The pass with the highest predicted IoU
+is the answer.
 
 Source: the zoom-in of interactive segmentation, f-BRS (arXiv 2001.10331), section 4.
 """
@@ -112,6 +113,11 @@ class RoiPrediction:
     iou_predictions: Tensor
 
     @property
+    def best_iou(self) -> float:
+        """The highest predicted IoU."""
+        return float(self.iou_predictions.max())
+
+    @property
     def logit_grid(self) -> LogitGrid:
         """Where the logits lie in the image."""
         return logit_grid_of(self.embedding, self.roi[:2])
@@ -160,7 +166,10 @@ class Zoom:
             for roi, rows in rows_by_roi.items():
                 batch = self.predict_in(roi, embedding, prompts.rows(rows), multimask_output)
                 for row, prediction in zip(rows, batch, strict=True):
-                    predictions[row] = prediction
+                    # Some objects, such as large cells, are segmented better in the whole image.
+                    before = predictions.get(row)
+                    if before is None or prediction.best_iou >= before.best_iou:
+                        predictions[row] = prediction
                     # A box has told already how large the object is.
                     if prompts.boxes is None and number < MAX_PASSES:
                         better = self._better_roi(prediction, roi, *prompts.clicks(row), embedding)

@@ -8,7 +8,7 @@ from filelock import FileLock, Timeout
 
 from samlet.errors import UserError
 
-LOCK = ".lock"
+LOCK = "run.lock"
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from samlet.outputs import read_label_map
 
 
 def test_two_kinds_of_drawn_objects_are_told_apart(nuclei: Sam) -> None:
-    """Half of them are elongated, which colours and size do not tell: two examples of each do."""
+    """Half of them are elongated, which colours and size do not tell: three examples of each do."""
     rng = np.random.default_rng(0)
     image = rng.normal(60, 6, (300, 300)).clip(0, 255)
     masks, kinds = [], []
@@ -31,13 +31,13 @@ def test_two_kinds_of_drawn_objects_are_told_apart(nuclei: Sam) -> None:
         kinds.append(("round", "long")[number % 2])
     predictor = Predictor(nuclei)
     features = samlet.object_features(predictor, image.astype(np.uint8), np.array(masks))
-    classifier = samlet.ObjectClassifier().fit(features[:4], kinds[:4])
+    classifier = samlet.ObjectClassifier().fit(features[:6], kinds[:6])
     assert classifier.classes == ["long", "round"]
-    classes, probabilities = classifier.predict(features[4:])
-    assert classes == kinds[4:]
-    assert probabilities.shape == (32,) and ((probabilities > 0.5) & (probabilities <= 1)).all()
+    classes, probabilities = classifier.predict(features[6:])
+    assert classes == kinds[6:]
+    assert probabilities.shape == (30,) and ((probabilities > 0.5) & (probabilities <= 1)).all()
     # The same again, to the last digit.
-    again = samlet.ObjectClassifier().fit(features[:4], kinds[:4]).predict(features[4:])
+    again = samlet.ObjectClassifier().fit(features[:6], kinds[:6]).predict(features[6:])
     assert again.classes == classes and (again.probabilities == probabilities).all()
 
 

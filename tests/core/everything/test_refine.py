@@ -41,8 +41,8 @@ def test_small_objects_come_out_better(nuclei: Sam, example: Example) -> None:
         )["all"]
         for zoom in (True, False)
     )
-    assert with_zoom["AP50"] > 1.5 * without["AP50"] > 0
-    assert with_zoom["DSB"] > 1.5 * without["DSB"] > 0
+    assert with_zoom["AP50"] > max(0.2, 1.5 * without["AP50"])
+    assert with_zoom["DSB"] > max(0.05, 1.5 * without["DSB"])
 
 
 def test_what_is_found_is_what_a_click_on_the_cut_out_part_gives(

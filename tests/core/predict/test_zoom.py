@@ -194,6 +194,25 @@ def test_small_objects_come_out(
     assert box > max(0.8, far_box + 0.1)
 
 
+def test_the_pass_of_the_highest_predicted_iou_answers(predictor: samlet.Predictor) -> None:
+    """Some cells are segmented better in the whole image."""
+    embedding = predictor.encode(images.read(samples.IMAGES / "phase_contrast_1.png"))
+    labels = from_label_map(read_label_map(samples.LABELS / "phase_contrast_1.png"))
+    points = [[deepest_point(mask)] for _, mask in labels]
+    prompts = (embedding, points, np.ones((len(points), 1)))
+    coarse = predictor.segment_batch(*prompts, zoom=False)
+    fine = predictor.segment_batch(*prompts)
+    ious = np.array(
+        [[p.iou_predictions.max() for p in (a, b)] for a, b in zip(coarse, fine, strict=True)]
+    )
+    assert (ious[:, 1] >= ious[:, 0] - 1e-5).all()
+    assert (
+        0
+        < sum(np.array_equal(a.best, b.best) for a, b in zip(coarse, fine, strict=True))
+        < len(points)
+    )
+
+
 def test_a_second_click_goes_on_from_what_was_zoomed_in_on(
     predictor: samlet.Predictor,
     embedding: ImageEmbedding,
