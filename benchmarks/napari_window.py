@@ -5,6 +5,7 @@
 The large image is a mosaic of a bundled one. Without a display, Xvfb is started.
 """
 
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -38,6 +39,8 @@ def main(
     with tempfile.TemporaryDirectory() as temporary, screen():
         import napari
 
+        # As on a machine on which the model was never used.
+        os.environ["SAMLET_CACHE"] = str(Path(temporary) / "cache")
         viewer = napari.Viewer(show=True)
         viewer.window._qt_window.resize(1250, 780)
         desk = Desk(viewer)
@@ -57,7 +60,10 @@ def main(
 def small(desk: Desk) -> None:
     """Hover over an ordinary image, and segment everything in it."""
     image, _ = sample()
-    desk.open(desk.viewer.add_image(image, name="cells"))
+    layer = desk.viewer.add_image(image, name="cells")
+    QTest.qWait(100)
+    with timed("a model's first use"), desk.watched("a model's first use"):
+        desk.open(layer)
     responded: list[float] = []
     desk.on_responses(lambda response: responded.append(monotonic()))
     with desk.watched("hovering"):

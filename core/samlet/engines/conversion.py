@@ -6,6 +6,10 @@ Only this module uses OpenVINO's PyTorch frontend below its public API; if that 
 
 import copy
 import json
+import pickle
+import subprocess
+import sys
+import threading
 import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -61,6 +65,11 @@ def _convert(model: Sam, folder: Path) -> dict[str, Path | ov.Model]:
     """Write a model's graphs; what is returned are those that could not be written."""
     messages = Console(stderr=True, highlight=False, markup=False, soft_wrap=True)
     messages.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
+    # Tracing holds Python's lock for up to a quarter of a second at a time, in which a window or
+    # a server, which load models in threads, could do nothing else.
+    is_alone = threading.current_thread() is threading.main_thread()
+    if not is_alone and _write_in_own_process(model, folder):
+        return {}
     converted_graphs = graphs(model)
     try:
         _write(converted_graphs, folder)
@@ -71,6 +80,26 @@ def _convert(model: Sam, folder: Path) -> dict[str, Path | ov.Model]:
         )
         return dict(converted_graphs)
     return {}
+
+
+def _write_in_own_process(model: Sam, folder: Path) -> bool:
+    """Write a model's graphs from a process of its own, and say whether they are there.
+
+    That fails where nothing can be written, or where Python is part of another program.
+    """
+    command = f"from {__name__} import write_received; write_received()"
+    try:
+        given = pickle.dumps((model, folder))
+        subprocess.run([sys.executable, "-P", "-c", command], input=given, capture_output=True)
+    except (OSError, subprocess.SubprocessError):
+        return False
+    return _is_whole(folder)
+
+
+def write_received() -> None:
+    """Write the graphs of the model that a parent process has pickled to standard input."""
+    model, folder = pickle.load(sys.stdin.buffer)
+    _write(graphs(model), folder)
 
 
 @contextmanager

@@ -241,6 +241,24 @@ def test_processes_that_start_together_convert_once(small: Sam, cache: Path) -> 
     assert {path.name: path.stat().st_ino for path in folders[0].iterdir()} == first
 
 
+@pytest.mark.usefixtures("cache")
+def test_a_thread_leaves_converting_to_a_process(
+    small: Sam, prepared: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Tracing would hold up the window or the server whose thread it is."""
+    (expected,) = (prepared / "engines").iterdir()
+    with concurrent.futures.ThreadPoolExecutor(1) as threads:
+        with monkeypatch.context() as patch:
+            patch.setattr(conversion, "graphs", lambda model: pytest.fail("traced in the thread"))
+            folder = threads.submit(folder_of, small).result()
+        for weights in expected.glob("*.bin"):
+            assert (folder / weights.name).read_bytes() == weights.read_bytes()
+        # Where Python is part of another program.
+        shutil.rmtree(folder)
+        monkeypatch.setattr(sys, "executable", str(folder / "none"))
+        assert threads.submit(folder_of, small).result() == folder and folder.is_dir()
+
+
 def test_an_instance_decoder_is_kept_with_the_rest(small: Sam, cache: Path, prepared: Path) -> None:
     small.set_instance_decoder(InstanceDecoderConfig())
     graphs = conversion.converted(small)
