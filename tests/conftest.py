@@ -112,3 +112,9 @@ class OneServer(LoadFileScheduling):
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_make_scheduler(config: pytest.Config, log: Producer) -> OneServer:
     return OneServer(config, log)
+
+
+@pytest.fixture
+def with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on a processor with bfloat16; PyTorch emulates it on others."""
+    monkeypatch.setattr("samlet.engines.precision.computes_in_bfloat16", lambda device_type: True)

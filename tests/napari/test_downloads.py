@@ -10,7 +10,6 @@ from qtpy.QtCore import Qt
 from rich.filesize import decimal
 
 import samlet
-from samlet.checkpoints.downloads import CHUNK_BYTES
 from samlet.checkpoints.registry import MODELS
 from samlet.checkpoints.remote_file import RemoteFile
 from samlet.modeling.sam import Sam, SamConfig
@@ -65,7 +64,8 @@ def test_a_model_is_downloaded_in_the_background(
     desk.until(lambda: not downloads())
     part = tmp_path / "cache" / "vit_t_lm.pt.part"
     kept = part.stat().st_size
-    assert len(content) // 2 - CHUNK_BYTES <= kept < len(content)
+    # It was stopped at more than 40 of 100, and the server holds back what comes after the half.
+    assert 0.4 * len(content) < kept < len(content)
     desk.widget.form.model.value = "vit_t_lm"
     desk.until(lambda: is_open(desk, "vit_t_lm"))
     assert server.requests[-1].range == f"bytes={kept}-"

@@ -12,7 +12,6 @@ from napari.viewer import Viewer
 from PIL import Image
 
 from samlet import samples
-from samlet.checkpoints.downloads import CHUNK_BYTES
 from samlet.checkpoints.loading import BUNDLED
 from samlet.checkpoints.registry import MODELS
 from samlet.checkpoints.remote_file import RemoteFile
@@ -108,7 +107,8 @@ def test_a_model_is_downloaded_first(
     server.gate.set()
     qtbot.waitUntil(lambda: not downloads())
     kept = (tmp_path / "cache" / f"{file}.part").stat().st_size
-    assert len(content) // 2 - CHUNK_BYTES <= kept < len(content)
+    # It was stopped at more than 40 of 100, and the server holds back what comes after the half.
+    assert 0.4 * len(content) < kept < len(content)
     # Training downloads the rest, and goes on by itself.
     widget.train.native.click()
     qtbot.waitUntil(lambda: widget._run is not None, timeout=WAIT_MS)

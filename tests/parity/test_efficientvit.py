@@ -87,6 +87,7 @@ def test_openvino_gives_the_same_embedding(model: Sam) -> None:
     assert (torch_one - openvino_one).abs().max() < 1e-3 * torch_one.std()
 
 
+@pytest.mark.usefixtures("with_bfloat16")
 def test_half_precision_is_close(model: Sam) -> None:
     exact, half = (
         samlet.Predictor(model, "torch", precision=precision).encode(image()).features

@@ -67,8 +67,8 @@ def _convert(model: Sam, folder: Path) -> dict[str, Path | ov.Model]:
     messages.print(f"Preparing {model.name} for OpenVINO, once, in {folder} ...")
     # Tracing holds Python's lock for up to a quarter of a second at a time, in which a window or
     # a server, which load models in threads, could do nothing else.
-    is_alone = threading.current_thread() is threading.main_thread()
-    if not is_alone and _write_in_own_process(model, folder):
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main and _write_in_own_process(model, folder):
         return {}
     converted_graphs = graphs(model)
     try:

@@ -276,10 +276,10 @@ def test_done_means_these_weights_and_this_file(
     assert "finished before" in samlet_call(*arguments)[1]
 
 
+@pytest.mark.usefixtures("with_bfloat16")
 def test_results_name_their_precision_and_done_means_the_same(
-    tmp_path: Path, small_file: Path, samlet_call: Call, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, small_file: Path, samlet_call: Call
 ) -> None:
-    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
     image, coco = tmp_path / "a.png", tmp_path / "out" / "a.png.coco.json"
     crop_of("stained_2", image)
     arguments = ("everything", image, "--out", tmp_path / "out", "--model", small_file, *FAST)
@@ -298,10 +298,10 @@ def test_results_name_their_precision_and_done_means_the_same(
     assert prompted["precision"] == "float32"
 
 
+@pytest.mark.usefixtures("with_bfloat16")
 def test_auto_names_bfloat16_in_one_line(
     tmp_path: Path, small_file: Path, samlet_call: Call, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
     monkeypatch.delenv("SAMLET_PRECISION")
     precision._log_choice.cache_clear()
     segment = ("segment", STAINED, "--box", "10,10,90,90", "--model", small_file)

@@ -24,12 +24,6 @@ CPU = torch.device("cpu")
 
 
 @pytest.fixture
-def with_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
-    """As on a processor with bfloat16; PyTorch emulates it on others."""
-    monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: True)
-
-
-@pytest.fixture
 def without_bfloat16(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(precision, "computes_in_bfloat16", lambda device_type: False)
 
@@ -127,7 +121,7 @@ def test_only_the_encoder_computes_in_it(both: tuple[Engine, Engine], nuclei: Sa
 
 def test_masks_are_as_good(both: tuple[Engine, Engine], nuclei: Sam, image: np.ndarray) -> None:
     """Of boxes around labelled nuclei; by the labels, and by each other."""
-    truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / "stained_2.png"))][:30]
+    truth = [m for _, m in from_label_map(read_label_map(samples.LABELS / "stained_2.png"))][:10]
     boxes = np.array([box_xyxy(mask) for mask in truth])
     single, half = (
         [

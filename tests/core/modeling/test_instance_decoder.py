@@ -77,6 +77,7 @@ def test_images_do_not_change_each_other() -> None:
     assert torch.allclose(together[1:], alone, atol=1e-5)
 
 
+@pytest.mark.usefixtures("with_bfloat16")
 def test_half_precision_is_close() -> None:
     model = model_with_decoder("bilinear")
     embedding = torch.from_numpy(random_embedding())
