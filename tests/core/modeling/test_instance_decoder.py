@@ -80,7 +80,8 @@ def test_images_do_not_change_each_other() -> None:
 @pytest.mark.usefixtures("with_bfloat16")
 def test_half_precision_is_close() -> None:
     model = model_with_decoder("bilinear")
-    embedding = torch.from_numpy(random_embedding())
+    # A part, since processors without it take long.
+    embedding = torch.from_numpy(random_embedding())[..., :4, :4]
     exact, half = (
         open_engine(model, "torch", precision).predict_distances(embedding)
         for precision in ("float32", "bfloat16")

@@ -198,7 +198,7 @@ def test_the_pass_of_the_highest_predicted_iou_answers(predictor: samlet.Predict
     """Some cells are segmented better in the whole image."""
     embedding = predictor.encode(images.read(samples.IMAGES / "phase_contrast_1.png"))
     labels = from_label_map(read_label_map(samples.LABELS / "phase_contrast_1.png"))
-    points = [[deepest_point(mask)] for _, mask in labels]
+    points = [[deepest_point(mask)] for _, mask in labels][:12]
     prompts = (embedding, points, np.ones((len(points), 1)))
     coarse = predictor.segment_batch(*prompts, zoom=False)
     fine = predictor.segment_batch(*prompts)
