@@ -11,13 +11,11 @@ import subprocess
 import sys
 import threading
 import warnings
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from pathlib import Path
 
 import openvino as ov
 import torch
-from filelock import FileLock
 from openvino.frontend import FrontEndManager
 from openvino.frontend.pytorch.ts_decoder import TorchScriptPythonDecoder
 from rich.console import Console
@@ -31,6 +29,7 @@ from samlet.modeling.sam import EMBED_DIM, Sam
 from samlet.modeling.tiny_vit import STRIDE
 from samlet.utils.cache_folder import cache_dir
 from samlet.utils.files import atomic_folder, sha256_of
+from samlet.utils.locks import file_lock
 
 PARTS = ("encoder", "image_branch", "prompt_branch", "upscaling")
 """The graphs of every model."""
@@ -53,7 +52,8 @@ def converted(model: Sam) -> dict[str, Path | ov.Model]:
     key = f"{model_fingerprint(model)}-{size}-openvino-{version}-{FORMAT}"
     folder = cache_dir() / "engines" / key
     if not _is_whole(folder):
-        with _one_process_at_a_time(folder):
+        # One that opens the graphs while another replaces them would find none.
+        with file_lock(cache_dir() / "locks" / f"{folder.name}.lock"):
             # Another one may have written them meanwhile.
             if not _is_whole(folder) and (in_memory := _convert(model, folder)):
                 return in_memory
@@ -100,24 +100,6 @@ def write_received() -> None:
     """Write the graphs of the model that a parent process has pickled to standard input."""
     model, folder = pickle.load(sys.stdin.buffer)
     _write(graphs(model), folder)
-
-
-@contextmanager
-def _one_process_at_a_time(folder: Path) -> Iterator[None]:
-    """One that opens the graphs while another replaces them would find none."""
-    path = cache_dir() / "locks" / f"{folder.name}.lock"
-    lock = FileLock(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        lock.acquire()
-    except OSError:
-        # Where nothing can be written, nothing will be replaced.
-        yield
-        return
-    try:
-        yield
-    finally:
-        lock.release()
 
 
 def graphs(model: Sam) -> dict[str, ov.Model]:
