@@ -277,12 +277,26 @@ def report_outcome(outcome: "Outcome", count: int, out: Location, kept_as: str) 
     if outcome.kept:
         kept = ", ".join(outcome.kept)
         console.print(f"Kept, since {kept_as} (--replace replaces them): {kept}")
-    if outcome.failed:
-        reasons = "\n".join(outcome.failed)
-        raise UserError(
-            reasons if count == 1 else f"{len(outcome.failed)} of {count} images failed:\n{reasons}"
-        )
+    check_failures(outcome.failed, count)
     console.print(f"Results are in {out}")
+
+
+def check_failures(failed: Sequence[str], count: int, kind: str = "image") -> None:
+    """Say what failed, once everything else is done.
+
+    Args:
+        failed: a sentence for each that failed.
+        count: how many there were.
+        kind: what they are, in the singular.
+
+    Raises:
+        UserError: any failed.
+    """
+    if failed:
+        reasons = "\n".join(failed)
+        raise UserError(
+            reasons if count == 1 else f"{len(failed)} of {count:,} {kind}s failed:\n{reasons}"
+        )
 
 
 def class_names(out: Location, categories: Sequence[str]) -> list[str]:

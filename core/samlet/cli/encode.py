@@ -14,13 +14,13 @@ from samlet.cli.common import (
     PrecisionName,
     Series,
     Slice,
+    check_failures,
     check_folder,
     graceful_exit,
     list_locations,
     parse_channels,
 )
 from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
-from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
 from samlet.utils.console import console
 from samlet.utils.messages import pluralize
@@ -112,6 +112,4 @@ def encode(
             f"{pluralize(totals.removed, 'embedding')} of other images, used longest ago, made "
             f"room for them: the cache holds {limit // 1_000_000:,} MB (SAMLET_DISK_MB)."
         )
-    if totals.failed:
-        reasons = "\n".join(totals.failed)
-        raise UserError(f"{len(totals.failed)} of {len(paths)} images failed:\n{reasons}")
+    check_failures(totals.failed, len(paths))

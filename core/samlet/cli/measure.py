@@ -9,7 +9,14 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from samlet.cli.common import MaxPixels, Series, Slice, check_table, unless_url
+from samlet.cli.common import (
+    MaxPixels,
+    Series,
+    Slice,
+    check_failures,
+    check_table,
+    unless_url,
+)
 from samlet.cluster.options import RayAddress, WorkerCores, Workers, check_ray_options
 from samlet.errors import UserError
 from samlet.images.formats.decoded_image import DEFAULT_MAX_PIXELS
@@ -118,9 +125,7 @@ def measure(
         raise UserError("\n".join(failed))
     kind = "label map" if all(isinstance(each, Path | Url) for each, _ in pairs) else "image"
     _write_table(out, results, f" of {pluralize(count, kind)}")
-    if failed:
-        reasons = "\n".join(failed)
-        raise UserError(f"{len(failed)} of {len(failed) + count} {kind}s failed:\n{reasons}")
+    check_failures(failed, len(failed) + count, kind)
 
 
 def measure_results(

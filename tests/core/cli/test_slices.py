@@ -98,7 +98,7 @@ def test_all_slices_are_encoded(run: Run, stacks: Path) -> None:
     assert "6 images encoded, 0 were" in run("encode", stacks / "film.zarr", "--channels", "1")
     told = run("encode", stacks / "film.zarr", "--channels", "1", "--slice", "z=1-2")
     assert "0 images encoded, 4 were" in told
-    with pytest.raises(UserError, match=r"1 of 1 images failed:\n.*deep\.tif has no slice z=7"):
+    with pytest.raises(UserError, match=r"^\S*deep\.tif has no slice z=7"):
         run("encode", stacks / "deep.tif", "--slice", "2-7")
 
 
